@@ -1,0 +1,1 @@
+//! Agent transcripts and hook input, parsed into rows.

@@ -1,0 +1,1 @@
+//! The user's program: command line, hook target, importer.

@@ -1,0 +1,3 @@
+//! The program `coditect`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! HTTP client and driver of the sync engine.

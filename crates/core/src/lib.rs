@@ -1,0 +1,1 @@
+//! Pure sync logic: hashes, versions, merge, digests, redaction, the sync state machine.

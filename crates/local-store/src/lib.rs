@@ -1,0 +1,1 @@
+//! The four SQLite databases of a device.

@@ -1,0 +1,1 @@
+//! Wire types, ids, limits, error codes and the table catalogue.

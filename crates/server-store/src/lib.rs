@@ -1,0 +1,1 @@
+//! PostgreSQL: migrations, tenant transactions, embedded server.

@@ -1,0 +1,3 @@
+//! The program `coditect-server`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Test support: a PostgreSQL per test, fake clocks, builders.
