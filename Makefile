@@ -1,0 +1,46 @@
+# `make up` runs the product on this machine, `make test` proves it. Everything else is a part of
+# one of the two.
+
+.DEFAULT_GOAL := help
+.PHONY: help up down test check nextest doctest bootstrap build
+
+# Tools that scripts/bootstrap builds, beside those already on the path.
+ifeq ($(shell id -u),0)
+export PATH := /opt/coditect/tools/bin:$(PATH)
+else
+export PATH := $(HOME)/.local/share/coditect/tools/bin:$(PATH)
+endif
+
+help:
+	@echo "make up      bootstrap, build, start the server, link this machine, import, sync"
+	@echo "make down    stop a server that make up left behind"
+	@echo "make test    everything that must pass"
+	@echo "make check   its quick part: formatting, lints, tidy, dependencies"
+
+up: build
+	@scripts/up
+
+down:
+	@scripts/down
+
+build:
+	@scripts/bootstrap
+	cargo build --locked -p coditect -p coditect-server
+
+test:
+	@scripts/bootstrap --test
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory nextest
+	@$(MAKE) --no-print-directory doctest
+
+check:
+	cargo fmt --all --check
+	cargo xtask tidy
+	cargo deny --log-level error --locked --offline check licenses bans sources
+	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+
+nextest:
+	cargo nextest run --locked --workspace --profile ci
+
+doctest:
+	cargo test --locked --quiet --workspace --doc
