@@ -1,3 +1,12 @@
-//! Pure sync logic: hashes, versions, merge, digests, redaction, the sync state machine.
+//! Pure sync logic: canonical rows, hashes, versions, merge, digests, redaction and the sync
+//! state machine. No I/O, no clock of its own, no database.
+#![warn(missing_docs)]
 
+pub mod backoff;
+pub mod canonical;
+pub mod clock;
+pub mod digest;
+pub mod hash;
+pub mod merge;
 pub mod redact;
+pub mod sync;

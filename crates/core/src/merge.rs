@@ -1,0 +1,514 @@
+//! The server's decision about one pushed change (DESIGN 4, PROTOCOL 15 to 21). Pure: the
+//! store reads what is there, asks here, and writes what comes out.
+
+use coditect_protocol::catalogue::{Class, ColumnType, Merge, Table};
+use coditect_protocol::wire::push::{Change, Status};
+use coditect_protocol::wire::{Op, Row};
+use coditect_protocol::{DeviceId, Version};
+use serde_json::Value;
+
+use crate::canonical::EXTRA;
+use crate::clock::mint;
+use crate::hash::ContentHash;
+
+/// A row as the server has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Existing {
+    /// Its version.
+    pub version: Version,
+    /// Device that wrote this version.
+    pub device: DeviceId,
+    /// Its content hash.
+    pub hash: ContentHash,
+    /// Its columns; none for a tombstone.
+    pub row: Option<Row>,
+}
+
+/// A validated change on its way in.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The change; its row is canonical and its hash was recomputed.
+    pub change: &'a Change,
+    /// Its content hash.
+    pub hash: ContentHash,
+    /// Its proposal after the correction of the device's clock.
+    pub corrected: Version,
+    /// Device that pushes.
+    pub sender: DeviceId,
+    /// Values of the row's counter columns after this push: the sums over all devices' parts.
+    pub counters: &'a Row,
+}
+
+/// The row to store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// Version to store, above both sides.
+    pub version: Version,
+    /// Content hash to store.
+    pub hash: ContentHash,
+    /// Columns to store; none for a tombstone.
+    pub row: Option<Row>,
+}
+
+/// The side of a conflict that was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Losing {
+    /// What the server had.
+    Existing,
+    /// What was pushed.
+    Incoming,
+}
+
+/// What becomes of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Status to answer.
+    pub status: Status,
+    /// What to store; none when the stored row stays as it is.
+    pub write: Option<Write>,
+    /// Which side to keep as a conflict.
+    pub losing: Option<Losing>,
+}
+
+impl Verdict {
+    const fn keep(status: Status) -> Self {
+        Self {
+            status,
+            write: None,
+            losing: None,
+        }
+    }
+
+    const fn store(status: Status, write: Write) -> Self {
+        Self {
+            status,
+            write: Some(write),
+            losing: None,
+        }
+    }
+}
+
+/// Decides about a change of `table`, given what is stored under its key.
+#[must_use]
+pub fn decide(table: &Table, existing: Option<&Existing>, incoming: &Incoming<'_>) -> Verdict {
+    let Some(existing) = existing else {
+        return insert(table, incoming);
+    };
+    match table.class {
+        Class::Fact => fact(existing, incoming),
+        Class::Record | Class::Catalogue => record(table, existing, incoming),
+    }
+}
+
+/// Nothing is stored under the key: also a change with a base is taken, because absence is
+/// never deletion.
+fn insert(table: &Table, incoming: &Incoming<'_>) -> Verdict {
+    let row = incoming
+        .change
+        .row
+        .as_ref()
+        .map(|row| joined(table, row, None, incoming));
+    Verdict::store(
+        Status::Applied,
+        write(incoming.corrected, incoming.hash, row),
+    )
+}
+
+/// The first accepted row of an identity stays, and its tombstone is final.
+fn fact(existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
+    match (incoming.change.op, &existing.row) {
+        (Op::Delete, Some(_)) => Verdict::store(Status::Applied, tombstone(existing, incoming)),
+        _ => Verdict::keep(Status::Duplicate),
+    }
+}
+
+fn record(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
+    match (incoming.change.op, &existing.row) {
+        (Op::Delete, None) => Verdict::keep(Status::Duplicate),
+        (Op::Delete, Some(_)) => delete(existing, incoming),
+        // A counter alone resurrects nothing.
+        (Op::Upsert, None) if !incoming.change.register => Verdict::keep(Status::Superseded),
+        (Op::Upsert, None) => resurrect(table, existing, incoming),
+        (Op::Upsert, Some(stored)) => update(table, existing, stored, incoming),
+    }
+}
+
+/// An update beats a concurrent delete. A change of other columns than the register's is no
+/// update in this sense: the delete then still carries the register's hash.
+fn delete(existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
+    if follows(existing, incoming) || existing.hash == incoming.hash {
+        Verdict::store(Status::Applied, tombstone(existing, incoming))
+    } else {
+        Verdict::keep(Status::Superseded)
+    }
+}
+
+fn resurrect(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
+    let row = incoming
+        .change
+        .row
+        .as_ref()
+        .map(|row| joined(table, row, None, incoming));
+    let status = if follows(existing, incoming) {
+        Status::Applied
+    } else {
+        Status::Merged
+    };
+    let version = mint(incoming.corrected, Some(existing.version));
+    Verdict::store(status, write(version, incoming.hash, row))
+}
+
+fn update(table: &Table, existing: &Existing, stored: &Row, incoming: &Incoming<'_>) -> Verdict {
+    let Some(pushed) = incoming.change.row.as_ref() else {
+        return Verdict::keep(Status::Superseded);
+    };
+    let version = mint(incoming.corrected, Some(existing.version));
+    if !incoming.change.register || existing.hash == incoming.hash {
+        let row = joined(table, stored, Some(pushed), incoming);
+        return if row == *stored {
+            Verdict::keep(Status::Duplicate)
+        } else {
+            Verdict::store(Status::Merged, write(version, existing.hash, Some(row)))
+        };
+    }
+    let newer = (incoming.corrected, incoming.sender) > (existing.version, existing.device);
+    let clean = follows(existing, incoming);
+    if clean || newer {
+        let row = joined(table, pushed, Some(stored), incoming);
+        let status = match clean {
+            false => Status::Conflict,
+            true if row == *pushed => Status::Applied,
+            true => Status::Merged,
+        };
+        let losing = (!clean).then_some(Losing::Existing);
+        return Verdict {
+            status,
+            write: Some(write(version, incoming.hash, Some(row))),
+            losing,
+        };
+    }
+    let row = joined(table, stored, Some(pushed), incoming);
+    let write = (row != *stored).then(|| write(version, existing.hash, Some(row)));
+    Verdict {
+        status: Status::Conflict,
+        write,
+        losing: Some(Losing::Incoming),
+    }
+}
+
+/// Returns whether the change was made knowing what is stored: on that version, or on a later
+/// one that a restored database lacks, or later by the same device (PROTOCOL 18).
+fn follows(existing: &Existing, incoming: &Incoming<'_>) -> bool {
+    let knows = incoming
+        .change
+        .base
+        .is_some_and(|base| base >= existing.version);
+    let own = existing.device == incoming.sender && incoming.corrected > existing.version;
+    knows || own
+}
+
+fn tombstone(existing: &Existing, incoming: &Incoming<'_>) -> Write {
+    write(
+        mint(incoming.corrected, Some(existing.version)),
+        existing.hash,
+        None,
+    )
+}
+
+const fn write(version: Version, hash: ContentHash, row: Option<Row>) -> Write {
+    Write { version, hash, row }
+}
+
+/// Returns the register of one row with the greater of each `max` column of both, and the
+/// counters' sums.
+fn joined(table: &Table, register: &Row, other: Option<&Row>, incoming: &Incoming<'_>) -> Row {
+    let mut row = Row::new();
+    for column in table.columns {
+        let value = match column.merge {
+            Merge::Lww | Merge::Owner => register.get(column.name).cloned(),
+            Merge::Max => {
+                let other = other.and_then(|row| row.get(column.name));
+                greater(column.ty, register.get(column.name), other).cloned()
+            }
+            Merge::Counter => {
+                let sum = incoming.counters.get(column.name);
+                sum.or_else(|| register.get(column.name)).cloned()
+            }
+        };
+        if let Some(value) = value {
+            row.insert(column.name.to_owned(), value);
+        }
+    }
+    if let Some(extra) = register.get(EXTRA) {
+        row.insert(EXTRA.to_owned(), extra.clone());
+    }
+    row
+}
+
+fn greater<'a>(ty: ColumnType, a: Option<&'a Value>, b: Option<&'a Value>) -> Option<&'a Value> {
+    let (Some(left), Some(right)) = (a, b) else {
+        return a.or(b);
+    };
+    let right_wins = match ty {
+        ColumnType::Integer => right.as_i64() > left.as_i64(),
+        ColumnType::Real => right.as_f64() > left.as_f64(),
+        _ => right.as_str() > left.as_str(),
+    };
+    Some(if right_wins { right } else { left })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{canonical, clock, hash};
+    use coditect_protocol::RowId;
+    use coditect_protocol::catalogue::by_cloud_name;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+    use uuid::Uuid;
+
+    const A: DeviceId = DeviceId::new(Uuid::from_u128(1));
+    const B: DeviceId = DeviceId::new(Uuid::from_u128(2));
+
+    fn learning(text: &str) -> Option<Value> {
+        Some(json!({"skill_name": "s", "learning": text}))
+    }
+
+    fn existing(table: &Table, at: i64, device: DeviceId, row: Option<Value>) -> Existing {
+        let row = row.map(|row| canonical::row(table, row.as_object().unwrap().clone()));
+        let hash = hash::content(table, row.as_ref().unwrap_or(&Row::new()));
+        Existing {
+            version: clock::propose(at, 0),
+            device,
+            hash,
+            row,
+        }
+    }
+
+    struct Push {
+        base: Option<i64>,
+        at: i64,
+        register: bool,
+        row: Option<Value>,
+        hash_of: Option<Value>,
+        counters: Value,
+    }
+
+    fn push(base: Option<i64>, at: i64, row: Option<Value>) -> Push {
+        Push {
+            base,
+            at,
+            register: true,
+            row,
+            hash_of: None,
+            counters: json!({}),
+        }
+    }
+
+    fn run(table: &str, existing: Option<&Existing>, push: Push) -> Verdict {
+        let table = by_cloud_name(table).unwrap();
+        let canonical = |row: &Value| canonical::row(table, row.as_object().unwrap().clone());
+        let row = push.row.as_ref().map(canonical);
+        let hashed = push.hash_of.as_ref().map(canonical).or_else(|| row.clone());
+        let hash = hash::content(table, &hashed.unwrap_or_default());
+        let change = Change {
+            table: table.cloud.to_owned(),
+            id: RowId::new(Uuid::nil()),
+            op: if row.is_some() {
+                Op::Upsert
+            } else {
+                Op::Delete
+            },
+            base: push.base.map(|at| clock::propose(at, 0)),
+            proposed: clock::propose(push.at, 0),
+            register: push.register,
+            hash: hash.to_string(),
+            created_at: String::new(),
+            updated_at: String::new(),
+            row,
+            counters: BTreeMap::new(),
+        };
+        let counters = push.counters.as_object().unwrap();
+        let corrected = change.proposed;
+        let incoming = Incoming {
+            change: &change,
+            hash,
+            corrected,
+            sender: B,
+            counters,
+        };
+        decide(table, existing, &incoming)
+    }
+
+    fn learnings() -> &'static Table {
+        by_cloud_name("org_skill_learnings").unwrap()
+    }
+
+    #[test]
+    fn an_edit_of_the_stored_version_is_applied() {
+        let stored = existing(learnings(), 10, A, learning("old"));
+        let verdict = run(
+            "org_skill_learnings",
+            Some(&stored),
+            push(Some(10), 20, learning("new")),
+        );
+        assert_eq!((verdict.status, verdict.losing), (Status::Applied, None));
+        assert_eq!(verdict.write.unwrap().version, clock::propose(20, 0));
+    }
+
+    #[test]
+    fn an_edit_with_a_late_clock_still_goes_above_its_base() {
+        let stored = existing(learnings(), 10, A, learning("old"));
+        let verdict = run(
+            "org_skill_learnings",
+            Some(&stored),
+            push(Some(10), 5, learning("new")),
+        );
+        assert_eq!(verdict.status, Status::Applied);
+        assert_eq!(verdict.write.unwrap().version, clock::propose(10, 1));
+    }
+
+    #[test]
+    fn of_concurrent_edits_the_higher_version_wins_and_the_other_is_kept() {
+        let stored = existing(learnings(), 10, A, learning("theirs"));
+        let wins = run(
+            "org_skill_learnings",
+            Some(&stored),
+            push(Some(3), 20, learning("ours")),
+        );
+        assert_eq!(
+            (wins.status, wins.losing),
+            (Status::Conflict, Some(Losing::Existing))
+        );
+        assert_eq!(wins.write.unwrap().row.unwrap()["learning"], "ours");
+        let loses = run(
+            "org_skill_learnings",
+            Some(&stored),
+            push(Some(3), 9, learning("ours")),
+        );
+        assert_eq!(
+            (loses.status, loses.losing),
+            (Status::Conflict, Some(Losing::Incoming))
+        );
+        assert_eq!(loses.write, None);
+    }
+
+    #[test]
+    fn a_later_edit_of_the_same_device_needs_no_base() {
+        let stored = existing(learnings(), 10, B, learning("old"));
+        let verdict = run(
+            "org_skill_learnings",
+            Some(&stored),
+            push(Some(3), 20, learning("new")),
+        );
+        assert_eq!((verdict.status, verdict.losing), (Status::Applied, None));
+    }
+
+    #[test]
+    fn counters_add_up_beside_a_register_that_did_not_change() {
+        let stored = existing(learnings(), 10, A, learning("theirs, edited meanwhile"));
+        let mut increment = push(Some(3), 20, learning("before their edit"));
+        increment.register = false;
+        increment.counters = json!({"usage_count": 7});
+        let verdict = run("org_skill_learnings", Some(&stored), increment);
+        assert_eq!((verdict.status, verdict.losing), (Status::Merged, None));
+        let write = verdict.write.unwrap();
+        let row = write.row.unwrap();
+        assert_eq!((&row["usage_count"], write.hash), (&json!(7), stored.hash));
+        assert_eq!(row["learning"], "theirs, edited meanwhile");
+    }
+
+    #[test]
+    fn greater_values_win_without_conflict() {
+        let table = by_cloud_name("context_sessions").unwrap();
+        let row = |count: i64, end: &str| {
+            Some(json!({"session_id": "s", "message_count": count, "end_time": end}))
+        };
+        let stored = existing(table, 10, A, row(5, "2026-01-02"));
+        let verdict = run(
+            "context_sessions",
+            Some(&stored),
+            push(None, 20, row(9, "2026-01-01")),
+        );
+        let merged = verdict.write.unwrap().row.unwrap();
+        assert_eq!(verdict.status, Status::Merged);
+        assert_eq!(merged["message_count"], 9);
+        assert_eq!(merged["end_time"], "2026-01-02T00:00:00.000000Z");
+        let less = run(
+            "context_sessions",
+            Some(&stored),
+            push(None, 20, row(4, "2026-01-01")),
+        );
+        assert_eq!(less, Verdict::keep(Status::Duplicate));
+    }
+
+    #[test]
+    fn an_update_beats_a_delete_whichever_comes_first() {
+        let stored = existing(learnings(), 10, A, learning("edited"));
+        let mut delete = push(Some(3), 20, None);
+        delete.hash_of = learning("before");
+        let verdict = run("org_skill_learnings", Some(&stored), delete);
+        assert_eq!(verdict, Verdict::keep(Status::Superseded));
+
+        let deleted = existing(learnings(), 10, A, None);
+        let verdict = run(
+            "org_skill_learnings",
+            Some(&deleted),
+            push(Some(3), 4, learning("new")),
+        );
+        assert_eq!(verdict.status, Status::Merged);
+        let write = verdict.write.unwrap();
+        assert!(write.row.is_some() && write.version > deleted.version);
+    }
+
+    #[test]
+    fn a_delete_is_not_stopped_by_a_counter() {
+        let stored = existing(learnings(), 10, A, learning("same"));
+        let mut delete = push(Some(3), 20, None);
+        delete.hash_of = learning("same");
+        let verdict = run("org_skill_learnings", Some(&stored), delete);
+        assert_eq!(
+            (verdict.status, verdict.write.unwrap().row),
+            (Status::Applied, None)
+        );
+
+        let deleted = existing(learnings(), 10, A, None);
+        let mut increment = push(Some(3), 20, learning("same"));
+        increment.register = false;
+        let verdict = run("org_skill_learnings", Some(&deleted), increment);
+        assert_eq!(verdict, Verdict::keep(Status::Superseded));
+    }
+
+    #[test]
+    fn the_first_accepted_fact_stays_and_its_tombstone_is_final() {
+        let table = by_cloud_name("context_messages").unwrap();
+        let row = |text: &str| {
+            Some(json!({"message_id": "m", "session_id": "s", "role": "user", "content": text}))
+        };
+        let stored = existing(table, 10, A, row("first"));
+        let other = run(
+            "context_messages",
+            Some(&stored),
+            push(None, 20, row("second")),
+        );
+        assert_eq!(other, Verdict::keep(Status::Duplicate));
+        let deleted = existing(table, 10, A, None);
+        let again = run(
+            "context_messages",
+            Some(&deleted),
+            push(None, 20, row("first")),
+        );
+        assert_eq!(again, Verdict::keep(Status::Duplicate));
+    }
+
+    #[test]
+    fn a_base_that_a_restored_server_lacks_makes_no_conflict() {
+        let stored = existing(learnings(), 10, A, learning("from the backup"));
+        let verdict = run(
+            "org_skill_learnings",
+            Some(&stored),
+            push(Some(15), 15, learning("later")),
+        );
+        assert_eq!((verdict.status, verdict.losing), (Status::Applied, None));
+    }
+}

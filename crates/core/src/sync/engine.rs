@@ -1,0 +1,371 @@
+//! The state machine itself.
+
+use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::pull::{Position, PullReply, PullRequest};
+use coditect_protocol::{API_VERSION, DeviceId, Epoch, ErrorCode, Problem, Scope};
+use std::collections::VecDeque;
+
+use super::report::{Comparison, Report};
+use super::{Action, Applied, Failure, Input, Outgoing};
+use crate::backoff;
+
+/// Reconciliations that one run may start; more means that the server changes under it.
+const RECONCILES_MAX: u32 = 3;
+
+/// How a run shall behave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Pull nothing; the run then says nothing about convergence.
+    pub push_only: bool,
+    /// How often a request that got no answer is repeated before the run ends as offline.
+    pub retries: u32,
+}
+
+/// What the engine waits for. Names say which action is out.
+#[derive(Debug)]
+enum State {
+    Start,
+    Adopting(usize),
+    AskingPositions,
+    Pulling(PullRequest),
+    Applying { asked: Vec<Position> },
+    ListingQueued,
+    TakingBatch,
+    Pushing(Box<Outgoing>),
+    Settling,
+    BeginningReconcile,
+    FinishingReconcile,
+    Authenticating(Box<State>),
+    Waiting(Box<State>),
+    Finished,
+}
+
+/// Where in the run we are: before or after the pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Before,
+    After,
+}
+
+/// The sync state machine. Feed it with [`Engine::start`], then with [`Engine::handle`] until
+/// it answers [`Action::Done`].
+#[derive(Debug)]
+pub struct Engine {
+    options: Options,
+    state: State,
+    phase: Phase,
+    /// Positions that have not reached the head yet; empty asks for all.
+    behind: Vec<(Scope, File)>,
+    files: VecDeque<File>,
+    scopes: VecDeque<Scope>,
+    comparisons: Vec<Comparison>,
+    reconciling: bool,
+    authenticated_again: bool,
+    attempt: u32,
+    report: Report,
+}
+
+impl Engine {
+    /// Makes an engine for one run.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            state: State::Start,
+            phase: Phase::Before,
+            behind: Vec::new(),
+            files: VecDeque::new(),
+            scopes: VecDeque::new(),
+            comparisons: Vec::new(),
+            reconciling: false,
+            authenticated_again: false,
+            attempt: 0,
+            report: Report::default(),
+        }
+    }
+
+    /// Returns the first action.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub fn start(&mut self) -> Action {
+        assert!(matches!(self.state, State::Start), "an engine runs once");
+        self.adopt_from(0)
+    }
+
+    /// Takes what came of the last action and returns the next.
+    ///
+    /// # Panics
+    /// When the input is not an answer to the last action: that is the driver's bug.
+    pub fn handle(&mut self, input: Input) -> Action {
+        let state = std::mem::replace(&mut self.state, State::Finished);
+        match (state, input) {
+            (State::Adopting(at), Input::Adopted) => self.adopt_from(at + 1),
+            (State::AskingPositions, Input::Positions(device, all)) => self.pull(device, all),
+            (State::Pulling(request), Input::Pulled(result)) => self.pulled(request, result),
+            (State::Applying { asked }, Input::Applied(applied)) => self.applied(&asked, applied),
+            (State::ListingQueued, Input::Queued(scopes)) => {
+                self.scopes = scopes.into();
+                self.next_batch()
+            }
+            (State::TakingBatch, Input::Batch(None)) => {
+                self.scopes.pop_front();
+                self.next_batch()
+            }
+            (State::TakingBatch, Input::Batch(Some(batch))) => self.push(batch),
+            (State::Pushing(batch), Input::Pushed(result)) => self.pushed(batch, result),
+            (State::Settling, Input::Settled(settled)) => {
+                self.report.pushed += settled.pushed;
+                self.report.duplicates += settled.duplicates;
+                self.report.conflicts += settled.conflicts;
+                self.report.rejected += settled.rejected;
+                self.next_batch()
+            }
+            (State::BeginningReconcile, Input::Stored) => self.ask_positions(),
+            (State::FinishingReconcile, Input::Stored) => self.push_all(),
+            (State::Authenticating(then), Input::Authenticated(true)) => self.repeat(*then),
+            (State::Authenticating(_), Input::Authenticated(false)) => self.unauthenticated(),
+            (State::Waiting(then), Input::Woken(_)) => self.repeat(*then),
+            (state, input) => unreachable!("{input:?} does not answer {state:?}"),
+        }
+    }
+
+    fn adopt_from(&mut self, at: usize) -> Action {
+        let Some(file) = File::ALL.get(at) else {
+            return if self.options.push_only {
+                self.push_all()
+            } else {
+                self.ask_positions()
+            };
+        };
+        self.state = State::Adopting(at);
+        Action::Adopt(*file)
+    }
+
+    fn ask_positions(&mut self) -> Action {
+        self.state = State::AskingPositions;
+        Action::Positions
+    }
+
+    fn pull(&mut self, device: DeviceId, all: Vec<Position>) -> Action {
+        let wanted = |position: &Position| {
+            self.behind.is_empty() || self.behind.contains(&(position.scope, position.file))
+        };
+        let positions = all.into_iter().filter(wanted).collect();
+        let api_version = API_VERSION.to_owned();
+        let request = PullRequest {
+            api_version,
+            device,
+            positions,
+            table: None,
+        };
+        self.state = State::Pulling(request.clone());
+        Action::Pull(request)
+    }
+
+    fn pulled(&mut self, request: PullRequest, result: Result<Box<PullReply>, Failure>) -> Action {
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(failure) => return self.failed(failure, State::Pulling(request)),
+        };
+        self.attempt = 0;
+        // A server that does not check epochs itself cannot be trusted with old cursors.
+        let old = |position: &Position| position.cursor.is_some_and(|c| c.epoch != reply.epoch);
+        if request.positions.iter().any(old) {
+            return self.reconcile(Action::BeginReconcile(reply.epoch));
+        }
+        self.state = State::Applying {
+            asked: request.positions,
+        };
+        Action::Apply(reply)
+    }
+
+    fn applied(&mut self, asked: &[Position], applied: Applied) -> Action {
+        self.report.pulled += applied.pulled;
+        let reached = |position: &Position| {
+            let at_head =
+                |head: &Comparison| (head.scope, head.file) == (position.scope, position.file);
+            applied.heads.iter().any(at_head)
+        };
+        let behind = asked.iter().filter(|position| !reached(position));
+        self.behind = behind
+            .map(|position| (position.scope, position.file))
+            .collect();
+        for head in applied.heads {
+            let same = |old: &Comparison| (old.scope, old.file) == (head.scope, head.file);
+            self.comparisons.retain(|old| !same(old));
+            self.comparisons.push(head);
+        }
+        match (self.behind.is_empty(), self.phase) {
+            (false, _) => self.ask_positions(),
+            (true, Phase::Before) if self.reconciling => {
+                self.reconciling = false;
+                self.state = State::FinishingReconcile;
+                Action::FinishReconcile
+            }
+            (true, Phase::Before) => self.push_all(),
+            (true, Phase::After) => self.finish(),
+        }
+    }
+
+    fn push_all(&mut self) -> Action {
+        self.files = File::ALL.into();
+        self.scopes.clear();
+        self.list_queued()
+    }
+
+    fn list_queued(&mut self) -> Action {
+        let Some(file) = self.files.front() else {
+            self.phase = Phase::After;
+            return if self.options.push_only {
+                self.finish()
+            } else {
+                self.ask_positions()
+            };
+        };
+        self.state = State::ListingQueued;
+        Action::ListQueued(*file)
+    }
+
+    fn next_batch(&mut self) -> Action {
+        match (self.files.front().copied(), self.scopes.front().copied()) {
+            (Some(file), Some(scope)) => {
+                self.state = State::TakingBatch;
+                Action::NextBatch(file, scope)
+            }
+            _ => {
+                self.files.pop_front();
+                self.list_queued()
+            }
+        }
+    }
+
+    fn push(&mut self, batch: Box<Outgoing>) -> Action {
+        self.state = State::Pushing(batch.clone());
+        Action::Push(batch)
+    }
+
+    fn pushed(
+        &mut self,
+        batch: Box<Outgoing>,
+        result: Result<Box<coditect_protocol::wire::push::PushReply>, Failure>,
+    ) -> Action {
+        match result {
+            Ok(reply) => {
+                self.attempt = 0;
+                self.state = State::Settling;
+                Action::Settle(batch, reply)
+            }
+            Err(Failure::Fenced(device)) => {
+                let file = batch.request.file;
+                self.reconcile(Action::Fence(file, device))
+            }
+            // A refusal of the batch is counted, so that its rows are parked in the end and
+            // the streams behind it flow on.
+            Err(Failure::Refused(problem)) => {
+                self.scopes.pop_front();
+                self.report.problem = Some((*problem).clone());
+                self.state = State::Settling;
+                Action::Refuse(batch, problem)
+            }
+            Err(failure) => self.failed(failure, State::Pushing(batch)),
+        }
+    }
+
+    fn reconcile(&mut self, begin: Action) -> Action {
+        self.report.reconciled += 1;
+        if self.report.reconciled > RECONCILES_MAX {
+            let detail = "the server's history changed again and again during one run";
+            return self.stop(Problem::new(ErrorCode::EpochChanged, detail));
+        }
+        self.phase = Phase::Before;
+        self.reconciling = true;
+        self.behind.clear();
+        self.comparisons.clear();
+        self.state = State::BeginningReconcile;
+        begin
+    }
+
+    fn failed(&mut self, failure: Failure, again: State) -> Action {
+        match failure {
+            Failure::EpochChanged(epoch) => self.reconcile(Action::BeginReconcile(epoch)),
+            Failure::Offline(reason) => self.retry(reason, again),
+            Failure::Unauthenticated(problem) if self.authenticated_again => self.stop(*problem),
+            Failure::Unauthenticated(_) => {
+                self.authenticated_again = true;
+                self.state = State::Authenticating(Box::new(again));
+                Action::Authenticate
+            }
+            Failure::RateLimited(seconds, _) if self.attempt < self.options.retries => {
+                self.attempt += 1;
+                self.state = State::Waiting(Box::new(again));
+                Action::Wait(seconds.saturating_mul(1_000))
+            }
+            // The stream is shorter than this file remembers, within the same epoch. Reading it
+            // from the start mends the file, whatever the reason.
+            Failure::InvalidCursor(problem) => match Self::epoch_of(&again) {
+                Some(epoch) => self.reconcile(Action::BeginReconcile(epoch)),
+                None => self.stop(*problem),
+            },
+            Failure::Fenced(_) => {
+                let detail = "the server fenced a request that carries no token";
+                self.stop(Problem::new(ErrorCode::FileFenced, detail))
+            }
+            Failure::RateLimited(_, problem) | Failure::Refused(problem) => self.stop(*problem),
+        }
+    }
+
+    fn epoch_of(state: &State) -> Option<Epoch> {
+        let State::Pulling(request) = state else {
+            return None;
+        };
+        request
+            .positions
+            .iter()
+            .find_map(|position| position.cursor)
+            .map(|cursor| cursor.epoch)
+    }
+
+    /// Being offline costs a row no attempt; only the run gives up in the end.
+    fn retry(&mut self, reason: String, again: State) -> Action {
+        if self.attempt >= self.options.retries {
+            self.report.offline = true;
+            self.report.offline_reason = Some(reason);
+            return self.finish();
+        }
+        let random = u64::from(self.attempt) ^ self.report.pushed.rotate_left(17);
+        let delay = backoff::delay_ms(self.attempt, random.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        self.attempt += 1;
+        self.state = State::Waiting(Box::new(again));
+        Action::Wait(delay)
+    }
+
+    fn repeat(&mut self, state: State) -> Action {
+        let action = match &state {
+            State::Pulling(request) => Action::Pull(request.clone()),
+            State::Pushing(batch) => Action::Push(batch.clone()),
+            other => unreachable!("{other:?} sends nothing"),
+        };
+        self.state = state;
+        action
+    }
+
+    fn unauthenticated(&mut self) -> Action {
+        let detail = "the session has ended and could not be renewed";
+        self.stop(Problem::new(ErrorCode::Unauthenticated, detail))
+    }
+
+    fn stop(&mut self, problem: Problem) -> Action {
+        self.report.problem = Some(problem);
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Action {
+        let reached = self.phase == Phase::After && self.behind.is_empty();
+        let complete = reached && !self.report.offline && !self.comparisons.is_empty();
+        self.report.converged = complete.then(|| self.comparisons.iter().all(Comparison::equal));
+        self.report.comparisons = std::mem::take(&mut self.comparisons);
+        self.state = State::Finished;
+        Action::Done(Box::new(std::mem::take(&mut self.report)))
+    }
+}
