@@ -4,10 +4,12 @@
 
 mod edges;
 mod lexer;
+mod links;
 mod lockfile;
 mod size;
 mod words;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
@@ -61,9 +63,10 @@ pub(crate) struct Outcome {
 pub(crate) fn check(root: &Path) -> anyhow::Result<Outcome> {
     let mut problems = edges::check(&cargo_metadata(root)?)?;
     let mut files = 0;
-    for path in source_paths(root)? {
+    let paths = source_paths(root)?;
+    for path in &paths {
         // A file that is deleted but not committed yet is still listed.
-        let Ok(bytes) = std::fs::read(root.join(&path)) else {
+        let Ok(bytes) = std::fs::read(root.join(path)) else {
             continue;
         };
         // Pictures and archives have no lines.
@@ -71,7 +74,10 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Outcome> {
             continue;
         };
         files += 1;
-        problems.extend(check_file(&path, &text));
+        problems.extend(check_file(path, &text));
+        if path.ends_with(".md") {
+            problems.extend(links::check(path, &text, &paths));
+        }
     }
     Ok(Outcome { files, problems })
 }
@@ -97,7 +103,7 @@ fn cargo_metadata(root: &Path) -> anyhow::Result<serde_json::Value> {
 }
 
 /// Returns the paths of all files that are or would be under version control.
-fn source_paths(root: &Path) -> anyhow::Result<Vec<String>> {
+fn source_paths(root: &Path) -> anyhow::Result<BTreeSet<String>> {
     let arguments = [
         "ls-files",
         "--cached",
