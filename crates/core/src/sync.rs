@@ -133,3 +133,292 @@ pub enum Failure {
     /// The request was refused for good.
     Refused(Box<Problem>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coditect_protocol::wire::pull::{Page, TableDigest};
+    use coditect_protocol::{BatchId, Cursor, ErrorCode};
+    use uuid::Uuid;
+
+    const SCOPE: Scope = Scope::User(Uuid::from_u128(5));
+    const DEVICE: DeviceId = DeviceId::new(Uuid::from_u128(1));
+
+    fn cursor(epoch: u64, n: i64) -> Cursor {
+        Cursor {
+            epoch: Epoch(epoch),
+            n,
+        }
+    }
+
+    fn position(cursor: Option<Cursor>) -> Position {
+        Position {
+            scope: SCOPE,
+            file: File::Org,
+            cursor,
+        }
+    }
+
+    fn batch() -> Box<Outgoing> {
+        let request = PushRequest {
+            api_version: coditect_protocol::API_VERSION.to_owned(),
+            device: DEVICE,
+            batch_id: BatchId::new(Uuid::from_u128(9)),
+            sent_at_ms: 0,
+            file: File::Org,
+            scope: SCOPE,
+            token: None,
+            changes: Vec::new(),
+        };
+        Box::new(Outgoing {
+            bytes: Vec::new(),
+            request,
+        })
+    }
+
+    fn head(epoch: u64, digest: &str) -> Applied {
+        let side = |digest: &str| {
+            let table = "org_decisions".to_owned();
+            vec![TableDigest {
+                table,
+                rows: 1,
+                count: 1,
+                digest: digest.to_owned(),
+            }]
+        };
+        let comparison = Comparison {
+            scope: SCOPE,
+            file: File::Org,
+            cursor: cursor(epoch, 3),
+            local: side("00000000000000aa"),
+            server: side(digest),
+        };
+        Applied {
+            pulled: 2,
+            heads: vec![comparison],
+        }
+    }
+
+    fn reply(epoch: u64) -> Box<PullReply> {
+        let page = Page {
+            scope: SCOPE,
+            file: File::Org,
+            changes: Vec::new(),
+            cursor: cursor(epoch, 3),
+            at_head: true,
+            digests: None,
+        };
+        Box::new(PullReply {
+            epoch: Epoch(epoch),
+            scopes: vec![SCOPE],
+            pages: vec![page],
+        })
+    }
+
+    /// Answers actions from a script until the run is done; the script gives what is not
+    /// obvious, in order.
+    fn run(options: Options, script: Vec<Input>) -> (Vec<String>, Report) {
+        let mut script = std::collections::VecDeque::from(script);
+        let (mut engine, mut log) = (Engine::new(options), Vec::new());
+        let mut action = engine.start();
+        loop {
+            let name = format!("{action:?}");
+            log.push(name.split(['(', ' ']).next().unwrap_or_default().to_owned());
+            let input = match action {
+                Action::Adopt(_) => Input::Adopted,
+                Action::BeginReconcile(_) | Action::Fence(..) | Action::FinishReconcile => {
+                    Input::Stored
+                }
+                Action::Wait(_) => Input::Woken(0),
+                Action::Done(report) => {
+                    assert!(script.is_empty(), "left over: {script:?}");
+                    return (log, *report);
+                }
+                _ => script
+                    .pop_front()
+                    .expect("the script covers every question"),
+            };
+            action = engine.handle(input);
+        }
+    }
+
+    fn nothing_queued() -> Vec<Input> {
+        vec![Input::Queued(Vec::new()); 4]
+    }
+
+    fn pull(epoch: u64, digest: &str) -> Vec<Input> {
+        vec![
+            Input::Positions(DEVICE, vec![position(Some(cursor(epoch, 1)))]),
+            Input::Pulled(Ok(reply(epoch))),
+            Input::Applied(head(epoch, digest)),
+        ]
+    }
+
+    fn push_reply() -> Box<PushReply> {
+        Box::new(PushReply {
+            epoch: Epoch(1),
+            token: "t".into(),
+            server_time_ms: 0,
+            outcomes: Vec::new(),
+        })
+    }
+
+    const SAME: &str = "00000000000000aa";
+
+    #[test]
+    fn a_run_pulls_pushes_and_pulls_again() {
+        let settled = Settled {
+            pushed: 4,
+            duplicates: 1,
+            conflicts: 1,
+            rejected: 0,
+        };
+        let mut script = pull(1, SAME);
+        script.extend([
+            Input::Queued(vec![SCOPE]),
+            Input::Batch(Some(batch())),
+            Input::Pushed(Ok(push_reply())),
+            Input::Settled(settled),
+            Input::Batch(None),
+        ]);
+        script.extend(vec![Input::Queued(Vec::new()); 3]);
+        script.extend(pull(1, SAME));
+        let (_, report) = run(Options::default(), script);
+        assert_eq!((report.pushed, report.pulled, report.conflicts), (4, 4, 1));
+        assert_eq!(report.converged, Some(true));
+    }
+
+    #[test]
+    fn different_digests_are_reported() {
+        let mut script = pull(1, SAME);
+        script.extend(nothing_queued());
+        script.extend(pull(1, "00000000000000ab"));
+        assert_eq!(run(Options::default(), script).1.converged, Some(false));
+    }
+
+    #[test]
+    fn a_changed_epoch_reads_everything_again_before_it_pushes() {
+        let mut script = vec![
+            Input::Positions(DEVICE, vec![position(Some(cursor(1, 9)))]),
+            Input::Pulled(Err(Failure::EpochChanged(Epoch(2)))),
+            Input::Positions(DEVICE, vec![position(None)]),
+            Input::Pulled(Ok(reply(2))),
+            Input::Applied(head(2, SAME)),
+        ];
+        script.extend(nothing_queued());
+        script.extend(pull(2, SAME));
+        let (log, report) = run(Options::default(), script);
+        let at = |name: &str| log.iter().position(|entry| entry == name);
+        assert!(at("BeginReconcile") < at("FinishReconcile"));
+        assert!(at("FinishReconcile") < at("ListQueued"));
+        assert_eq!((report.reconciled, report.converged), (1, Some(true)));
+    }
+
+    #[test]
+    fn cursors_of_another_epoch_are_never_followed() {
+        let mut script = vec![
+            Input::Positions(DEVICE, vec![position(Some(cursor(1, 9)))]),
+            Input::Pulled(Ok(reply(2))),
+        ];
+        script.extend(vec![
+            Input::Positions(DEVICE, vec![position(None)]),
+            Input::Pulled(Ok(reply(2))),
+            Input::Applied(head(2, SAME)),
+        ]);
+        script.extend(nothing_queued());
+        script.extend(pull(2, SAME));
+        assert_eq!(run(Options::default(), script).1.reconciled, 1);
+    }
+
+    #[test]
+    fn an_epoch_that_keeps_changing_ends_the_run() {
+        let mut script = Vec::new();
+        for epoch in 2..6 {
+            script.push(Input::Positions(DEVICE, vec![position(Some(cursor(1, 9)))]));
+            script.push(Input::Pulled(Err(Failure::EpochChanged(Epoch(epoch)))));
+        }
+        let (_, report) = run(Options::default(), script);
+        assert_eq!(report.problem.unwrap().code, ErrorCode::EpochChanged);
+    }
+
+    #[test]
+    fn offline_ends_the_run_after_the_retries_and_says_nothing_about_convergence() {
+        let mut script = vec![Input::Positions(DEVICE, vec![position(None)])];
+        script.extend(vec![
+            Input::Pulled(Err(Failure::Offline("refused".into())));
+            3
+        ]);
+        let (log, report) = run(
+            Options {
+                retries: 2,
+                ..Options::default()
+            },
+            script,
+        );
+        assert!(report.offline && report.converged.is_none());
+        assert_eq!(log.iter().filter(|name| *name == "Wait").count(), 2);
+    }
+
+    #[test]
+    fn a_refused_batch_is_counted_and_the_next_stream_goes_on() {
+        let problem = Box::new(Problem::new(ErrorCode::PermissionDenied, "no"));
+        let mut script = pull(1, SAME);
+        script.extend([
+            Input::Queued(vec![SCOPE]),
+            Input::Batch(Some(batch())),
+            Input::Pushed(Err(Failure::Refused(problem))),
+            Input::Settled(Settled {
+                rejected: 1,
+                ..Settled::default()
+            }),
+        ]);
+        script.extend(vec![Input::Queued(Vec::new()); 3]);
+        script.extend(pull(1, SAME));
+        let (log, report) = run(Options::default(), script);
+        assert!(log.contains(&"Refuse".to_owned()));
+        assert_eq!(report.rejected, 1);
+        assert_eq!(report.problem.unwrap().code, ErrorCode::PermissionDenied);
+    }
+
+    #[test]
+    fn a_fenced_file_takes_its_new_identity_first() {
+        let mut script = pull(1, SAME);
+        script.extend([
+            Input::Queued(vec![SCOPE]),
+            Input::Batch(Some(batch())),
+            Input::Pushed(Err(Failure::Fenced(DeviceId::new(Uuid::from_u128(2))))),
+        ]);
+        script.extend(pull(1, SAME));
+        script.extend(nothing_queued());
+        script.extend(pull(1, SAME));
+        let (log, report) = run(Options::default(), script);
+        assert!(log.contains(&"Fence".to_owned()) && log.contains(&"FinishReconcile".to_owned()));
+        assert_eq!(report.converged, Some(true));
+    }
+
+    #[test]
+    fn an_ended_session_is_renewed_once() {
+        let problem = Box::new(Problem::new(ErrorCode::Unauthenticated, "expired"));
+        let script = vec![
+            Input::Positions(DEVICE, vec![position(None)]),
+            Input::Pulled(Err(Failure::Unauthenticated(problem.clone()))),
+            Input::Authenticated(true),
+            Input::Pulled(Err(Failure::Unauthenticated(problem))),
+        ];
+        let (_, report) = run(Options::default(), script);
+        assert_eq!(report.problem.unwrap().code, ErrorCode::Unauthenticated);
+    }
+
+    #[test]
+    fn push_only_pulls_nothing() {
+        let (log, report) = run(
+            Options {
+                push_only: true,
+                ..Options::default()
+            },
+            nothing_queued(),
+        );
+        assert!(!log.contains(&"Pull".to_owned()));
+        assert_eq!(report.converged, None);
+    }
+}

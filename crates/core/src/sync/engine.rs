@@ -19,6 +19,8 @@ pub struct Options {
     pub push_only: bool,
     /// How often a request that got no answer is repeated before the run ends as offline.
     pub retries: u32,
+    /// Random bits for the jitter of the first delay; later ones come with [`Input::Woken`].
+    pub random: u64,
 }
 
 /// What the engine waits for. Names say which action is out.
@@ -62,6 +64,7 @@ pub struct Engine {
     reconciling: bool,
     authenticated_again: bool,
     attempt: u32,
+    random: u64,
     report: Report,
 }
 
@@ -80,6 +83,7 @@ impl Engine {
             reconciling: false,
             authenticated_again: false,
             attempt: 0,
+            random: options.random,
             report: Report::default(),
         }
     }
@@ -125,7 +129,10 @@ impl Engine {
             (State::FinishingReconcile, Input::Stored) => self.push_all(),
             (State::Authenticating(then), Input::Authenticated(true)) => self.repeat(*then),
             (State::Authenticating(_), Input::Authenticated(false)) => self.unauthenticated(),
-            (State::Waiting(then), Input::Woken(_)) => self.repeat(*then),
+            (State::Waiting(then), Input::Woken(random)) => {
+                self.random = random;
+                self.repeat(*then)
+            }
             (state, input) => unreachable!("{input:?} does not answer {state:?}"),
         }
     }
@@ -333,8 +340,7 @@ impl Engine {
             self.report.offline_reason = Some(reason);
             return self.finish();
         }
-        let random = u64::from(self.attempt) ^ self.report.pushed.rotate_left(17);
-        let delay = backoff::delay_ms(self.attempt, random.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let delay = backoff::delay_ms(self.attempt, self.random);
         self.attempt += 1;
         self.state = State::Waiting(Box::new(again));
         Action::Wait(delay)
