@@ -36,6 +36,7 @@ test:
 check:
 	cargo fmt --all --check
 	cargo xtask tidy
+	cargo xtask generate --check
 	cargo deny --log-level error --locked --offline check licenses bans sources
 	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 

@@ -1,8 +1,9 @@
-//! The project's own tools: `cargo xtask tidy` (or `cargo run -p xtask -- tidy`).
+//! The project's own tools: `cargo xtask tidy`, `cargo xtask generate`.
 //!
-//! Owns the checks that neither rustc, clippy nor cargo-deny can make. Knows nothing of the
-//! product: it reads the Cargo metadata, the lock file and the sources.
+//! Owns the checks that neither rustc, clippy nor cargo-deny can make, and the files that are made
+//! from the code. Of the product it knows only `protocol`.
 
+mod generate;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,9 @@ use anyhow::{Context, bail};
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  tidy    check crate edges, database drivers, file and function sizes, forbidden words";
+  tidy                check crate edges, database drivers, sizes, forbidden words, links
+  generate            write the files that are made from the code
+  generate --check    only say whether they are up to date";
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -28,6 +31,13 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["tidy"] => run_tidy(&workspace_root()?),
+        ["generate"] => {
+            for path in generate::write(&workspace_root()?)? {
+                report(&format!("generate: wrote {path}"));
+            }
+            Ok(())
+        }
+        ["generate", "--check"] => generate::check(&workspace_root()?),
         [] | ["help" | "--help" | "-h"] => {
             report(USAGE);
             Ok(())

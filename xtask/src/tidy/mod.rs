@@ -3,6 +3,7 @@
 //! Every check is a function from text to a list of problems, so that its tests need no files.
 
 mod edges;
+mod habits;
 mod lexer;
 mod links;
 mod lockfile;
@@ -84,6 +85,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Outcome> {
 
 fn check_file(path: &str, text: &str) -> Vec<Problem> {
     let mut problems = words::check_text(path, text);
+    problems.extend(habits::check(path, text));
     if path == "Cargo.lock" {
         problems.extend(lockfile::check(path, text));
     }
