@@ -11,7 +11,8 @@ use super::Problem;
 /// A crate of the workspace and the crates of ours that it may name.
 ///
 /// Client side (cli, daemon, client, local-store) and server side (server, server-store) never
-/// name each other; they share the libraries around `core`. `protocol` is everybody's vocabulary.
+/// name each other; they share the libraries around `core`. `protocol` is everybody's vocabulary
+/// (ADR 0006).
 const EDGES: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("core", &["protocol"]),
@@ -56,6 +57,8 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["server-store", "core", "protocol"]),
+    // Seeded runs of the engine against a model: tests only.
+    ("simulation", &["core", "protocol"]),
     ("xtask", &["protocol"]),
 ];
 
