@@ -1,1 +1,7 @@
 //! Agent transcripts and hook input, parsed into rows.
+//!
+//! Owns the reading of other programs' formats. Knows no database and no network: everything it
+//! returns is already redacted and has the column names of the catalogue.
+
+pub mod claude;
+pub mod rows;
