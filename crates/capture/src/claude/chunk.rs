@@ -10,6 +10,9 @@ use crate::rows::{MessageRow, SessionRow, TaskMessageRow, TaskRow, TokenRow, Too
 /// tasks are the state after the piece; tokens are what the piece alone says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Chunk {
+    /// The piece is a last line without newline: its rows will be returned once more, and the
+    /// same, when the line is complete, so it must not be added to counts.
+    pub provisional: bool,
     /// JSON objects read, of every type.
     pub records: u64,
     /// One per `user`, `assistant` and `system` record.

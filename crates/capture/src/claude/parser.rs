@@ -77,7 +77,10 @@ impl Parser {
         let mut state = self.state.clone();
         let mut work = Work::new(&mut state);
         work.line(tail);
-        work.finish()
+        Chunk {
+            provisional: true,
+            ..work.finish()
+        }
     }
 
     /// Returns the state after what was fed.

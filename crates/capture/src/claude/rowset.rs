@@ -10,7 +10,7 @@ use crate::rows::{MessageRow, SessionRow, TaskMessageRow, TaskRow, TokenRow, Too
 /// All rows of several pieces or files, each under its natural key. Facts: the first one stays.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RowSet {
-    /// JSON objects read.
+    /// JSON objects read in complete lines.
     pub records: u64,
     /// By session.
     pub sessions: BTreeMap<String, SessionRow>,
@@ -35,11 +35,13 @@ pub struct RowSet {
 impl RowSet {
     /// Adds a piece.
     pub fn add(&mut self, chunk: Chunk) {
-        self.records += chunk.records;
         self.damaged.extend(chunk.damaged);
-        self.report.merge(&chunk.report);
-        for (kind, count) in chunk.raw_counts {
-            *self.raw_counts.entry(kind).or_default() += count;
+        if !chunk.provisional {
+            self.records += chunk.records;
+            self.report.merge(&chunk.report);
+            for (kind, count) in chunk.raw_counts {
+                *self.raw_counts.entry(kind).or_default() += count;
+            }
         }
         for row in chunk.messages {
             self.messages.entry(row.message_id.clone()).or_insert(row);

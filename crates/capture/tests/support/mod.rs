@@ -5,9 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coditect_capture::claude::{
-    Chunk, FileState, Parser, RowSet, TranscriptReader, pair_open_tools,
-};
+use coditect_capture::claude::{FileState, Parser, RowSet, TranscriptReader, pair_open_tools};
 
 /// Returns a path below the real transcripts, if they are beside the checkout.
 pub(crate) fn real(path: &str) -> Option<PathBuf> {
@@ -68,20 +66,9 @@ pub(crate) fn in_pieces(bytes: &[u8], cuts: &[usize]) -> (RowSet, FileState) {
         let mut parser = Parser::resume(state, hasher).unwrap();
         rows.add(parser.feed(&bytes[offset..end]));
         let rest = usize::try_from(parser.state().offset).unwrap();
-        let mut tail = parser.peek_tail(&bytes[rest..end]);
-        if end < bytes.len() {
-            without_counts(&mut tail);
-        }
-        rows.add(tail);
+        rows.add(parser.peek_tail(&bytes[rest..end]));
         let json = serde_json::to_string(parser.state()).unwrap();
         state = serde_json::from_str(&json).unwrap();
     }
     (rows, state)
-}
-
-/// A line that is read again when it is complete must not be counted twice.
-fn without_counts(chunk: &mut Chunk) {
-    chunk.records = 0;
-    chunk.raw_counts.clear();
-    chunk.report = Default::default();
 }
