@@ -1,0 +1,197 @@
+//! A device: a home folder and the program that works in it.
+
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+use crate::{Dump, Server, program, read_dump};
+
+/// One installation with its own home.
+#[derive(Debug)]
+pub struct Device {
+    home: TempDir,
+}
+
+/// What a command did.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Exit code; 128 and more for a signal.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Device {
+    /// Makes an empty home.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            home: tempfile::Builder::new()
+                .prefix("coditect-device-")
+                .tempdir()
+                .unwrap(),
+        }
+    }
+
+    /// Makes a home that is logged in with a licence key.
+    #[must_use]
+    pub fn linked(server: &Server, license: &str) -> Self {
+        let device = Self::new();
+        device.login(server, license);
+        device
+    }
+
+    /// Logs in with a licence key, given on standard input.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn login(&self, server: &Server, license: &str) {
+        let mut child = self
+            .command(&["login", "--server", server.url(), "--license", "-", "--yes"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{license}").unwrap();
+        let ran = child.wait_with_output().unwrap();
+        assert!(
+            ran.status.success(),
+            "login: {}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+    }
+
+    /// Runs the program.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let ran = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Ran {
+            code: ran.status.code().unwrap_or(128),
+            stdout: String::from_utf8(ran.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
+        }
+    }
+
+    /// Runs the program with `--json` and returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails or prints no JSON.
+    #[must_use]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let ran = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(ran.code, 0, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+        let parsed = serde_json::from_str(&ran.stdout);
+        parsed.unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", ran.stdout))
+    }
+
+    /// Syncs and returns the report.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn sync(&self) -> Value {
+        self.json(&["sync"])
+    }
+
+    /// Syncs and asserts that both sides say they are equal.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub fn converge(&self) -> Value {
+        let report = self.sync();
+        let status = self.json(&["status"]);
+        assert_eq!(status["converged"], true, "{report} {status}");
+        assert_eq!(status["queue_depth"], 0, "{status}");
+        report
+    }
+
+    /// Starts the program and does not wait for it.
+    #[must_use]
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Runs SQL on one of the databases with the `sqlite3` program, as another tool would.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn sql(&self, file: &str, statements: &str) -> String {
+        let ran = self.try_sql(file, statements);
+        assert_eq!(ran.code, 0, "{statements}: {}", ran.stderr);
+        ran.stdout
+    }
+
+    /// Like [`Device::sql`], for statements that may be refused.
+    #[must_use]
+    pub fn try_sql(&self, file: &str, statements: &str) -> Ran {
+        let mut child = Command::new("sqlite3")
+            .args(["-bail", "-cmd", ".timeout 10000"])
+            .arg(self.database(file))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(statements.as_bytes())
+            .unwrap();
+        let ran = child.wait_with_output().unwrap();
+        Ran {
+            code: ran.status.code().unwrap_or(128),
+            stdout: String::from_utf8(ran.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
+        }
+    }
+
+    /// Returns the device's id and its rows.
+    #[must_use]
+    pub fn dump(&self) -> (Option<String>, Dump) {
+        let ran = self.run(&["dump", "--canonical"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        read_dump(&ran.stdout)
+    }
+
+    /// Returns the path of a database.
+    #[must_use]
+    pub fn database(&self, file: &str) -> PathBuf {
+        self.home()
+            .join(format!(".coditect-data/context-storage/{file}.db"))
+    }
+
+    /// Returns the home folder.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("coditect"));
+        command
+            .args(arguments)
+            .env("CODITECT_HOME", self.home())
+            .env("HOME", self.home());
+        command
+    }
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self::new()
+    }
+}

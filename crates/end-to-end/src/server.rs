@@ -1,0 +1,220 @@
+//! A `coditect-server up` of a test's own.
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+use crate::{Dump, program, read_dump};
+
+/// A server with its own data folder on a port of its own; stopped when dropped.
+#[derive(Debug)]
+pub struct Server {
+    folder: TempDir,
+    listen: String,
+    child: Option<Child>,
+    url: String,
+}
+
+impl Server {
+    /// Starts a server on a free port.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("coditect-e2e-")
+            .tempdir()
+            .unwrap();
+        // PostgreSQL runs as an unprivileged user when the test runs as root.
+        open_to_all(folder.path());
+        let (url, listen) = (String::new(), "127.0.0.1:0".to_owned());
+        let mut server = Self {
+            folder,
+            listen,
+            child: None,
+            url,
+        };
+        server.restart();
+        // A server that comes back keeps its address, because devices remember it.
+        server.listen = server
+            .url
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned();
+        server
+    }
+
+    /// Starts the server again on its folder and address.
+    ///
+    /// # Panics
+    /// When it is running, or does not get ready.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "the server is running");
+        let errors = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("server.log"))
+            .unwrap();
+        let mut child = Command::new(program("coditect-server"))
+            .arg("up")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(["--listen", &self.listen])
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("ready ").map(|url| url.trim().to_owned()));
+        let log = || std::fs::read_to_string(self.folder.path().join("server.log"));
+        self.url = ready.unwrap_or_else(|| panic!("not ready: {}", log().unwrap_or_default()));
+        self.child = Some(child);
+        // The pipe is read to its end, so that the server never waits for us.
+        std::thread::spawn(move || lines.for_each(drop));
+    }
+
+    /// Stops the server as an operator does.
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        self.wait();
+    }
+
+    /// Ends the server without a chance to clean up.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        self.wait();
+    }
+
+    /// Sends a signal to the server's process.
+    pub fn signal(&self, signal: &str) {
+        if let Some(child) = &self.child {
+            send(child.id(), signal);
+        }
+    }
+
+    /// Waits until the server's process has ended.
+    pub fn wait(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    /// Ends the embedded PostgreSQL's postmaster without a chance to clean up.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn kill_postgres(&self) {
+        let pid = self.postgres_pid().unwrap();
+        send(pid, "KILL");
+    }
+
+    /// Returns the postmaster's process id, from its pid file.
+    #[must_use]
+    pub fn postgres_pid(&self) -> Option<u32> {
+        let mut found = Vec::new();
+        find(&self.data_dir(), "postmaster.pid", &mut found);
+        let text = std::fs::read_to_string(found.first()?).ok()?;
+        text.lines().next()?.trim().parse().ok()
+    }
+
+    /// Returns the server's URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Returns the server's data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Returns a field of the file that the first start wrote.
+    ///
+    /// # Panics
+    /// When the file or the field is missing.
+    #[must_use]
+    pub fn bootstrap(&self, field: &str) -> String {
+        let text = std::fs::read_to_string(self.data_dir().join("bootstrap.json")).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        value[field].as_str().unwrap().to_owned()
+    }
+
+    /// Runs an administration command with `--json` and returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn admin(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.admin_text(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    /// Makes a user of a tenant and returns the id and a licence key.
+    #[must_use]
+    pub fn user(&self, tenant: &str, email: &str, role: &str) -> (String, String) {
+        let created = self.admin(&[
+            "user", "create", "--tenant", tenant, "--email", email, "--role", role,
+        ]);
+        let user = created["user_id"].as_str().unwrap().to_owned();
+        let issued = self.admin(&["license", "issue", "--tenant", tenant, "--user", &user]);
+        (user, issued["license_key"].as_str().unwrap().to_owned())
+    }
+
+    /// Returns all rows of a tenant.
+    #[must_use]
+    pub fn dump(&self, tenant: &str) -> Dump {
+        read_dump(&self.admin_text(&["dump", "--tenant", tenant])).1
+    }
+
+    fn admin_text(&self, arguments: &[&str]) -> String {
+        let ran = Command::new(program("coditect-server"))
+            .arg("admin")
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(ran.status.success(), "admin {arguments:?}: {errors}");
+        String::from_utf8(ran.stdout).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn open_to_all(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn find(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name() == name {
+            found.push(path);
+        } else if path.is_dir() && found.is_empty() {
+            find(&path, name, found);
+        }
+    }
+}
+
+/// The standard library sends no signal but SIGKILL, and that only to children.
+fn send(pid: u32, signal: &str) {
+    let status = Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "no process {pid}"
+    );
+}
