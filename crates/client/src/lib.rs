@@ -1,1 +1,25 @@
 //! HTTP client and driver of the sync engine.
+//!
+//! Owns the client's configuration file, its credentials, the requests to the server and the
+//! loop that turns the engine's actions into local writes and requests. Prints nothing and reads
+//! no environment: paths, tokens and the time are given in.
+
+pub mod auth;
+pub mod config;
+pub mod credentials;
+
+mod files;
+pub mod http;
+pub mod paths;
+
+pub mod state;
+pub mod transport;
+
+pub use config::{CloudConfig, ConfigFile};
+pub use credentials::{CredentialFile, Credentials};
+
+pub use files::FileError;
+pub use http::{Http, HttpError, HttpOptions, Traffic};
+pub use paths::{InvalidProfile, Paths};
+pub use state::SyncState;
+pub use transport::{HttpTransport, Transport};

@@ -1,0 +1,149 @@
+//! How requests reach a server. Two implementations: HTTP here, and the model of the server that
+//! the simulation runs the engine against.
+
+use std::future::Future;
+
+use coditect_core::sync::Failure;
+use coditect_protocol::wire::auth::LoginReply;
+use coditect_protocol::wire::pull::{PullReply, PullRequest};
+use coditect_protocol::wire::push::PushReply;
+
+use crate::auth;
+use crate::credentials::{CredentialFile, Credentials};
+use crate::http::Http;
+
+/// Carries pushes and pulls.
+pub trait Transport {
+    /// Sends a batch, byte for byte as it was stored.
+    fn push(&mut self, body: &[u8]) -> impl Future<Output = Result<PushReply, Failure>> + Send;
+
+    /// Asks for what happened.
+    fn pull(
+        &mut self,
+        request: &PullRequest,
+    ) -> impl Future<Output = Result<PullReply, Failure>> + Send;
+
+    /// Obtains a new access token; says whether that worked.
+    fn authenticate(&mut self) -> impl Future<Output = bool> + Send;
+}
+
+/// A way to a new access token when the refresh token does not help.
+#[derive(Clone, Default)]
+pub struct Fallback {
+    /// E-mail and password, when the program was given them.
+    pub password: Option<coditect_protocol::wire::auth::PasswordLogin>,
+}
+
+impl std::fmt::Debug for Fallback {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Fallback {{ password: {} }}", self.password.is_some())
+    }
+}
+
+/// Pushes and pulls over HTTP, with the tokens of one profile.
+#[derive(Debug)]
+pub struct HttpTransport {
+    http: Http,
+    credentials: Credentials,
+    file: Option<CredentialFile>,
+    fallback: Fallback,
+}
+
+impl HttpTransport {
+    /// Makes a transport. New tokens are written to `file`; without one (a token from outside)
+    /// they stay in memory.
+    #[must_use]
+    pub fn new(
+        http: Http,
+        credentials: Credentials,
+        file: Option<CredentialFile>,
+        fallback: Fallback,
+    ) -> Self {
+        Self {
+            http,
+            credentials,
+            file,
+            fallback,
+        }
+    }
+
+    /// Returns the client, for its counters.
+    #[must_use]
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
+    async fn renew(&mut self) -> Result<bool, Failure> {
+        // Another process may have renewed them while this one waited.
+        let lock = self.file.as_ref().map(CredentialFile::lock);
+        let _lock = match lock {
+            Some(Ok(lock)) => Some(lock),
+            Some(Err(error)) => {
+                tracing::warn!(target: "coditect::auth", %error, "cannot lock the credentials");
+                None
+            }
+            None => None,
+        };
+        let stored = self
+            .file
+            .as_ref()
+            .and_then(|file| file.load().ok().flatten());
+        if let Some(stored) = stored
+            && stored.server == self.credentials.server
+            && stored.access_token != self.credentials.access_token
+        {
+            self.credentials = stored;
+            return Ok(true);
+        }
+        if let Some(token) = self.credentials.refresh_token.clone() {
+            match auth::refresh(&self.http, &token).await {
+                Ok(reply) => return Ok(self.keep(&reply)),
+                Err(Failure::Unauthenticated(_) | Failure::Refused(_)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        let Some(login) = self.fallback.password.clone() else {
+            return Ok(false);
+        };
+        let reply = auth::password(&self.http, &login).await?;
+        Ok(self.keep(&reply))
+    }
+
+    fn keep(&mut self, reply: &LoginReply) -> bool {
+        self.credentials = Credentials::from_login(&self.credentials.server, reply);
+        if let Some(file) = &self.file
+            && let Err(error) = file.store(&self.credentials)
+        {
+            // The session goes on with the new token; the next one will have to log in.
+            tracing::error!(target: "coditect::auth", %error, "cannot write the new tokens");
+        }
+        true
+    }
+}
+
+impl Transport for HttpTransport {
+    async fn push(&mut self, body: &[u8]) -> Result<PushReply, Failure> {
+        let token = Some(self.credentials.access_token.as_str());
+        self.http.post("/api/v1/sync/push", body, token).await
+    }
+
+    async fn pull(&mut self, request: &PullRequest) -> Result<PullReply, Failure> {
+        let body = auth::encode(request)?;
+        let token = Some(self.credentials.access_token.as_str());
+        self.http.post("/api/v1/sync/pull", &body, token).await
+    }
+
+    async fn authenticate(&mut self) -> bool {
+        match self.renew().await {
+            Ok(renewed) => {
+                tracing::info!(target: "coditect::auth", renewed, "access token ended");
+                renewed
+            }
+            Err(failure) => {
+                let reason = crate::http::describe(&failure);
+                tracing::warn!(target: "coditect::auth", reason, "cannot renew the access token");
+                false
+            }
+        }
+    }
+}
