@@ -1,1 +1,23 @@
-//! PostgreSQL: migrations, tenant transactions, embedded server.
+//! PostgreSQL: the embedded server, roles, migrations, tenant transactions, credentials.
+//!
+//! The only crate that names the PostgreSQL driver. All access goes through [`Db`]: one door for
+//! callers, whose transactions see one tenant and the caller's scopes only, and one for the
+//! listed system tasks.
+
+#![warn(missing_docs)]
+
+pub mod admin;
+pub mod audit;
+pub mod cluster;
+pub mod credential;
+mod db;
+pub mod devices;
+pub mod embedded;
+mod error;
+pub mod identity;
+pub mod migrations;
+pub mod roles;
+
+pub use credential::{Caller, TenantId};
+pub use db::{Db, DbSettings, Isolation, Retryable, SystemTask, SystemTx, TenantTx};
+pub use error::StoreError;

@@ -1,1 +1,15 @@
-//! Test support: a PostgreSQL per test, fake clocks, builders.
+//! Test support: a PostgreSQL per test, fake clocks, builders. A dev-dependency only.
+
+#![warn(missing_docs)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot set up fails"
+)]
+
+mod clock;
+mod postgres;
+mod test_db;
+
+pub use clock::FakeClock;
+pub use test_db::{TestDb, TestTenant, TestUser};

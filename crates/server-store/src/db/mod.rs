@@ -1,0 +1,321 @@
+//! The two doors to the database: [`Db::tenant`] and [`Db::system`].
+//!
+//! Owns the connection pools and shows them to nobody. There is no third door.
+
+mod session;
+mod system_tx;
+mod tenant_tx;
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use tokio_postgres::NoTls;
+
+use crate::credential::Caller;
+use crate::{StoreError, migrations, roles};
+pub(crate) use session::Param;
+#[expect(unused_imports, reason = "the sync statements are sent as pipelines")]
+pub(crate) use session::Statement;
+use session::{Begin, Session, Slot};
+pub use system_tx::{SystemTask, SystemTx};
+pub use tenant_tx::TenantTx;
+
+/// Most attempts of a transaction that meets passing conditions.
+const ATTEMPTS_MAX: u32 = 6;
+/// Longest wait for a free connection.
+const POOL_WAIT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct DbSettings {
+    /// Connection string of the owner, or of a role that may act as all three.
+    pub owner_url: String,
+    /// Connection string of the app's role; without it the owner's is used, and every
+    /// transaction changes to the app's role.
+    pub app_url: Option<String>,
+    /// Connection string of the system role; without it as for `app_url`.
+    pub system_url: Option<String>,
+    /// Most connections for requests.
+    pub app_connections_max: usize,
+    /// Most connections for system tasks.
+    pub system_connections_max: usize,
+}
+
+impl DbSettings {
+    /// Returns settings that reach everything through the owner's connection string, with 32
+    /// and 8 connections.
+    #[must_use]
+    pub fn new(owner_url: impl Into<String>) -> Self {
+        Self {
+            owner_url: owner_url.into(),
+            app_url: None,
+            system_url: None,
+            app_connections_max: 32,
+            system_connections_max: 8,
+        }
+    }
+}
+
+/// The database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Db {
+    app: Door,
+    system: Door,
+}
+
+#[derive(Debug, Clone)]
+struct Door {
+    pool: Pool,
+    /// Role to change to in every transaction, when the connection's own is another.
+    set_role: Option<&'static str>,
+}
+
+/// What a tenant transaction may do and see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// READ COMMITTED, for writes.
+    Write,
+    /// REPEATABLE READ and read only: all statements see one moment.
+    Snapshot,
+}
+
+impl Db {
+    /// Connects and checks that the schema is the one that this program knows.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnknownMigration`], [`StoreError::ChangedMigration`] and
+    /// [`StoreError::MissingMigration`] for another schema, [`StoreError::Driver`] when the
+    /// database does not answer.
+    pub async fn connect(settings: &DbSettings) -> Result<Self, StoreError> {
+        let app_url = settings.app_url.as_ref();
+        let system_url = settings.system_url.as_ref();
+        let owner_url = &settings.owner_url;
+        let db = Self {
+            app: Door {
+                pool: pool(app_url.unwrap_or(owner_url), settings.app_connections_max)?,
+                set_role: app_url.is_none().then_some(roles::APP),
+            },
+            system: Door {
+                pool: pool(
+                    system_url.unwrap_or(owner_url),
+                    settings.system_connections_max,
+                )?,
+                set_role: system_url.is_none().then_some(roles::SYSTEM),
+            },
+        };
+        let connection = db.app.connection().await?;
+        migrations::check_applied(&connection).await?;
+        Ok(db)
+    }
+
+    /// Runs `work` in a transaction that sees the caller's tenant and scopes, and commits it.
+    ///
+    /// The closure owns the transaction for as long as its future runs, as in
+    /// `|mut tx| async move { devices::list(&mut tx).await }`; `Ok` commits, `Err` rolls back.
+    /// `label` names the work in logs and metrics. The closure may run several times: when the
+    /// database reports a serialization failure, a deadlock or a lock timeout. It must do
+    /// nothing but use the transaction.
+    ///
+    /// # Errors
+    ///
+    /// What the closure returns, which also rolls back; [`StoreError::NotMember`] when the
+    /// caller is no active member of the tenant any more; [`StoreError::Retry`] when all
+    /// attempts met passing conditions.
+    pub async fn tenant<T, E, F, Fut>(
+        &self,
+        label: &'static str,
+        caller: &Caller,
+        work: F,
+    ) -> Result<T, E>
+    where
+        F: FnMut(TenantTx) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<StoreError> + Retryable,
+    {
+        self.tenant_with(Isolation::Write, label, caller, work)
+            .await
+    }
+
+    /// Runs `work` like [`Db::tenant`], read only and on a snapshot of one moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::tenant`].
+    pub async fn tenant_snapshot<T, E, F, Fut>(
+        &self,
+        label: &'static str,
+        caller: &Caller,
+        work: F,
+    ) -> Result<T, E>
+    where
+        F: FnMut(TenantTx) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<StoreError> + Retryable,
+    {
+        self.tenant_with(Isolation::Snapshot, label, caller, work)
+            .await
+    }
+
+    async fn tenant_with<T, E, F, Fut>(
+        &self,
+        isolation: Isolation,
+        label: &'static str,
+        caller: &Caller,
+        mut work: F,
+    ) -> Result<T, E>
+    where
+        F: FnMut(TenantTx) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<StoreError> + Retryable,
+    {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let connection = self.app.connection().await?;
+            let begin = Begin {
+                isolation,
+                set_role: self.app.set_role,
+            };
+            let slot = Slot::default();
+            let session = Session::new(connection, begin);
+            let tx = TenantTx::new(session, slot.clone(), caller.clone());
+            let outcome = finish(work(tx).await, &slot).await;
+            match outcome {
+                Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
+                    tracing::debug!(label, attempt, "transaction runs again");
+                    tokio::time::sleep(pause(attempt)?).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Runs one of the listed system tasks in a transaction that row security does not bind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::tenant`], but for the membership.
+    pub async fn system<T, E, F, Fut>(&self, task: SystemTask, mut work: F) -> Result<T, E>
+    where
+        F: FnMut(SystemTx) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<StoreError> + Retryable,
+    {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let connection = self.system.connection().await?;
+            let begin = Begin {
+                isolation: Isolation::Write,
+                set_role: self.system.set_role,
+            };
+            let slot = Slot::default();
+            let tx = SystemTx::new(Session::new(connection, begin), slot.clone(), task);
+            let outcome = finish(work(tx).await, &slot).await;
+            match outcome {
+                Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
+                    tracing::debug!(task = task.label(), attempt, "transaction runs again");
+                    tokio::time::sleep(pause(attempt)?).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Checks that the database answers; for the health route.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Retry`] when no connection is free, [`StoreError::Driver`] otherwise.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.app
+            .connection()
+            .await?
+            .simple_query("select 1")
+            .await?;
+        Ok(())
+    }
+
+    /// Closes all idle connections and refuses new ones; running transactions finish.
+    pub fn close(&self) {
+        self.app.pool.close();
+        self.system.pool.close();
+    }
+}
+
+/// Errors of closures, which say whether running the transaction again makes sense.
+pub trait Retryable {
+    /// Returns whether the transaction may simply be run again.
+    fn is_retry(&self) -> bool;
+}
+
+impl Retryable for StoreError {
+    fn is_retry(&self) -> bool {
+        Self::is_retry(self)
+    }
+}
+
+impl Door {
+    async fn connection(&self) -> Result<Object, StoreError> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error.into(),
+            PoolError::Closed => StoreError::Retry {
+                reason: "the store is closing",
+            },
+            _ => StoreError::Retry {
+                reason: "no free database connection",
+            },
+        })
+    }
+}
+
+/// Commits what the closure did, or rolls it back when the closure failed.
+async fn finish<T, E>(outcome: Result<T, E>, slot: &Slot) -> Result<T, E>
+where
+    E: From<StoreError>,
+{
+    // The closure's future has ended, so its transaction is back in the slot; unless it was
+    // handed on to something that still runs, and then it must not commit.
+    match (outcome, slot.take()) {
+        (Ok(value), Some(session)) => session.commit().await.map(|()| value).map_err(E::from),
+        (Ok(_), None) => Err(StoreError::Aborted.into()),
+        (Err(error), Some(session)) => {
+            session.rollback().await;
+            Err(error)
+        }
+        (Err(error), None) => Err(error),
+    }
+}
+
+fn pool(url: &str, connections_max: usize) -> Result<Pool, StoreError> {
+    let mut config = tokio_postgres::Config::from_str(url)?;
+    config
+        .application_name("coditect-server")
+        .connect_timeout(CONNECT_TIMEOUT);
+    // A connection comes back committed or rolled back, so nothing is left to be reset.
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
+        .max_size(connections_max)
+        .wait_timeout(Some(POOL_WAIT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .runtime(Runtime::Tokio1)
+        .build();
+    pool.map_err(|_| StoreError::Retry {
+        reason: "no runtime for the connection pool",
+    })
+}
+
+/// Returns how long to wait after a failed attempt: doubling, with full jitter, so that two
+/// transactions that stopped each other do not meet again.
+fn pause(attempt: u32) -> Result<Duration, StoreError> {
+    let highest_ms = 10_u64 << attempt.min(6);
+    let share = u64::from(crate::credential::random_bytes::<1>()?[0]);
+    Ok(Duration::from_millis(1 + highest_ms * share / 255))
+}

@@ -1,0 +1,95 @@
+//! The transaction of a system task: row security does not bind it.
+
+use tokio_postgres::Row;
+
+use super::session::{Param, Session, Slot};
+use crate::StoreError;
+
+/// What the system role is used for, all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemTask {
+    /// Checking a licence key, password or refresh token; the tenant is not known before.
+    Authenticate,
+    /// Making and listing tenants, people and licences, by the operator.
+    Administer,
+    /// Filling the platform catalogue.
+    ImportCatalogue,
+    /// Changing the epoch after a restore.
+    ChangeEpoch,
+}
+
+impl SystemTask {
+    /// Returns the name for logs and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Authenticate => "authenticate",
+            Self::Administer => "administer",
+            Self::ImportCatalogue => "import_catalogue",
+            Self::ChangeEpoch => "change_epoch",
+        }
+    }
+}
+
+/// A transaction of the system role, for one of the listed tasks.
+#[derive(Debug)]
+pub struct SystemTx {
+    /// Taken on drop only.
+    session: Option<Session>,
+    slot: Slot,
+    task: SystemTask,
+}
+
+impl SystemTx {
+    pub(super) fn new(session: Session, slot: Slot, task: SystemTask) -> Self {
+        Self {
+            session: Some(session),
+            slot,
+            task,
+        }
+    }
+
+    /// Returns what the transaction is for.
+    #[must_use]
+    pub fn task(&self) -> SystemTask {
+        self.task
+    }
+
+    /// Runs a statement and returns its rows.
+    pub(crate) async fn query(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.session()?.query(sql, params).await
+    }
+
+    /// Runs a statement and returns its row, if there is one.
+    pub(crate) async fn query_opt(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self.session()?.query(sql, params).await?.into_iter().next())
+    }
+
+    /// Runs a statement and returns the number of rows that it changed.
+    pub(crate) async fn execute(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<u64, StoreError> {
+        self.session()?.execute(sql, params).await
+    }
+
+    /// Returns the session, which is there until the drop.
+    fn session(&mut self) -> Result<&mut Session, StoreError> {
+        self.session.as_mut().ok_or(StoreError::Aborted)
+    }
+}
+
+impl Drop for SystemTx {
+    fn drop(&mut self) {
+        self.slot.put(self.session.take());
+    }
+}

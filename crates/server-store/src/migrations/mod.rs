@@ -1,0 +1,221 @@
+//! The schema, as an append-only list of migrations, and the runner that applies them.
+//!
+//! Each statement is sent as a message of its own, because a distributed database refuses a file
+//! of them; each migration is one transaction. A merged migration is never edited.
+
+mod m20261120_000001_identity;
+mod m20261120_000002_sync_state;
+mod template;
+
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use crate::StoreError;
+use crate::roles;
+
+/// One statement of a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Runs always.
+    Sql(String),
+    /// Runs only where the server was built with lz4; a faster way to store text, no more.
+    WithLz4(String),
+}
+
+/// A numbered change of the schema.
+#[derive(Debug, Clone)]
+pub(crate) struct Migration {
+    /// Date and number, such as `20261120000001`; applied in this order.
+    pub(crate) version: i64,
+    /// What it is about, for people.
+    pub(crate) name: &'static str,
+    /// Its statements in order.
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Migration {
+    /// Returns the SHA-256 over all statements.
+    fn hash(&self) -> Vec<u8> {
+        let mut hasher = Sha256::new();
+        for step in &self.steps {
+            let (kind, sql) = match step {
+                Step::Sql(sql) => (b's', sql),
+                Step::WithLz4(sql) => (b'l', sql),
+            };
+            hasher.update([kind]);
+            hasher.update(sql.as_bytes());
+            hasher.update([0]);
+        }
+        hasher.finalize().to_vec()
+    }
+}
+
+/// Returns all migrations, oldest first.
+pub(crate) fn all() -> Vec<Migration> {
+    vec![
+        m20261120_000001_identity::migration(),
+        m20261120_000002_sync_state::migration(),
+    ]
+}
+
+/// Returns a name for the state after all migrations: 16 hexadecimal digits that change with
+/// every statement.
+#[must_use]
+pub fn fingerprint() -> String {
+    let mut hasher = Sha256::new();
+    for migration in all() {
+        hasher.update(migration.hash());
+    }
+    hasher.finalize()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+const CREATE_LIST: &str = "create table if not exists schema_migrations (
+    version bigint not null constraint schema_migrations_pkey primary key,
+    name text not null,
+    hash bytea not null,
+    applied_at timestamptz not null default now()
+)";
+const GRANT_LIST: &str = "grant select on schema_migrations to coditect_app, coditect_system";
+const LOCK: &str = "select pg_advisory_xact_lock(7310882)";
+const APPLIED: &str = "select version, hash from schema_migrations order by version";
+const RECORD: &str = "insert into schema_migrations (version, name, hash) values ($1, $2, $3)";
+const HAS_LZ4: &str = "select coalesce((select 'lz4' = any (enumvals) from pg_settings
+    where name = 'default_toast_compression'), false)";
+
+/// Makes missing roles, applies the missing migrations and returns their versions.
+///
+/// `owner_url` is the connection string of the owner or of a role that may act as it.
+///
+/// # Errors
+///
+/// [`StoreError::UnknownMigration`] when the database is newer than this program,
+/// [`StoreError::ChangedMigration`] when it was made by an edited one, [`StoreError::Roles`].
+pub async fn migrate(owner_url: &str) -> Result<Vec<i64>, StoreError> {
+    let client = roles::connect(owner_url).await?;
+    roles::ensure(&client).await?;
+    in_transaction(&client, async {
+        client.simple_query(CREATE_LIST).await?;
+        client.simple_query(GRANT_LIST).await?;
+        Ok(())
+    })
+    .await?;
+    let mut done = Vec::new();
+    for migration in all() {
+        if in_transaction(&client, apply(&client, &migration)).await? {
+            tracing::info!(
+                version = migration.version,
+                name = migration.name,
+                "migrated"
+            );
+            done.push(migration.version);
+        }
+    }
+    check_applied(&client).await?;
+    Ok(done)
+}
+
+/// Checks that the database has exactly the migrations of this program.
+///
+/// # Errors
+///
+/// [`StoreError::UnknownMigration`], [`StoreError::ChangedMigration`] or
+/// [`StoreError::MissingMigration`].
+pub(crate) async fn check_applied(client: &Client) -> Result<(), StoreError> {
+    let known = all();
+    let applied = applied(client).await?;
+    check_known(&known, &applied)?;
+    match known.iter().find(|wanted| {
+        !applied
+            .iter()
+            .any(|(version, _)| *version == wanted.version)
+    }) {
+        Some(missing) => Err(StoreError::MissingMigration {
+            version: missing.version,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn check_known(known: &[Migration], applied: &[(i64, Vec<u8>)]) -> Result<(), StoreError> {
+    for (version, hash) in applied {
+        match known.iter().find(|migration| migration.version == *version) {
+            None => return Err(StoreError::UnknownMigration { version: *version }),
+            Some(migration) if migration.hash() != *hash => {
+                return Err(StoreError::ChangedMigration { version: *version });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Applies `migration` unless it is there already; returns whether it did.
+async fn apply(client: &Client, migration: &Migration) -> Result<bool, StoreError> {
+    client.simple_query(LOCK).await?;
+    let applied = applied(client).await?;
+    check_known(&all(), &applied)?;
+    if applied
+        .iter()
+        .any(|(version, _)| *version == migration.version)
+    {
+        return Ok(false);
+    }
+    let has_lz4: bool = client.query_typed_one(HAS_LZ4, &[]).await?.try_get(0)?;
+    for step in &migration.steps {
+        match step {
+            Step::Sql(sql) => run(client, sql).await?,
+            Step::WithLz4(sql) if has_lz4 => run(client, sql).await?,
+            Step::WithLz4(_) => {}
+        }
+    }
+    let (version, name, hash) = (migration.version, migration.name, migration.hash());
+    let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] = [
+        (&version, Type::INT8),
+        (&name, Type::TEXT),
+        (&hash, Type::BYTEA),
+    ];
+    client.execute_typed(RECORD, &values).await?;
+    Ok(true)
+}
+
+async fn run(client: &Client, sql: &str) -> Result<(), StoreError> {
+    client
+        .simple_query(sql)
+        .await
+        .map(drop)
+        .inspect_err(|error| {
+            let first_line = sql.lines().next().unwrap_or_default();
+            tracing::error!(%error, statement = first_line, "migration failed");
+        })?;
+    Ok(())
+}
+
+async fn applied(client: &Client) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    let rows = client.query_typed(APPLIED, &[]).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}
+
+/// Runs `work` in a transaction of the owner's role; rolls back when it fails.
+async fn in_transaction<T>(
+    client: &Client,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    client.simple_query("begin").await?;
+    client.simple_query("set local role coditect_owner").await?;
+    match work.await {
+        Ok(value) => {
+            client.simple_query("commit").await?;
+            Ok(value)
+        }
+        Err(error) => {
+            client.simple_query("rollback").await?;
+            Err(error)
+        }
+    }
+}
