@@ -1,0 +1,147 @@
+//! A model of the server: small, in memory, and obviously right rather than fast. Its rules are
+//! written from the protocol's text, not from the engine's code.
+//!
+//! What a backup holds is in [`Database`]; keys and the trace of what was ever accepted live
+//! beside it, as they do in reality, and survive a restore.
+
+mod database;
+mod digest;
+mod merge;
+mod pull;
+mod push;
+mod token;
+mod validate;
+
+pub use database::{Conflict, Database, Kept, Key};
+pub use push::{Begun, Ticket};
+
+use crate::random::Random;
+use coditect_protocol::{DeviceId, Epoch, Scope, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// Guards of the server that a run may take out, to show that each is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guards {
+    /// A stream's counter is locked until commit. Without: numbers may become visible out of
+    /// order.
+    pub stream_lock: bool,
+    /// A push must carry the file's current token. Without: copies push as the original.
+    pub token: bool,
+    /// Positions and tokens of another life of the database are refused, and a database that
+    /// was set back begins a new life. Without: there is one life.
+    pub epoch: bool,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            stream_lock: true,
+            token: true,
+            epoch: true,
+        }
+    }
+}
+
+/// One accepted content and the one that its author knew and replaced by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Succession {
+    /// The row.
+    pub key: Key,
+    /// Content hash that was stored.
+    pub hash: String,
+    /// Content hash that was replaced knowingly; none for a new row or a conflict's winner.
+    pub replaced: Option<String>,
+}
+
+/// The server.
+#[derive(Debug)]
+pub struct Server {
+    /// What a backup holds.
+    pub database: Database,
+    /// Guards in force.
+    pub guards: Guards,
+    /// Changes in one page of a pull.
+    pub page_changes_max: usize,
+    /// A word whose presence in a row makes the server refuse it; none refuses nothing.
+    pub refused_word: Option<String>,
+    /// Everything that was ever accepted, also in lives of the database that are gone.
+    pub trace: Vec<Succession>,
+    organization: Uuid,
+    /// Tokens that were signed, and lives that began. Both outlive a restore.
+    issued: BTreeSet<String>,
+    open: BTreeMap<Scope, Vec<u64>>,
+    ticket: u64,
+    random: Random,
+}
+
+impl Server {
+    /// Makes a server of one organisation, with an empty database.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let organization = random.uuid();
+        let epoch = Epoch(random.next());
+        Self {
+            database: Database::new(epoch),
+            guards: Guards::default(),
+            page_changes_max: coditect_protocol::limits::PULL_CHANGES_MAX,
+            refused_word: None,
+            trace: Vec::new(),
+            organization,
+            issued: BTreeSet::new(),
+            open: BTreeMap::new(),
+            ticket: 0,
+            random,
+        }
+    }
+
+    /// Returns the organisation's id.
+    #[must_use]
+    pub const fn organization(&self) -> Uuid {
+        self.organization
+    }
+
+    /// Registers a device of a user. It gets another id than it asked for when somebody else
+    /// holds that one (PROTOCOL 3).
+    pub fn register(&mut self, user: UserId, wanted: DeviceId) -> DeviceId {
+        let taken = self.database.devices.get(&wanted);
+        let device = match taken {
+            Some(owner) if *owner != user => DeviceId::new(self.random.uuid()),
+            _ => wanted,
+        };
+        self.database.devices.insert(device, user);
+        device
+    }
+
+    /// Returns the scopes that a user may read and write.
+    #[must_use]
+    pub fn scopes(&self, user: UserId) -> Vec<Scope> {
+        vec![Scope::User(user.get()), Scope::Org(self.organization)]
+    }
+
+    /// Returns a copy of the database, as a backup would hold it.
+    #[must_use]
+    pub fn backup(&self) -> Database {
+        self.database.clone()
+    }
+
+    /// Sets the database back to a backup. Nobody tells the server: it must find out. Requests
+    /// that were being worked on are gone.
+    pub fn restore(&mut self, backup: Database) {
+        let devices = std::mem::take(&mut self.database.devices);
+        self.database = backup;
+        // Registrations are renewed by logins; to lose them is not what is tried here.
+        self.database.devices.extend(devices);
+        self.open.clear();
+    }
+
+    /// Begins a new life of the database, as `admin epoch bump` does.
+    pub fn bump_epoch(&mut self) {
+        let old = self.database.epoch;
+        self.database.past_epochs.push(old);
+        self.database.epoch = Epoch(self.random.next());
+        // Every file begins again without a token; of two copies the first to come stays.
+        self.database.tokens.clear();
+    }
+}

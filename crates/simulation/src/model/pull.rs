@@ -1,0 +1,75 @@
+//! Pulls: one snapshot of the asked streams.
+
+use super::{Server, digest};
+use coditect_protocol::catalogue::Direction;
+use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
+use coditect_protocol::{Cursor, DeviceId, ErrorCode, Problem, UserId};
+use serde_json::Value;
+
+impl Server {
+    /// Answers a pull.
+    ///
+    /// # Errors
+    /// `device_unknown`, `not_found` for a scope that the user may not read, `epoch_changed`
+    /// for a position of another life, `SYNC_001` for one behind the head.
+    pub fn pull(&self, user: UserId, request: &PullRequest) -> Result<PullReply, Problem> {
+        if self.database.devices.get(&request.device) != Some(&user) {
+            return Err(Problem::new(ErrorCode::DeviceUnknown, "not registered"));
+        }
+        let pages = request
+            .positions
+            .iter()
+            .map(|position| self.page(user, request.device, position));
+        Ok(PullReply {
+            epoch: self.database.epoch,
+            scopes: self.scopes(user),
+            pages: pages.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn page(&self, user: UserId, device: DeviceId, asked: &Position) -> Result<Page, Problem> {
+        let (scope, file, epoch) = (asked.scope, asked.file, self.database.epoch);
+        if !self.scopes(user).contains(&scope) {
+            return Err(Problem::new(ErrorCode::NotFound, "no such scope"));
+        }
+        let head = self.database.head(scope, file);
+        let from = asked.cursor.map_or(0, |cursor| cursor.n);
+        let other_life = asked.cursor.is_some_and(|cursor| cursor.epoch != epoch);
+        if self.guards.epoch && other_life {
+            return Err(epoch_changed(self));
+        }
+        if self.guards.epoch && from > head {
+            let detail = "the position lies in the stream's future";
+            return Err(Problem::new(ErrorCode::InvalidCursor, detail));
+        }
+        let mut behind: Vec<_> = self
+            .database
+            .file_rows(scope, file)
+            .filter(|(key, kept)| kept.cursor > from && key.table().direction != Direction::Up)
+            .collect();
+        behind.sort_by_key(|(_, kept)| kept.cursor);
+        let at_head = behind.len() <= self.page_changes_max;
+        behind.truncate(self.page_changes_max);
+        let last = behind.last().map_or(from, |(_, kept)| kept.cursor);
+        let n = if at_head { head.max(from) } else { last };
+        let stored = behind
+            .iter()
+            .filter_map(|(key, _)| self.database.stored(key));
+        Ok(Page {
+            scope,
+            file,
+            changes: stored.collect(),
+            cursor: Cursor { epoch, n },
+            at_head,
+            digests: at_head.then(|| digest::of_file(&self.database, scope, file, device)),
+        })
+    }
+}
+
+/// The refusal that tells a device of the database's new life.
+pub(super) fn epoch_changed(server: &Server) -> Problem {
+    let mut problem = Problem::new(ErrorCode::EpochChanged, "the database was set back");
+    let epoch = Value::String(server.database.epoch.to_string());
+    problem.extra.insert("epoch".to_owned(), epoch);
+    problem
+}
