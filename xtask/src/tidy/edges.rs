@@ -58,7 +58,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("testkit", &["server-store", "core", "protocol"]),
     // Seeded runs of the engine against a model: tests only.
-    ("simulation", &["core", "protocol"]),
+    ("simulation", &["client", "local-store", "core", "protocol"]),
     ("xtask", &["protocol"]),
 ];
 
