@@ -5,6 +5,7 @@ mod support;
 use std::path::PathBuf;
 
 use coditect_capture::claude::{FileState, RowSet, discover, pair_open_tools};
+use coditect_capture::rows::TokenRow;
 use support::{in_pieces, read_files, real, skip};
 
 fn growing(session: &str) -> Option<Vec<PathBuf>> {
@@ -44,6 +45,11 @@ fn the_sessions_and_messages_are_those_that_an_independent_count_finds() {
         (775, 1_281, 56)
     );
     assert_eq!((api_ids.len(), rows.tokens.len()), (636, 636));
+    let total = |number: fn(&TokenRow) -> u64| rows.tokens.values().map(number).sum::<u64>();
+    assert_eq!(total(|row| row.input_tokens), 2_042);
+    assert_eq!(total(|row| row.output_tokens), 46_364);
+    assert_eq!(total(|row| row.cache_creation_input_tokens), 2_410_198);
+    assert_eq!(total(|row| row.cache_read_input_tokens), 53_952_338);
     assert!(rows.damaged.is_empty());
     let counted: u64 = rows.sessions.values().map(|row| row.message_count).sum();
     assert_eq!(counted, 2_112);

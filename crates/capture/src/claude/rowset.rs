@@ -64,6 +64,9 @@ impl RowSet {
             );
         }
         for row in chunk.tokens {
+            if self.is_copy(&row.session_id, &row.message_id) {
+                continue;
+            }
             let key = (row.session_id.clone(), row.api_message_id.clone());
             upsert(&mut self.tokens, key, row, TokenRow::merge);
         }
@@ -76,9 +79,19 @@ impl RowSet {
     /// Adds calls, such as those of [`super::pair_open_tools`].
     pub fn add_tools(&mut self, rows: Vec<ToolRow>) {
         for row in rows {
+            if self.is_copy(&row.session_id, &row.message_id) {
+                continue;
+            }
             let key = (row.session_id.clone(), row.tool_use_id.clone());
             self.tools.entry(key).or_insert(row);
         }
+    }
+
+    /// Returns whether a message belongs to another session: a fork repeats records of the session
+    /// that it comes from, and they count there only.
+    fn is_copy(&self, session_id: &str, message_id: &str) -> bool {
+        let known = self.messages.get(message_id);
+        known.is_some_and(|message| message.session_id != session_id)
     }
 }
 

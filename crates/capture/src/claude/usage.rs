@@ -11,6 +11,7 @@ pub(super) fn row(message: &Record, row: &MessageRow) -> Option<TokenRow> {
     let mut tokens = TokenRow {
         session_id: row.session_id.clone(),
         api_message_id: text(message, "id")?.to_owned(),
+        message_id: row.message_id.clone(),
         request_id: row.request_id.clone(),
         agent_id: row.agent_id.clone(),
         timestamp: row.timestamp.clone(),

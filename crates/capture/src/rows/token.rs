@@ -13,6 +13,9 @@ pub struct TokenRow {
     pub session_id: String,
     /// Id of the API answer.
     pub api_message_id: String,
+    /// Identity of the first record of the answer. No column: where it is stored under another
+    /// session, this file is a copy and the answer has been counted there.
+    pub message_id: String,
     /// Model; none for a placeholder that no model wrote.
     pub llm_model: Option<String>,
     /// Id of the API request.
