@@ -5,6 +5,8 @@
 
 mod m20261120_000001_identity;
 mod m20261120_000002_sync_state;
+mod m20261120_000003_synced_tables;
+mod synced;
 mod template;
 
 use sha2::{Digest as _, Sha256};
@@ -13,6 +15,7 @@ use tokio_postgres::types::Type;
 
 use crate::StoreError;
 use crate::roles;
+pub use synced::{INDEXED_TEXT_BYTES_MAX, sql_for, sql_type};
 
 /// One statement of a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,7 @@ pub(crate) fn all() -> Vec<Migration> {
     vec![
         m20261120_000001_identity::migration(),
         m20261120_000002_sync_state::migration(),
+        m20261120_000003_synced_tables::migration(),
     ]
 }
 

@@ -1,0 +1,416 @@
+//! What the migrated database is like: guarded, distributable, and as the catalogue says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coditect_protocol::catalogue::{Direction, TABLES, Table};
+use coditect_server_store::migrations::sql_type;
+use coditect_testkit::TestDb;
+use tokio_postgres::Client;
+
+/// All tables without a tenant. A new one needs a reason: what has a tenant belongs to it.
+const GLOBAL: [&str; 10] = [
+    "cluster",
+    "logins",
+    "platform_capabilities",
+    "platform_components",
+    "platform_digests",
+    "platform_relationships",
+    "platform_stream",
+    "platform_triggers",
+    "schema_migrations",
+    "tenant_logins",
+];
+
+const TENANT: &str =
+    "(tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid)";
+const SCOPED: &str = "((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid) \
+     AND (scope_id = ANY ((NULLIF(current_setting('app.scopes'::text, true), ''::text))::uuid[])))";
+
+async fn names(client: &Client, query: &str) -> BTreeSet<String> {
+    client
+        .query_typed(query, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}
+
+async fn tables(client: &Client) -> BTreeSet<String> {
+    names(
+        client,
+        "select relname::text from pg_class
+         where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'f', 'm', 'v')",
+    )
+    .await
+}
+
+fn tenant_tables(all: &BTreeSet<String>) -> Vec<&String> {
+    all.iter()
+        .filter(|name| !GLOBAL.contains(&name.as_str()))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_table_is_guarded_or_on_the_global_list() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let all = tables(&client).await;
+    let guarded = names(
+        &client,
+        "select relname::text from pg_class
+         where relnamespace = 'public'::regnamespace and relrowsecurity and relforcerowsecurity
+            and relkind = 'r' and relpersistence = 'p'",
+    )
+    .await;
+    for name in &all {
+        let global = GLOBAL.contains(&name.as_str());
+        assert_ne!(global, guarded.contains(name), "{name}: global {global}");
+    }
+    for name in GLOBAL {
+        assert!(all.contains(name), "{name} is on the list but not there");
+    }
+}
+
+#[tokio::test]
+async fn tenant_tables_have_one_permissive_policy_per_command() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let rows = client
+        .query_typed(
+            "select tablename::text, cmd, permissive, roles::text[], qual, with_check
+             from pg_policies order by tablename, cmd",
+            &[],
+        )
+        .await
+        .unwrap();
+    let mut commands: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in &rows {
+        let (table, command): (String, String) = (row.get(0), row.get(1));
+        assert_eq!(row.get::<_, &str>(2), "PERMISSIVE", "{table} {command}");
+        assert_eq!(
+            row.get::<_, Vec<String>>(3),
+            ["coditect_app"],
+            "{table} {command}"
+        );
+        let (using, check): (Option<String>, Option<String>) = (row.get(4), row.get(5));
+        assert_eq!(using.is_some(), command != "INSERT", "{table} {command}");
+        assert_eq!(
+            check.is_some(),
+            ["INSERT", "UPDATE"].contains(&command.as_str()),
+            "{table}"
+        );
+        for condition in [using, check].into_iter().flatten() {
+            assert!(
+                [TENANT, SCOPED].contains(&condition.as_str()),
+                "{table}: {condition}"
+            );
+        }
+        commands.entry(table).or_default().push(command);
+    }
+    let all = tables(&client).await;
+    for table in tenant_tables(&all) {
+        assert_eq!(
+            commands[table],
+            ["DELETE", "INSERT", "SELECT", "UPDATE"],
+            "{table}"
+        );
+    }
+    assert_eq!(commands.len(), tenant_tables(&all).len());
+}
+
+#[tokio::test]
+async fn tables_with_rows_of_people_look_at_the_scope_too() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let scoped = names(
+        &client,
+        "select distinct tablename::text from pg_policies where qual like '%app.scopes%'",
+    )
+    .await;
+    let synced = TABLES
+        .iter()
+        .filter(|table| table.direction != Direction::Down);
+    let others = [
+        "streams",
+        "stream_digests",
+        "counter_parts",
+        "record_history",
+        "sync_conflicts",
+    ];
+    let expected: BTreeSet<String> = synced
+        .map(|table| table.cloud)
+        .chain(others)
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(scoped, expected);
+}
+
+#[tokio::test]
+async fn keys_begin_with_the_tenant() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let all = tables(&client).await;
+    let rows = client
+        .query_typed(
+            "select c.relname::text, i.indexrelid::regclass::text, a.attname::text,
+                a.atttypid::regtype::text, a.attnotnull
+             from pg_index i join pg_class c on c.oid = i.indrelid
+             left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+             where c.relnamespace = 'public'::regnamespace and i.indisunique",
+            &[],
+        )
+        .await
+        .unwrap();
+    let mut keyed = BTreeSet::new();
+    for row in &rows {
+        let table: String = row.get(0);
+        if GLOBAL.contains(&table.as_str()) {
+            continue;
+        }
+        let index: String = row.get(1);
+        assert_eq!(row.get::<_, Option<&str>>(2), Some("tenant_id"), "{index}");
+        assert_eq!(row.get::<_, Option<&str>>(3), Some("uuid"), "{index}");
+        assert_eq!(row.get::<_, Option<bool>>(4), Some(true), "{index}");
+        keyed.insert(table);
+    }
+    assert_eq!(keyed.iter().collect::<Vec<_>>(), tenant_tables(&all));
+}
+
+#[tokio::test]
+async fn foreign_keys_stay_in_the_tenant() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let rows = client
+        .query_typed(
+            "select k.conname::text, c.relname::text, f.relname::text, a.attname::text,
+                b.attname::text, k.confdeltype::text
+             from pg_constraint k
+             join pg_class c on c.oid = k.conrelid join pg_class f on f.oid = k.confrelid
+             join pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
+             join pg_attribute b on b.attrelid = f.oid and b.attnum = k.confkey[1]
+             where k.contype = 'f'",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(!rows.is_empty());
+    let synced: Vec<&str> = TABLES.iter().map(|table| table.cloud).collect();
+    for row in &rows {
+        let [name, from, to, column, target, on_delete] =
+            [0, 1, 2, 3, 4, 5].map(|index| row.get::<_, &str>(index));
+        assert!(!["n", "d"].contains(&on_delete), "{name}");
+        assert!(!synced.contains(&from) && !synced.contains(&to), "{name}");
+        if GLOBAL.contains(&from) {
+            assert!(
+                GLOBAL.contains(&to),
+                "{name}: a global table points into a tenant"
+            );
+        } else {
+            assert_eq!((column, target), ("tenant_id", "tenant_id"), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_there_that_a_distributed_database_refuses() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let checks = [
+        (
+            "sequences",
+            "select relname::text from pg_class where relkind = 'S'",
+        ),
+        (
+            "identity columns",
+            "select attname::text from pg_attribute where attidentity <> ''",
+        ),
+        (
+            "triggers",
+            "select tgname::text from pg_trigger where not tgisinternal",
+        ),
+        (
+            "functions that use set_config or pass row security",
+            "select proname::text from pg_proc where pronamespace = 'public'::regnamespace
+                and (prosrc ilike '%set_config%' or prosecdef or proconfig is null)",
+        ),
+        (
+            "tables of another owner",
+            "select relname::text from pg_class where relnamespace = 'public'::regnamespace
+                and relowner <> 'coditect_owner'::regrole",
+        ),
+    ];
+    for (what, query) in checks {
+        assert_eq!(names(&client, query).await, BTreeSet::new(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn grants_of_the_app_role_are_the_expected_ones() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let granted = |what: &'static str| {
+        format!(
+            "select relname::text from pg_class
+             where relnamespace = 'public'::regnamespace and relkind = 'r'
+                and has_any_column_privilege('coditect_app', oid, '{what}')"
+        )
+    };
+    let hidden = ["logins", "tenant_logins", "refresh_tokens"];
+    let readable = names(&client, &granted("select")).await;
+    for table in tables(&client).await {
+        assert_eq!(
+            readable.contains(&table),
+            !hidden.contains(&table.as_str()),
+            "{table}"
+        );
+    }
+    let mut synced: BTreeSet<String> = TABLES
+        .iter()
+        .filter(|table| table.direction != Direction::Down)
+        .map(|table| table.cloud.to_owned())
+        .collect();
+    for table in [
+        "streams",
+        "stream_digests",
+        "counter_parts",
+        "device_tokens",
+        "device_cursors",
+    ] {
+        synced.insert(table.to_owned());
+    }
+    let mut updated = synced.clone();
+    updated.extend(["devices", "sync_conflicts"].map(str::to_owned));
+    assert_eq!(names(&client, &granted("update")).await, updated);
+    synced.extend(["audit_log", "record_history", "sync_conflicts"].map(str::to_owned));
+    assert_eq!(names(&client, &granted("insert")).await, synced);
+    let deletable = "select relname::text from pg_class
+        where relnamespace = 'public'::regnamespace and relkind = 'r'
+            and has_table_privilege('coditect_app', oid, 'delete, truncate, trigger, references')";
+    assert_eq!(
+        names(&client, deletable).await,
+        BTreeSet::from(["counter_parts".to_owned()])
+    );
+    let secret = "select has_column_privilege('coditect_app', 'licenses', 'secret_hash', 'select')";
+    assert!(
+        !client
+            .query_typed_one(secret, &[])
+            .await
+            .unwrap()
+            .get::<_, bool>(0)
+    );
+}
+
+const COMMON: [(&str, &str, bool); 13] = [
+    ("tenant_id", "uuid", true),
+    ("scope_id", "uuid", true),
+    ("id", "uuid", true),
+    ("user_id", "uuid", true),
+    ("device_id", "uuid", true),
+    ("origin_device", "uuid", true),
+    ("content_hash", "bytea", true),
+    ("version", "bigint", true),
+    ("cursor", "bigint", true),
+    ("created_at", "timestamptz", false),
+    ("updated_at", "timestamptz", false),
+    ("deleted_at", "timestamptz", false),
+    ("extra", "jsonb", false),
+];
+/// Common columns that the platform's tables have no use for.
+const NOT_PLATFORM: [&str; 5] = [
+    "tenant_id",
+    "scope_id",
+    "user_id",
+    "device_id",
+    "origin_device",
+];
+
+/// Returns (name, type, not null) of each column that `table` must have, in order.
+fn expected_columns(table: &Table) -> Vec<(String, String, bool)> {
+    let down = table.direction == Direction::Down;
+    let common = COMMON
+        .iter()
+        .filter(|(name, ..)| !(down && NOT_PLATFORM.contains(name)));
+    let own = table
+        .columns
+        .iter()
+        .map(|column| (column.name, sql_type(column.ty), false));
+    common
+        .copied()
+        .chain(own)
+        .map(|(name, ty, required)| (name.to_owned(), ty.to_owned(), required))
+        .collect()
+}
+
+#[tokio::test]
+async fn synced_tables_are_as_the_catalogue_says() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let query = "select a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull
+        from pg_attribute a join pg_class c on c.oid = a.attrelid
+        where c.relnamespace = 'public'::regnamespace and c.relname = $1::text::name
+            and a.attnum > 0 and not a.attisdropped order by a.attnum";
+    for table in TABLES {
+        let name = table.cloud;
+        let rows = client
+            .query_typed(query, &[(&name, tokio_postgres::types::Type::TEXT)])
+            .await;
+        let found: Vec<(String, String, bool)> = rows
+            .unwrap()
+            .iter()
+            .map(|row| {
+                let ty: String = row.get(1);
+                let ty = ty.replace("timestamp with time zone", "timestamptz");
+                (row.get(0), ty, row.get(2))
+            })
+            .collect();
+        assert_eq!(
+            found,
+            expected_columns(table),
+            "{name}: the catalogue needs a migration"
+        );
+    }
+}
+
+#[tokio::test]
+async fn synced_tables_have_their_indexes_and_defaults() {
+    let test = TestDb::new().await;
+    let client = test.superuser_client().await;
+    let definitions = names(
+        &client,
+        "select indexdef from pg_indexes where schemaname = 'public'",
+    )
+    .await;
+    let defaults = names(
+        &client,
+        "select c.relname || '.' || a.attname from pg_attrdef d
+         join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+         join pg_class c on c.oid = d.adrelid",
+    )
+    .await;
+    for table in TABLES {
+        let (name, down) = (table.cloud, table.direction == Direction::Down);
+        let (key, tenant) = if down {
+            ("", "")
+        } else {
+            ("tenant_id, scope_id, ", "tenant_id, ")
+        };
+        let mut wanted = vec![format!("on public.{name} using btree ({key}cursor)")];
+        for columns in table.indexes {
+            wanted.push(format!(
+                "on public.{name} using btree ({tenant}{})",
+                columns.join(", ")
+            ));
+        }
+        for part in wanted {
+            let there = definitions
+                .iter()
+                .any(|found| found.to_lowercase().contains(&part));
+            assert!(there, "no index {part}");
+        }
+        for column in table.columns {
+            let there = defaults.contains(&format!("{name}.{}", column.name));
+            assert_eq!(there, column.default.is_some(), "{name}.{}", column.name);
+        }
+    }
+}
