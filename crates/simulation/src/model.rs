@@ -16,9 +16,17 @@ pub use database::{Conflict, Database, Kept, Key};
 pub use push::{Begun, Ticket};
 
 use crate::random::Random;
-use coditect_protocol::{DeviceId, Epoch, Scope, UserId};
+use coditect_protocol::wire::Row;
+use coditect_protocol::{DeviceId, Epoch, ErrorCode, Problem, Scope, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
+
+/// A refusal of a whole request.
+pub type Refusal = Box<Problem>;
+
+fn refusal(code: ErrorCode, detail: &str) -> Refusal {
+    Box::new(Problem::new(code, detail))
+}
 
 /// Guards of the server that a run may take out, to show that each is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +52,15 @@ impl Default for Guards {
 }
 
 /// One accepted content and the one that its author knew and replaced by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Succession {
     /// The row.
     pub key: Key,
-    /// Content hash that was stored.
-    pub hash: String,
-    /// Content hash that was replaced knowingly; none for a new row or a conflict's winner.
-    pub replaced: Option<String>,
+    /// Columns that were stored; none for a tombstone.
+    pub row: Option<Row>,
+    /// Columns that were replaced by one who knew them; none for a new row or the winner of a
+    /// conflict.
+    pub replaced: Option<Row>,
 }
 
 /// The server.

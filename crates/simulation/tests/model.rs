@@ -7,10 +7,8 @@ use coditect_protocol::catalogue::{File, Merge, Table, by_cloud_name};
 use coditect_protocol::wire::pull::{Position, PullReply, PullRequest};
 use coditect_protocol::wire::push::{Change, CounterPart, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Row};
-use coditect_protocol::{
-    BatchId, Cursor, DeviceId, ErrorCode, Problem, RowId, Scope, UserId, Version,
-};
-use coditect_simulation::model::{Begun, Key, Server};
+use coditect_protocol::{BatchId, Cursor, DeviceId, ErrorCode, RowId, Scope, UserId, Version};
+use coditect_simulation::model::{Begun, Key, Refusal, Server};
 use coditect_simulation::random::Random;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -72,11 +70,11 @@ fn request(
     }
 }
 
-fn push(server: &mut Server, request: &PushRequest) -> Result<PushReply, Problem> {
+fn push(server: &mut Server, request: &PushRequest) -> Result<PushReply, Refusal> {
     server.push(USER, request, NOW)
 }
 
-fn pull(server: &Server, device: DeviceId, cursor: Option<Cursor>) -> Result<PullReply, Problem> {
+fn pull(server: &Server, device: DeviceId, cursor: Option<Cursor>) -> Result<PullReply, Refusal> {
     let request = PullRequest {
         api_version: coditect_protocol::API_VERSION.to_owned(),
         device,

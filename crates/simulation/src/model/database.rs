@@ -86,8 +86,8 @@ pub struct Database {
     pub tokens: BTreeMap<(DeviceId, File), FileToken>,
     /// Versions that lost a conflict.
     pub conflicts: Vec<Conflict>,
-    /// Content hashes that each row ever had in this database.
-    pub history: BTreeMap<Key, Vec<String>>,
+    /// Contents that each row ever had in this database.
+    pub history: BTreeMap<Key, Vec<Row>>,
 }
 
 impl Database {

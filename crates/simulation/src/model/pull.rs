@@ -1,9 +1,9 @@
 //! Pulls: one snapshot of the asked streams.
 
-use super::{Server, digest};
+use super::{Refusal, Server, digest, refusal};
 use coditect_protocol::catalogue::Direction;
 use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
-use coditect_protocol::{Cursor, DeviceId, ErrorCode, Problem, UserId};
+use coditect_protocol::{Cursor, DeviceId, ErrorCode, UserId};
 use serde_json::Value;
 
 impl Server {
@@ -12,9 +12,9 @@ impl Server {
     /// # Errors
     /// `device_unknown`, `not_found` for a scope that the user may not read, `epoch_changed`
     /// for a position of another life, `SYNC_001` for one behind the head.
-    pub fn pull(&self, user: UserId, request: &PullRequest) -> Result<PullReply, Problem> {
+    pub fn pull(&self, user: UserId, request: &PullRequest) -> Result<PullReply, Refusal> {
         if self.database.devices.get(&request.device) != Some(&user) {
-            return Err(Problem::new(ErrorCode::DeviceUnknown, "not registered"));
+            return Err(refusal(ErrorCode::DeviceUnknown, "not registered"));
         }
         let pages = request
             .positions
@@ -27,10 +27,10 @@ impl Server {
         })
     }
 
-    fn page(&self, user: UserId, device: DeviceId, asked: &Position) -> Result<Page, Problem> {
+    fn page(&self, user: UserId, device: DeviceId, asked: &Position) -> Result<Page, Refusal> {
         let (scope, file, epoch) = (asked.scope, asked.file, self.database.epoch);
         if !self.scopes(user).contains(&scope) {
-            return Err(Problem::new(ErrorCode::NotFound, "no such scope"));
+            return Err(refusal(ErrorCode::NotFound, "no such scope"));
         }
         let head = self.database.head(scope, file);
         let from = asked.cursor.map_or(0, |cursor| cursor.n);
@@ -40,7 +40,7 @@ impl Server {
         }
         if self.guards.epoch && from > head {
             let detail = "the position lies in the stream's future";
-            return Err(Problem::new(ErrorCode::InvalidCursor, detail));
+            return Err(refusal(ErrorCode::InvalidCursor, detail));
         }
         let mut behind: Vec<_> = self
             .database
@@ -67,8 +67,8 @@ impl Server {
 }
 
 /// The refusal that tells a device of the database's new life.
-pub(super) fn epoch_changed(server: &Server) -> Problem {
-    let mut problem = Problem::new(ErrorCode::EpochChanged, "the database was set back");
+pub(super) fn epoch_changed(server: &Server) -> Refusal {
+    let mut problem = refusal(ErrorCode::EpochChanged, "the database was set back");
     let epoch = Value::String(server.database.epoch.to_string());
     problem.extra.insert("epoch".to_owned(), epoch);
     problem

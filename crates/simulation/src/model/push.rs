@@ -5,11 +5,11 @@ use super::merge::{self, Judgement};
 use super::pull::epoch_changed;
 use super::token::Standing;
 use super::validate::Sender;
-use super::{Conflict, Kept, Key, Server, Succession};
+use super::{Conflict, Kept, Key, Refusal, Server, Succession, refusal};
 use coditect_protocol::limits::CLOCK_SKEW_MS_MAX;
 use coditect_protocol::wire::push::{Change, Loser, Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Row};
-use coditect_protocol::{DeviceId, ErrorCode, Problem, Scope, UserId, Version};
+use coditect_protocol::{DeviceId, ErrorCode, Scope, UserId, Version};
 use serde_json::Value;
 
 /// A transaction in progress: the numbers that its changes will get.
@@ -59,13 +59,10 @@ impl Server {
         user: UserId,
         request: &PushRequest,
         now_ms: i64,
-    ) -> Result<PushReply, Problem> {
+    ) -> Result<PushReply, Refusal> {
         let open = self.open.entry(ticket.scope).or_default();
         let Some(at) = open.iter().position(|id| *id == ticket.id) else {
-            return Err(Problem::new(
-                ErrorCode::Unavailable,
-                "the connection was lost",
-            ));
+            return Err(refusal(ErrorCode::Unavailable, "the connection was lost"));
         };
         open.remove(at);
         self.work(ticket.first, user, request, now_ms)
@@ -88,10 +85,10 @@ impl Server {
         user: UserId,
         request: &PushRequest,
         now_ms: i64,
-    ) -> Result<PushReply, Problem> {
+    ) -> Result<PushReply, Refusal> {
         match self.begin_push(request) {
             Begun::Open(ticket) => self.commit_push(&ticket, user, request, now_ms),
-            Begun::Waits => Err(Problem::new(ErrorCode::Unavailable, "the stream is locked")),
+            Begun::Waits => Err(refusal(ErrorCode::Unavailable, "the stream is locked")),
         }
     }
 
@@ -101,12 +98,12 @@ impl Server {
         user: UserId,
         request: &PushRequest,
         now_ms: i64,
-    ) -> Result<PushReply, Problem> {
+    ) -> Result<PushReply, Refusal> {
         if self.database.devices.get(&request.device) != Some(&user) {
-            return Err(Problem::new(ErrorCode::DeviceUnknown, "not registered"));
+            return Err(refusal(ErrorCode::DeviceUnknown, "not registered"));
         }
         if !self.scopes(user).contains(&request.scope) {
-            return Err(Problem::new(ErrorCode::NotFound, "no such scope"));
+            return Err(refusal(ErrorCode::NotFound, "no such scope"));
         }
         let (device, file, sent) = (request.device, request.file, request.token.as_deref());
         let standing = self.standing(device, file, sent, request.batch_id);
@@ -149,10 +146,10 @@ impl Server {
         })
     }
 
-    fn fence(&mut self, user: UserId) -> Problem {
+    fn fence(&mut self, user: UserId) -> Refusal {
         let device = DeviceId::new(self.random.uuid());
         self.database.devices.insert(device, user);
-        let mut problem = Problem::new(ErrorCode::FileFenced, "the file is a copy");
+        let mut problem = refusal(ErrorCode::FileFenced, "the file is a copy");
         let device = Value::String(device.to_string());
         problem.extra.insert("device_id".to_owned(), device);
         problem
@@ -175,7 +172,7 @@ impl Server {
         let kept = self.database.rows.get(&key);
         let judgement = merge::judge(kept, change, key.table(), corrected, sender.device, grown);
         let loser = self.note_conflict(sender, &key, change, corrected, &judgement, before);
-        self.note_succession(&key, change, &judgement);
+        self.note_succession(&key, &judgement);
         if let Some(fields) = judgement.store {
             self.write(
                 sender,
@@ -262,18 +259,15 @@ impl Server {
         Some(loser)
     }
 
-    fn note_succession(&mut self, key: &Key, change: &Change, judgement: &Judgement) {
-        if judgement.store.is_none() {
+    fn note_succession(&mut self, key: &Key, judgement: &Judgement) {
+        let Some(row) = judgement.store.clone() else {
             return;
-        }
-        let replaced = self.database.rows.get(key).map(|kept| kept.hash.clone());
+        };
         let knowingly = judgement.status != Status::Conflict;
-        let replaced = replaced.filter(|replaced| knowingly && *replaced != change.hash);
-        self.trace.push(Succession {
-            key: *key,
-            hash: judgement.hash.clone(),
-            replaced,
-        });
+        let kept = self.database.rows.get(key).filter(|_| knowingly);
+        let replaced = kept.and_then(|kept| kept.fields.clone());
+        let key = *key;
+        self.trace.push(Succession { key, row, replaced });
     }
 
     #[expect(
@@ -301,12 +295,14 @@ impl Server {
                 .map_or(&change.created_at, |kept| &kept.created_at)
                 .clone(),
             updated_at: change.updated_at.clone(),
-            hash: hash.clone(),
+            hash,
             cursor: number,
             fields,
         };
+        if let Some(fields) = row.fields.clone() {
+            self.database.history.entry(*key).or_default().push(fields);
+        }
         self.database.rows.insert(*key, row);
-        self.database.history.entry(*key).or_default().push(hash);
     }
 
     /// The stored row, with its columns only where they differ from what was sent.

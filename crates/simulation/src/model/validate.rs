@@ -41,7 +41,9 @@ impl Server {
         if canonical::row(table, row.clone()) != *row {
             return Err((ErrorCode::MalformedRow, "the row is not canonical"));
         }
-        let missing = |name: &str| !row.contains_key(name);
+        let misfits = row.get(canonical::EXTRA);
+        let misfit = |name: &str| misfits.is_some_and(|misfits| misfits.get(name).is_some());
+        let missing = |name: &str| !row.contains_key(name) && !misfit(name);
         if table
             .columns
             .iter()
