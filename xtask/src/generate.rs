@@ -3,6 +3,7 @@
 //! Owns the pages; what they say comes from `protocol`. `--check` writes nothing and fails when a
 //! file is not what it would become.
 
+mod errors;
 mod tables;
 
 use std::path::Path;
@@ -13,7 +14,10 @@ use anyhow::{Context, bail};
 type Generated = (&'static str, String);
 
 fn files() -> Vec<Generated> {
-    vec![("docs/TABLES.md", tables::page())]
+    vec![
+        ("docs/TABLES.md", tables::page()),
+        ("docs/ERRORS.md", errors::page()),
+    ]
 }
 
 /// Writes every generated file below `root`; returns the paths that changed.
