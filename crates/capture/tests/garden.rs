@@ -1,5 +1,7 @@
 //! A made-up session with every oddity, and the property that pieces make no difference.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -325,6 +327,19 @@ fn a_fork_repeats_nothing_under_its_own_session() {
 }
 
 #[test]
+fn reading_everything_again_changes_no_row() {
+    let files = discover(&fixture("home")).unwrap();
+    let (once, _) = read_files(&files);
+    let (twice, _) = read_files(&[files.clone(), files].concat());
+    assert_eq!(twice.sessions, once.sessions);
+    assert!(twice.messages == once.messages);
+    assert_eq!(twice.tokens, once.tokens);
+    assert_eq!(twice.tools, once.tools);
+    assert_eq!(twice.tasks, once.tasks);
+    assert_eq!(twice.task_messages, once.task_messages);
+}
+
+#[test]
 fn a_rewritten_file_is_read_from_its_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(format!("{SESSION}.jsonl"));
@@ -359,7 +374,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn any_pieces_give_the_same_rows_and_state(mut cuts in prop::collection::vec(0_usize..24_000, 0..30)) {
+    fn any_pieces_give_the_same_rows_and_state(
+        mut cuts in prop::collection::vec(0_usize..24_000, 0..30),
+    ) {
         let bytes = std::fs::read(main_file()).unwrap();
         cuts.retain(|cut| *cut <= bytes.len());
         cuts.sort_unstable();
@@ -370,7 +387,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), at in 0_usize..23_000) {
+    fn no_bytes_make_the_parser_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        at in 0_usize..23_000,
+    ) {
         let mut all = std::fs::read(main_file()).unwrap();
         let at = at.min(all.len());
         all.splice(at..at, bytes);

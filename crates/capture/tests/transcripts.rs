@@ -1,5 +1,7 @@
 //! Real transcripts that lie beside the checkout. Without them each test says that it skips.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::PathBuf;

@@ -24,7 +24,9 @@ const RESUMES_MAX: usize = 64;
 /// Reads a line (without its newline) as a sequence of JSON objects. More than one object, or
 /// anything else, makes the line damaged; an empty or padded one holds nothing.
 pub(super) fn read(line: &[u8]) -> Line {
+    let padded = line;
     let line = trim(line);
+    let padding = line.as_ptr().addr() - padded.as_ptr().addr();
     if line.is_empty() {
         return Line::default();
     }
@@ -41,6 +43,9 @@ pub(super) fn read(line: &[u8]) -> Line {
         }
     }
     read.repaired |= invalid_utf8;
+    if let Some(damage) = &mut read.damage {
+        damage.at += padding;
+    }
     read
 }
 

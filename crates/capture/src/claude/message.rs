@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::parser::{Work, hex};
-use super::record::{Record, clean, flag, id, text, timestamp};
+use super::record::{Record, clean, flag, id, text, timestamp, unreadable_time};
 use super::{AGENT, render, session, tools, usage};
 use crate::rows::MessageRow;
 
@@ -55,7 +55,7 @@ pub(super) fn read(work: &mut Work<'_>, mut record: Record, kind: &str) {
         row.llm_model = text(&message, "model").map(str::to_owned);
     }
     row.subtype = subtype(&record, kind, &content, &row);
-    row.metadata = metadata(work, record.clone(), &message, kind);
+    row.metadata = metadata(work, &record, &message, kind);
     row.message_id = identity(work, &record, &row);
 
     session::note_message(work, &record, &row);
@@ -149,11 +149,11 @@ fn subtype(record: &Record, kind: &str, content: &Value, row: &MessageRow) -> Op
 }
 
 /// Returns small facts without a column: for a system record all its own fields.
-fn metadata(work: &mut Work<'_>, record: Record, message: &Record, kind: &str) -> Value {
+fn metadata(work: &mut Work<'_>, record: &Record, message: &Record, kind: &str) -> Value {
     let mut facts = Map::new();
     match kind {
         "system" => {
-            facts = record;
+            facts = record.clone();
             facts.retain(|key, _| !COMMON_FIELDS.contains(&key.as_str()));
         }
         "assistant" => {
@@ -187,6 +187,9 @@ fn metadata(work: &mut Work<'_>, record: Record, message: &Record, kind: &str) -
         }
     }
     facts.retain(|_, value| !value.is_null());
+    if let Some(unreadable) = unreadable_time(record) {
+        facts.insert("timestamp".to_owned(), unreadable.clone());
+    }
     let mut facts = Value::Object(facts);
     redact_value(&mut facts, &mut work.chunk.report);
     render::bound(&mut facts);

@@ -40,12 +40,20 @@ pub(super) fn clean(record: &Record, key: &str, report: &mut Report) -> Option<S
 }
 
 /// Returns the record's time as RFC 3339 UTC with microseconds; none if it cannot be read.
+/// A number is milliseconds since 1970.
 pub(super) fn timestamp(record: &Record) -> Option<String> {
-    let time = DateTime::parse_from_rfc3339(text(record, "timestamp")?).ok()?;
-    Some(
-        time.with_timezone(&Utc)
-            .to_rfc3339_opts(SecondsFormat::Micros, true),
-    )
+    let time = match record.get("timestamp")? {
+        Value::String(text) => DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc),
+        Value::Number(number) => DateTime::from_timestamp_millis(number.as_i64()?)?,
+        _ => return None,
+    };
+    Some(time.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+/// Returns the time field as it is when it is there but cannot be read.
+pub(super) fn unreadable_time(record: &Record) -> Option<&Value> {
+    let value = record.get("timestamp")?;
+    (!value.is_null() && timestamp(record).is_none()).then_some(value)
 }
 
 /// Returns the milliseconds from one time to a later one.
@@ -62,4 +70,28 @@ pub(super) fn clip(text: &str, bytes_max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(value: Value) -> Record {
+        Record::from_iter([("timestamp".to_owned(), value)])
+    }
+
+    #[test]
+    fn times_become_utc_with_microseconds_and_unreadable_ones_are_kept_apart() {
+        let expected = Some("2026-02-03T03:51:03.761000Z".to_owned());
+        assert_eq!(
+            timestamp(&at(json!("2026-02-03T04:51:03.761+01:00"))),
+            expected
+        );
+        assert_eq!(timestamp(&at(json!(1_770_090_663_761_i64))), expected);
+        let odd = at(json!("yesterday"));
+        assert_eq!(timestamp(&odd), None);
+        assert_eq!(unreadable_time(&odd), Some(&json!("yesterday")));
+        assert_eq!(unreadable_time(&Record::new()), None);
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::rows::{SessionRow, TaskRow};
 
 /// Records that late summaries may still refer to.
-pub(super) const RECENT_LEAVES_MAX: usize = 256;
+pub(super) const RECENT_LEAVES_MAX: usize = 64;
 /// Early summaries that wait for their message.
 pub(super) const SUMMARIES_MAX: usize = 256;
 /// Results that wait for their call, per session.

@@ -10,16 +10,24 @@ use super::MARKER_START;
 use super::rules::{Class, HARMLESS_ENDINGS};
 
 /// Longest piece of text after a name that is looked at, in bytes.
-const WINDOW_BYTES: usize = 2_048;
+const WINDOW_BYTES: usize = 1_024;
 
 /// What may stand between a telling name and its value.
 static SEPARATOR: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r#"\A(?P<end>(?:[_-][A-Za-z0-9_-]*|[0-9]*))(?:\\*["'`]\]?)?(?P<sep>[ \t]*(?:=>|:=|[:=])[ \t]*|[ \t]+)(?P<quote>\\*["'`])?"#).ok()
+    Regex::new(concat!(
+        r#"\A(?P<end>(?:[_-][A-Za-z0-9_-]*|[0-9]*))(?:\\*["'`]\]?)?"#,
+        r#"(?P<sep>[ \t]*(?:=>|:=|[:=])[ \t]*|[ \t]+)(?P<quote>\\*["'`])?"#,
+    ))
+    .ok()
 });
 
 /// The scheme of an authorization header, with the quotes that may stand before it.
 static SCHEME: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r#"\A(?:\\*["'`])?[ \t]*[:=,][ \t]*(?:\\*["'`])?(?:(?i:bearer|basic|token|apikey|digest|negotiate)[ \t]+)?"#).ok()
+    Regex::new(concat!(
+        r#"\A(?:\\*["'`])?[ \t]*[:=,][ \t]*(?:\\*["'`])?"#,
+        r#"(?:(?i:bearer|basic|token|apikey|digest|negotiate)[ \t]+)?"#,
+    ))
+    .ok()
 });
 
 /// Returns the byte range of the secret that follows the name at `name`, if one does.
@@ -107,7 +115,8 @@ fn authorization(text: &str, from: usize) -> Option<Range<usize>> {
 
 fn bearer(text: &str, start: usize) -> Option<Range<usize>> {
     let value = credentials(clip(&text[start..], WINDOW_BYTES));
-    let random = value.len() >= 16 && value.bytes().any(|b| b.is_ascii_digit());
+    let has_digit = value.bytes().any(|b| b.is_ascii_digit());
+    let random = value.len() >= if has_digit { 16 } else { 32 };
     (random && !is_placeholder(value)).then(|| start..start + value.len())
 }
 
@@ -141,16 +150,15 @@ fn is_flag_name(text: &str, name_start: usize) -> bool {
 }
 
 fn accept(class: Class, value: &str, form: Form) -> bool {
+    if class == Class::AwsSecret {
+        // Its exact length is proof enough, whatever words it happens to hold.
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"+/=".contains(&b);
+        return value.len() == 40 && value.bytes().all(fits);
+    }
     if is_placeholder(value) || is_expression(value) {
         return false;
     }
     match class {
-        Class::AwsSecret => {
-            value.len() == 40
-                && value
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
-        }
         Class::Password => accept_password(value, form),
         _ => accept_token(value),
     }

@@ -17,8 +17,12 @@ pub(super) const STRUCTURAL_KINDS: [&str; 4] =
 /// Replacing can uncover a further secret; each round removes text, so few rounds are needed.
 const ROUNDS_MAX: usize = 16;
 
-/// Longest expression match and longest user information of a URL, in bytes.
-const WINDOW_BYTES: usize = 4_096;
+/// How far an expression looks from a hit, in bytes; a token that reaches that far is measured
+/// in full.
+const WINDOW_BYTES: usize = 512;
+
+/// Longest private key that is looked for, in bytes.
+const KEY_BYTES_MAX: usize = 32 * 1024;
 
 /// Returns `text` with every secret replaced by its marker, and counts them in `report`.
 ///
@@ -71,7 +75,8 @@ static SCANNER: LazyLock<Option<Scanner>> = LazyLock::new(Scanner::new);
 enum Probe {
     Token(usize),
     Name(Class),
-    PrivateTag,
+    PrivateOpen,
+    PrivateClose,
     PrivateKey,
     Url,
     CurlUser,
@@ -82,8 +87,8 @@ struct Scanner {
     prefilter: AhoCorasick,
     probes: Vec<Probe>,
     patterns: Vec<Regex>,
-    userinfo: Regex,
     curl_user: Regex,
+    key: KeyPatterns,
 }
 
 #[derive(Debug)]
@@ -107,7 +112,8 @@ impl Scanner {
             probes.push(Probe::Name(rule.class));
         }
         for (literal, probe) in [
-            ("<private>", Probe::PrivateTag),
+            ("<private>", Probe::PrivateOpen),
+            ("</private>", Probe::PrivateClose),
             ("-----BEGIN ", Probe::PrivateKey),
             ("://", Probe::Url),
             (" -u", Probe::CurlUser),
@@ -126,8 +132,8 @@ impl Scanner {
                 .ok()?,
             probes,
             patterns: TOKENS.iter().map(anchored).collect::<Option<_>>()?,
-            userinfo: Regex::new(r#"\A://([^\s/:@"'`\\<>?#]{0,256}):([^\s"'`\\<>]+)"#).ok()?,
             curl_user: Regex::new(r#"\A(?: -u|--user)[ =]*["']?([^\s:"']+):([^\s"'\\]+)"#).ok()?,
+            key: KeyPatterns::new()?,
         })
     }
 
@@ -154,21 +160,27 @@ impl Scanner {
     /// Returns the secrets in order, without overlaps.
     fn find(&self, text: &str) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
+        let mut blocks = PrivateBlocks::default();
         let mut skip_to = 0;
         for hit in self.prefilter.find_iter(text) {
-            if hit.start() < skip_to {
-                continue;
-            }
             let probe = self.probes[hit.pattern().as_usize()];
-            let Some(secret) = self.check(text, hit.start()..hit.end(), probe) else {
-                continue;
-            };
-            // A name's value may itself have a recognisable shape: later hits are still tried.
-            if secret.rank > 0 {
-                skip_to = secret.range.end;
+            match probe {
+                Probe::PrivateOpen => blocks.open(hit.start()),
+                Probe::PrivateClose => blocks.close(hit.end()),
+                _ if hit.start() < skip_to => {}
+                _ => {
+                    if let Some(secret) = self.check(text, hit.range(), probe) {
+                        // A name's value may itself have a recognisable shape: later hits are
+                        // still tried there.
+                        if secret.rank > 0 {
+                            skip_to = secret.range.end;
+                        }
+                        found.push(secret);
+                    }
+                }
             }
-            found.push(secret);
         }
+        found.extend(blocks.finish());
         without_overlaps(found)
     }
 
@@ -179,13 +191,9 @@ impl Scanner {
                 (hit.start..end, kind, 1)
             }
             Probe::Name(class) => (assign::find_value(text, hit, class)?, class.kind(), 0),
-            Probe::PrivateTag => (private_block(text, hit.start)?, "private", 3),
-            Probe::PrivateKey => (key_block(text, hit.start)?, "private-key", 2),
-            Probe::Url => (
-                self.url_password(text, hit.start)?,
-                "connection-password",
-                0,
-            ),
+            Probe::PrivateOpen | Probe::PrivateClose => return None,
+            Probe::PrivateKey => (key_block(text, hit.start, &self.key)?, "private-key", 2),
+            Probe::Url => (url_password(text, hit.end)?, "connection-password", 0),
             Probe::CurlUser => (self.curl_password(text, hit.start)?, "password", 0),
         };
         Some(Found { range, kind, rank })
@@ -201,8 +209,15 @@ impl Scanner {
             return None;
         }
         let rule = &TOKENS[index];
-        let length = self.patterns[index].find(&text[at..])?.end();
-        let token = text[at..at + length].as_bytes();
+        // The bound keeps hostile input from being scanned again and again; what matches up to
+        // it is measured in full.
+        let mut length = self.patterns[index]
+            .find(clip(text, at, WINDOW_BYTES))?
+            .end();
+        if length + 4 > WINDOW_BYTES {
+            length = self.patterns[index].find(&text[at..])?.end();
+        }
+        let token = &text.as_bytes()[at..at + length];
         let digit = token.iter().any(u8::is_ascii_digit);
         let upper = token.iter().any(u8::is_ascii_uppercase);
         let fits = match rule.need {
@@ -213,21 +228,11 @@ impl Scanner {
         fits.then_some((at + length, rule.kind))
     }
 
-    fn url_password(&self, text: &str, at: usize) -> Option<Range<usize>> {
-        let window = clip(text, at);
-        let found = self.userinfo.captures(window)?;
-        let password = found.get(2)?;
-        // The host starts after the last `@` of the authority.
-        let authority = password.as_str().split(['/', '?', '#']).next()?;
-        let end = authority.rfind('@')?;
-        let value = &authority[..end];
-        let start = at + password.start();
-        let plain = !value.is_empty() && !value.contains(MARKER_START) && !is_template(value);
-        plain.then(|| start..start + end)
-    }
-
     fn curl_password(&self, text: &str, at: usize) -> Option<Range<usize>> {
-        let password = self.curl_user.captures(clip(text, at))?.get(2)?;
+        let password = self
+            .curl_user
+            .captures(clip(text, at, WINDOW_BYTES))?
+            .get(2)?;
         let value = password.as_str();
         let numeric = value.bytes().all(|b| b.is_ascii_digit());
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
@@ -237,18 +242,21 @@ impl Scanner {
     }
 }
 
-/// Drops what overlaps a secret of higher rank, or an earlier one of the same rank.
+/// Of secrets that overlap, the one of the higher rank stays, else the earlier one. What becomes
+/// free that way is found in the next round.
 fn without_overlaps(mut found: Vec<Found>) -> Vec<Found> {
-    found.sort_by(|a, b| b.rank.cmp(&a.rank).then(a.range.start.cmp(&b.range.start)));
+    found.sort_by_key(|secret| secret.range.start);
     let mut kept: Vec<Found> = Vec::with_capacity(found.len());
     for secret in found {
-        let overlaps =
-            |k: &Found| k.range.start < secret.range.end && secret.range.start < k.range.end;
-        if !kept.iter().any(overlaps) {
-            kept.push(secret);
+        match kept.last_mut() {
+            Some(last) if last.range.end > secret.range.start => {
+                if secret.rank > last.rank {
+                    *last = secret;
+                }
+            }
+            _ => kept.push(secret),
         }
     }
-    kept.sort_by_key(|secret| secret.range.start);
     kept
 }
 
@@ -258,71 +266,110 @@ fn after_escape(text: &str, at: usize) -> bool {
     matches!(before, [.., b'\\', b'n' | b't' | b'r'])
 }
 
+/// Returns the range of the password in the authority of a URL that starts at `at`.
+fn url_password(text: &str, at: usize) -> Option<Range<usize>> {
+    let window = clip(text, at, WINDOW_BYTES);
+    let stops = |c: char| c.is_whitespace() || "/\"'`\\<>".contains(c);
+    let authority = &window[..window.find(stops).unwrap_or(window.len())];
+    // The host starts after the last `@`; the user ends at the first colon.
+    let end = authority.rfind('@')?;
+    let start = authority[..end].find(':')? + 1;
+    let value = &authority[start..end];
+    let port = value.bytes().take_while(u8::is_ascii_digit).count();
+    let is_port = value[port..].starts_with(['?', '#']);
+    let kept = value.is_empty() || is_port || value.contains(MARKER_START) || is_template(value);
+    (!kept).then(|| at + start..at + end)
+}
+
 fn is_template(value: &str) -> bool {
     value.starts_with(['$', '{', '<', '%', '*']) || value.bytes().all(|b| b == b'x' || b == b'.')
 }
 
-/// Returns the range from `<private>` to its matching `</private>`; an unclosed tag is only text.
-fn private_block(text: &str, at: usize) -> Option<Range<usize>> {
-    const OPEN: &str = "<private>";
-    const CLOSE: &str = "</private>";
-    let mut depth = 1;
-    let mut from = at + OPEN.len();
-    while depth > 0 {
-        let close = find_ignoring_case(&text[from..], CLOSE)?;
-        let open = find_ignoring_case(&text[from..from + close], OPEN);
-        match open {
-            Some(open) => {
-                depth += 1;
-                from += open + OPEN.len();
-            }
-            None => {
-                depth -= 1;
-                from += close + CLOSE.len();
-            }
+/// Collects `<private>` blocks. A block reaches to the end tag that closes its first tag, or to
+/// the last end tag when there are too few; a tag that nothing closes is only text.
+#[derive(Debug, Default)]
+struct PrivateBlocks {
+    ranges: Vec<Range<usize>>,
+    depth: usize,
+    start: usize,
+    last_end: Option<usize>,
+}
+
+impl PrivateBlocks {
+    fn open(&mut self, at: usize) {
+        if self.depth == 0 {
+            (self.start, self.last_end) = (at, None);
+        }
+        self.depth += 1;
+    }
+
+    fn close(&mut self, end: usize) {
+        if self.depth == 0 {
+            return;
+        }
+        self.depth -= 1;
+        self.last_end = Some(end);
+        if self.depth == 0 {
+            self.ranges.push(self.start..end);
         }
     }
-    Some(at..from)
-}
 
-fn find_ignoring_case(text: &str, needle: &str) -> Option<usize> {
-    let wanted = needle.as_bytes();
-    text.as_bytes()
-        .windows(wanted.len())
-        .position(|window| window.eq_ignore_ascii_case(wanted))
-}
-
-/// Returns the range of a PEM private key; of one that is cut off, up to the last base64 line.
-fn key_block(text: &str, at: usize) -> Option<Range<usize>> {
-    let header = clip(text, at).find("PRIVATE KEY")?;
-    let label_fits = text[at + "-----BEGIN ".len()..at + header]
-        .bytes()
-        .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b' ');
-    if !label_fits {
-        return None;
-    }
-    let body = at + header + "PRIVATE KEY".len();
-    let is_body = |c: char| c.is_ascii_alphanumeric() || "+/=\\ \r\n\t-:,".contains(c);
-    let run = text[body..]
-        .find(|c| !is_body(c))
-        .unwrap_or(text.len() - body);
-    let block = &text[body..body + run];
-    let end = match block.find("-----END ") {
-        Some(end) => {
-            let after = &block[end + "-----END ".len()..];
-            let close = after
-                .find("-----")
-                .map_or(after.len(), |close| close + "-----".len());
-            body + end + "-----END ".len() + close
+    fn finish(mut self) -> impl Iterator<Item = Found> {
+        if self.depth > 0
+            && let Some(end) = self.last_end
+        {
+            self.ranges.push(self.start..end);
         }
-        None => body + block.trim_end().len(),
-    };
-    // A header that is only talked about has no body.
-    (end - body > 40).then_some(at..end)
+        let found = |range| Found {
+            range,
+            kind: "private",
+            rank: 3,
+        };
+        self.ranges.into_iter().map(found)
+    }
 }
 
-fn clip(text: &str, at: usize) -> &str {
-    let mut end = text.len().min(at + WINDOW_BYTES);
+/// Returns the range of a PEM private key; of one that is cut off, up to the last whole line of
+/// base64. Headers that are only talked about have no such line and stay.
+fn key_block(text: &str, at: usize, patterns: &KeyPatterns) -> Option<Range<usize>> {
+    let header = patterns.header.find(clip(text, at, WINDOW_BYTES))?.end();
+    let body = at + header;
+    let rest = clip(text, body, KEY_BYTES_MAX);
+    let next = rest.find("-----BEGIN ").unwrap_or(rest.len());
+    if let Some(footer) = patterns.footer.find(&rest[..next]) {
+        let has_key = patterns.key_line.is_match(&rest[..footer.start()]);
+        return has_key.then(|| at..body + footer.end());
+    }
+    let lines = patterns.cut_body.find(&rest[..next])?;
+    Some(at..body + lines.end())
+}
+
+/// What the parts of a PEM block look like, also with written-out line ends.
+#[derive(Debug)]
+struct KeyPatterns {
+    header: Regex,
+    footer: Regex,
+    key_line: Regex,
+    cut_body: Regex,
+}
+
+impl KeyPatterns {
+    fn new() -> Option<Self> {
+        Some(Self {
+            header: Regex::new(r"\A-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----").ok()?,
+            footer: Regex::new(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----").ok()?,
+            key_line: Regex::new(r"[A-Za-z0-9+/]{32,}").ok()?,
+            cut_body: Regex::new(concat!(
+                r"\A(?:(?:\\+[nr]|\s)*(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]*)*",
+                r"(?:(?:\\+[nr]|\s)*[A-Za-z0-9+/]{20,}={0,2})+",
+            ))
+            .ok()?,
+        })
+    }
+}
+
+fn clip(text: &str, at: usize, bytes_max: usize) -> &str {
+    let mut end = text.len().min(at + bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

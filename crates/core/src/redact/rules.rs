@@ -45,19 +45,19 @@ pub(super) const TOKENS: &[TokenRule] = &[
         "aws-access-key",
         &["AKIA", "ASIA", "ABIA", "ACCA"],
         r"[A-Z]{4}[A-Z0-9]{16}\b",
-        Digit,
+        Nothing,
     ),
     token(
         "github-token",
         &["ghp_", "gho_", "ghu_", "ghs_", "ghr_"],
         r"gh[pousr]_[A-Za-z0-9]{30,255}",
-        Digit,
+        Nothing,
     ),
     token(
         "github-token",
         &["github_pat_"],
         r"github_pat_[A-Za-z0-9_]{22,255}",
-        Digit,
+        Nothing,
     ),
     token(
         "gitlab-token",
@@ -115,8 +115,8 @@ pub(super) const TOKENS: &[TokenRule] = &[
     token(
         "openai-key",
         &["sk-"],
-        r"sk-[A-Za-z0-9_-]{20,}",
-        DigitAndUpper,
+        r"sk-(?:[A-Za-z0-9]{20,}\b|[a-z0-9_-]*[A-Z][A-Za-z0-9_-]{20,})",
+        Digit,
     ),
     token(
         "google-api-key",
@@ -136,12 +136,7 @@ pub(super) const TOKENS: &[TokenRule] = &[
         r"ya29\.[A-Za-z0-9_-]{20,}",
         Nothing,
     ),
-    token(
-        "npm-token",
-        &["npm_"],
-        r"npm_[A-Za-z0-9]{36}\b",
-        DigitAndUpper,
-    ),
+    token("npm-token", &["npm_"], r"npm_[A-Za-z0-9]{36}\b", Nothing),
     token(
         "pypi-token",
         &["pypi-AgE"],
@@ -152,7 +147,7 @@ pub(super) const TOKENS: &[TokenRule] = &[
         "sendgrid-key",
         &["SG."],
         r"SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}",
-        DigitAndUpper,
+        Nothing,
     ),
     token(
         "twilio-key",
@@ -167,7 +162,7 @@ pub(super) const TOKENS: &[TokenRule] = &[
         "huggingface-token",
         &["hf_"],
         r"hf_[A-Za-z0-9]{30,}",
-        DigitAndUpper,
+        Nothing,
     ),
     token(
         "huggingface-token",
@@ -316,10 +311,17 @@ pub(super) const TOKENS: &[TokenRule] = &[
         r"CODI(?:TECT)?(?:-[A-Z0-9]{4,8}){2,8}\b",
         Digit,
     ),
+    // A licence key and a refresh token: 64 bytes in base64url behind a prefix of their own.
     token(
         "coditect-licence",
-        &["coditect_lic", "coditect_key", "coditect-lic", "cdlic"],
-        r"(?:coditect[_-](?:lic|key)[a-z]*|cdlic)[._:-][A-Za-z0-9_.-]{20,}",
+        &["cdl_"],
+        r"cdl_[A-Za-z0-9_-]{80,}",
+        Nothing,
+    ),
+    token(
+        "coditect-token",
+        &["cdr_"],
+        r"cdr_[A-Za-z0-9_-]{80,}",
         Nothing,
     ),
 ];

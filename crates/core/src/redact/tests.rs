@@ -71,6 +71,10 @@ fn provider_tokens_are_replaced_by_their_kind() {
             format!("eyJ{}.eyJ{}.{}", random(20), random(30), random(43)),
             "jwt",
         ),
+        (format!("sk-{}", hex(40)), "openai-key"),
+        ("AKIAIOSFODNN7EXAMPLE".to_owned(), "aws-access-key"),
+        (format!("cdl_{}", random(86)), "coditect-licence"),
+        (format!("cdr_{}", random(86)), "coditect-token"),
         ("CODITECT-2026-AB3D-9XYZ".to_owned(), "coditect-licence"),
         ("CODI-AB3D-9XYZ-77QQ".to_owned(), "coditect-licence"),
     ] {
@@ -181,6 +185,12 @@ fn a_connection_string_loses_only_its_password() {
         "connection-password",
         "redis://:[REDACTED:connection-password]@cache.test/0",
     );
+    assert_kind(
+        "amqp://u:p#1?@mq.test",
+        "connection-password",
+        "amqp://u:[REDACTED:connection-password]@mq.test",
+    );
+    assert_kept("see http://host:8080?from=a@b and http://ann@host:80/");
     assert_kept("https://example.org:8080/a@b and http://host:80/x, git@github.com:a/b.git");
     assert_kept("postgres://ann:$PASSWORD@db.test/app postgres://ann:${PW}@db.test/app");
 }
@@ -189,17 +199,27 @@ fn a_connection_string_loses_only_its_password() {
 fn private_keys_go_whole_also_escaped_or_cut_off() {
     let body = random(64);
     for newline in ["\n", "\\n", "\\\\n"] {
-        let whole = format!(
-            "a -----BEGIN RSA PRIVATE KEY-----{newline}{body}{newline}-----END RSA PRIVATE KEY----- b"
+        let (begin, end) = (
+            "-----BEGIN RSA PRIVATE KEY-----",
+            "-----END RSA PRIVATE KEY-----",
         );
+        let whole = format!("a {begin}{newline}{body}{newline}{end} b");
         assert_kind(&whole, "private-key", "a [REDACTED:private-key] b");
         let cut = format!("-----BEGIN PRIVATE KEY-----{newline}{body}");
         assert_kind(&cut, "private-key", "[REDACTED:private-key]");
+        let cut_and_prose = format!("{cut} and so on");
+        assert_kind(
+            &cut_and_prose,
+            "private-key",
+            "[REDACTED:private-key] and so on",
+        );
+        let locked = format!("{begin}{newline}Proc-Type: 4,ENCRYPTED{newline}{newline}{body}");
+        assert_kind(&locked, "private-key", "[REDACTED:private-key]");
     }
     assert_kept("a file that starts with -----BEGIN PRIVATE KEY----- is refused");
-    assert_kept(
-        "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEabcdefgh\n-----END PUBLIC KEY-----",
-    );
+    assert_kept("from \"-----BEGIN PRIVATE KEY-----\" to \"-----END PRIVATE KEY-----\", if any");
+    let public = format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----");
+    assert_kept(&public);
 }
 
 #[test]
@@ -211,6 +231,11 @@ fn private_blocks_are_dropped_with_what_they_hold() {
     );
     let token = format!("<private>ghp_{}</private>", random(36));
     assert_kind(&token, "private", "[REDACTED:private]");
+    assert_kind(
+        "<private>x <Private>y</private> z",
+        "private",
+        "[REDACTED:private] z",
+    );
     assert_kept("the <private> tag alone is only text");
 }
 
@@ -218,8 +243,9 @@ fn private_blocks_are_dropped_with_what_they_hold() {
 fn hashes_ids_paths_and_code_stay() {
     for text in [
         "commit 3f786850e387550fdab836ed7e6dc881de23001b in main",
-        "id 550e8400-e29b-41d4-a716-446655440000, sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        "toolu_016HuwyGCfk2LL8tQe8F1jP2 req_011CXraXWFNWxgrDdZJ3CRxy msg_01CgoqxppCYBbtuTqU9PTzmX",
+        "id 550e8400-e29b-41d4-a716-446655440000 in cat",
+        "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "toolu_01AbCdEf2GhIjKl3MnOpQr4S req_01TuVwXy5ZaBcDe6FgHiJk7L msg_01MnOpQr8StUvWx9",
         "/Users/dev/src/app/node_modules/sk-loading-spinner-component-style/index.js",
         "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",
         "\"input_tokens\": 10496, \"max_tokens\": 4096, tokenizer: cl100k_base12345678",
@@ -269,6 +295,22 @@ fn a_secret_next_to_others_hides_none_of_them() {
     let (out, report) = redacted(&text);
     assert_eq!(report.total(), 4, "{out}");
     assert!(out.starts_with("A=[REDACTED:aws-access-key] [REDACTED:github-token] password=[RED"));
+}
+
+#[test]
+fn hostile_repetition_is_read_to_its_end() {
+    for piece in [
+        "<private>",
+        "sk-",
+        "-----BEGIN PRIVATE KEY-----",
+        "://a:",
+        "password=a ",
+        "eyJa.",
+    ] {
+        let text = piece.repeat(200_000 / piece.len());
+        let (once, _) = redacted(&text);
+        assert_eq!(redacted(&once).0, once, "{piece}");
+    }
 }
 
 #[test]
