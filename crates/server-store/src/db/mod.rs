@@ -5,6 +5,8 @@
 mod session;
 mod system_tx;
 mod tenant_tx;
+#[cfg(test)]
+mod tests;
 
 use std::str::FromStr as _;
 use std::time::Duration;

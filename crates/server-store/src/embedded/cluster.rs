@@ -70,10 +70,9 @@ impl Layout {
             .ok()
     }
 
-    /// Returns the process id in `postmaster.pid`, when the file exists and holds one.
-    pub(super) fn recorded_pid(&self) -> Option<i32> {
-        let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
-        text.lines().next()?.trim().parse().ok()
+    /// Returns the path of the running server's lock file.
+    pub(super) fn pid_file(&self) -> PathBuf {
+        self.data.join("postmaster.pid")
     }
 
     /// Makes a cluster: in a scratch folder, renamed when whole, so that half a one never exists.

@@ -308,29 +308,41 @@ fn try_startup(socket: &Path) -> io::Result<bool> {
 
 /// Returns the running server of `layout`'s folder, if there is one.
 pub(super) fn running_pid(layout: &Layout) -> Option<i32> {
-    layout
-        .recorded_pid()
-        .filter(|pid| os::is_alive(*pid) && serves(*pid, &layout.data))
+    recorded_pid(&layout.pid_file()).filter(|pid| os::is_alive(*pid) && serves(*pid, &layout.data))
 }
 
-/// Deals with what an earlier run left: stops a server without a supervisor, forgets a number
-/// that now belongs to another program. The caller holds the folder's lock.
+/// Deals with what an earlier run left: stops a server without a supervisor, and removes lock
+/// files whose number now belongs to another program. The caller holds the folder's lock.
 pub(super) fn clear_orphan(layout: &Layout) -> Result<(), EmbeddedError> {
-    let Some(pid) = layout.recorded_pid() else {
-        return Ok(());
-    };
-    if os::is_alive(pid) && !serves(pid, &layout.data) {
-        let file = layout.data.join("postmaster.pid");
-        tracing::warn!(
-            pid,
-            "postmaster.pid names a process that is not ours, removing the file"
-        );
-        return fs::remove_file(&file).map_err(EmbeddedError::io("remove", &file));
+    if let Some(pid) = running_pid(layout) {
+        tracing::warn!(pid, "stopping a postgresql that lost its supervisor");
+        stop_orphan(layout, pid)?;
     }
-    if !os::is_alive(pid) {
-        return Ok(());
+    for file in [
+        layout.pid_file(),
+        layout.socket().with_added_extension("lock"),
+    ] {
+        // PostgreSQL itself recognises the number of a process that is gone.
+        if recorded_pid(&file).is_some_and(os::is_alive) {
+            tracing::warn!(file = %file.display(), "removing a stale lock file");
+            fs::remove_file(&file).map_err(EmbeddedError::io("remove", &file))?;
+        }
     }
-    tracing::warn!(pid, "stopping a postgresql that lost its supervisor");
+    Ok(())
+}
+
+/// Returns the process id in the first line of a lock file of PostgreSQL.
+fn recorded_pid(file: &Path) -> Option<i32> {
+    fs::read_to_string(file)
+        .ok()?
+        .lines()
+        .next()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn stop_orphan(layout: &Layout, pid: i32) -> Result<(), EmbeddedError> {
     for (signal, patience) in [
         (libc::SIGINT, ORPHAN_TIMEOUT),
         (libc::SIGQUIT, FAST_STOP_TIMEOUT),

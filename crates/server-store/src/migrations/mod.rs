@@ -11,6 +11,7 @@ mod template;
 
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::StoreError;
@@ -198,8 +199,12 @@ async fn run(client: &Client, sql: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Returns versions and hashes of what was applied; nothing in a database that is not ours yet.
 async fn applied(client: &Client) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-    let rows = client.query_typed(APPLIED, &[]).await?;
+    let rows = match client.query_typed(APPLIED, &[]).await {
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(Vec::new()),
+        rows => rows?,
+    };
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()

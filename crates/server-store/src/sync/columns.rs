@@ -75,19 +75,6 @@ impl<'a> Array<'a> {
     }
 }
 
-/// Returns the name of the column's type in SQL.
-pub(super) const fn sql_type(ty: ColumnType) -> &'static str {
-    match ty {
-        ColumnType::Text => "text",
-        ColumnType::Integer => "bigint",
-        ColumnType::Real => "double precision",
-        ColumnType::Boolean => "boolean",
-        ColumnType::Timestamp => "timestamptz",
-        ColumnType::Json => "jsonb",
-        ColumnType::Blob => "bytea",
-    }
-}
-
 /// Returns the canonical row: `extra` at position `first`, the table's own columns behind it.
 pub(super) fn read(table: &Table, row: &DbRow, first: usize) -> Result<Row, StoreError> {
     let mut object = Row::new();

@@ -1,6 +1,7 @@
 //! Checks one pushed change by itself: what can be refused without looking into the database,
 //! and all that PostgreSQL could refuse (PROTOCOL 31). Pure.
 
+use std::borrow::Cow;
 use std::io;
 
 use base64::Engine as _;
@@ -14,18 +15,17 @@ use coditect_protocol::limits::{INTEGER_MAX, ROW_BYTES_MAX};
 use coditect_protocol::wire::push::Change;
 use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{DeviceId, ErrorCode};
+use serde_json::Value;
 
 /// A change that may go on to the database.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Valid<'a> {
     /// Its table.
     pub(super) table: &'static Table,
     /// The change; its row is canonical.
-    pub(super) change: &'a Change,
+    pub(super) change: Cow<'a, Change>,
     /// Its content hash, recomputed where there is a row.
     pub(super) hash: ContentHash,
-    /// Encoded bytes of its row.
-    pub(super) bytes: i64,
 }
 
 /// Why a change is refused. The reason never holds content.
@@ -57,27 +57,31 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         .hash
         .parse()
         .map_err(|_| Refusal::new(ErrorCode::HashMismatch, "the content hash is none"))?;
-    let bytes = match (change.op, &change.row) {
+    let mut change = Cow::Borrowed(change);
+    match (change.op, &change.row) {
         (Op::Upsert, Some(row)) => {
             let bytes = bytes(row);
             if bytes > ROW_BYTES_MAX {
                 let reason = format!("{bytes} bytes; a row has at most {ROW_BYTES_MAX}");
                 return Err(Refusal::new(ErrorCode::RowTooLarge, reason));
             }
-            self::row(table, row)?;
-            key(table, row, change, device)?;
-            if hash::content(table, row) != hash {
-                let reason = "the content hash is not that of the row";
-                return Err(Refusal::new(ErrorCode::HashMismatch, reason));
+            if let Some(canonical) = self::row(table, row)? {
+                change.to_mut().row = Some(canonical);
             }
-            bytes
         }
-        (Op::Delete, None) => 0,
+        (Op::Delete, None) => {}
         (Op::Upsert, None) => return Err(Refusal::malformed("an upsert has a row")),
         (Op::Delete, Some(_)) => return Err(Refusal::malformed("a delete has no row")),
-    };
-    counters(table, change)?;
-    Ok(Valid { table, change, hash, bytes: bytes as i64 })
+    }
+    if let Some(row) = &change.row {
+        key(table, row, &change, device)?;
+        if hash::content(table, row) != hash {
+            let reason = "the content hash is not that of the row";
+            return Err(Refusal::new(ErrorCode::HashMismatch, reason));
+        }
+    }
+    counters(table, &change)?;
+    Ok(Valid { table, change, hash })
 }
 
 fn table(name: &str, file: File) -> Result<&'static Table, Refusal> {
@@ -92,13 +96,15 @@ fn table(name: &str, file: File) -> Result<&'static Table, Refusal> {
     Ok(table)
 }
 
-fn row(table: &Table, row: &Row) -> Result<(), Refusal> {
-    if canonical::row(table, row.clone()) != *row {
-        let canonical = canonical::row(table, row.clone());
-        let odd = row.iter().find(|(name, value)| canonical.get(*name) != Some(*value));
+/// Returns the canonical row when the one sent writes a number in another way.
+fn row(table: &Table, row: &Row) -> Result<Option<Row>, Refusal> {
+    let canonical = canonical::row(table, row.clone());
+    let odd = row.iter().find(|(name, value)| {
+        !canonical.get(*name).is_some_and(|canonical| same(canonical, value))
+    });
+    if let Some((name, _)) = odd {
         // Only names of columns are ours to print; others may be content.
-        let name = odd.map(|(name, _)| name.as_str()).filter(|name| table.column(name).is_some());
-        let name = name.unwrap_or("a value");
+        let name = table.column(name).map_or("a value", |column| column.name);
         return Err(Refusal::malformed(format!("{name} is not in canonical form")));
     }
     let extra = row.get(EXTRA);
@@ -115,7 +121,23 @@ fn row(table: &Table, row: &Row) -> Result<(), Refusal> {
             return Err(Refusal::malformed(format!("{} is no base64", column.name)));
         }
     }
-    Ok(())
+    Ok((canonical != *row).then_some(canonical))
+}
+
+/// Returns whether two values differ in the writing of numbers at most: JSON from JavaScript
+/// says `1` where ours says `1.0`.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let matches = |(name, value)| b.get(name).is_some_and(|other| same(value, other));
+            a.len() == b.len() && a.iter().all(matches)
+        }
+        _ => a == b,
+    }
 }
 
 fn key(table: &Table, row: &Row, change: &Change, device: DeviceId) -> Result<(), Refusal> {
@@ -170,7 +192,7 @@ mod tests {
     use super::*;
     use coditect_protocol::wire::push::CounterPart;
     use coditect_protocol::{RowId, Version};
-    use serde_json::{Value, json};
+    use serde_json::json;
     use std::collections::BTreeMap;
     use uuid::Uuid;
 
@@ -203,6 +225,9 @@ mod tests {
     #[test]
     fn a_canonical_row_passes() {
         assert_eq!(code(&upsert("org_decisions", json!({"title": "t"})), File::Org), None);
+        let whole = upsert("org_decisions", json!({"title": "t", "confidence": 1}));
+        let valid = super::change(&whole, File::Org, DEVICE).unwrap();
+        assert_eq!(valid.change.row.as_ref().unwrap()["confidence"], json!(1.0));
         let misfit = json!({"skill_name": "s", "extra": {"learning": "5"}});
         assert_eq!(code(&upsert("org_skill_learnings", misfit), File::Org), None);
     }

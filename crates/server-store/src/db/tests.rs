@@ -1,0 +1,293 @@
+//! How transactions begin, end and repeat, with statements that only this crate may send.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use coditect_testkit::{TestDb, TestUser};
+use tokio_postgres::types::Type;
+
+use super::*;
+use crate::credential::Secrets;
+
+/// A database with one person, reached through this crate's own store with one connection.
+struct Fixture {
+    test: TestDb,
+    db: Db,
+    caller: Caller,
+    user: TestUser,
+}
+
+async fn fixture() -> Fixture {
+    let test = TestDb::new().await;
+    let settings = test.settings();
+    fixture_with(test, |own| {
+        own.app_url = settings.app_url;
+        own.system_url = settings.system_url;
+    })
+    .await
+}
+
+async fn fixture_with(test: TestDb, change: impl FnOnce(&mut DbSettings)) -> Fixture {
+    let tenant = test.with_tenant("acme").await;
+    let user = test.with_user(&tenant, "ann@acme.test").await;
+    let mut settings = DbSettings::new(test.settings().owner_url);
+    change(&mut settings);
+    settings.app_connections_max = 1;
+    let db = Db::connect(&settings).await.unwrap();
+    // The testkit has a compiled copy of this crate of its own, so its types are others.
+    let secrets = Secrets::load_or_create(&test.secrets_folder()).unwrap();
+    let caller = secrets
+        .verify(&user.access_token, test.clock().now())
+        .unwrap();
+    Fixture {
+        test,
+        db,
+        caller,
+        user,
+    }
+}
+
+const INSERT: &str = "insert into audit_log (tenant_id, id, at, action)
+    values ($1, gen_random_uuid(), now(), 'test')";
+const COUNT: &str = "select count(*) from audit_log where tenant_id = $1 and action = 'test'";
+
+async fn insert(tx: &mut TenantTx) -> Result<(), StoreError> {
+    let tenant = tx.tenant().get();
+    tx.execute(INSERT, &[(&tenant, Type::UUID)]).await.map(drop)
+}
+
+impl Fixture {
+    async fn count(&self) -> i64 {
+        let counted = self.db.tenant("count", &self.caller, |mut tx| async move {
+            let tenant = tx.tenant().get();
+            let rows = tx.query(COUNT, &[(&tenant, Type::UUID)]).await?;
+            Ok::<i64, StoreError>(rows[0].try_get(0)?)
+        });
+        counted.await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn ok_commits_and_error_rolls_back() {
+    let fixture = fixture().await;
+    let (db, caller) = (&fixture.db, &fixture.caller);
+    db.tenant(
+        "test",
+        caller,
+        |mut tx| async move { insert(&mut tx).await },
+    )
+    .await
+    .unwrap();
+    let failed = db
+        .tenant("test", caller, |mut tx| async move {
+            insert(&mut tx).await?;
+            Err::<(), _>(StoreError::NotFound)
+        })
+        .await;
+    assert!(matches!(failed, Err(StoreError::NotFound)));
+    assert_eq!(fixture.count().await, 1);
+}
+
+#[tokio::test]
+async fn interrupted_transaction_leaves_nothing_and_no_dirty_connection() {
+    let fixture = fixture().await;
+    let (inserted, mut wait) = tokio::sync::mpsc::channel(1);
+    let inserted = &inserted;
+    let work = fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            insert(&mut tx).await?;
+            inserted.send(()).await.unwrap();
+            std::future::pending::<Result<(), StoreError>>().await
+        });
+    tokio::select! {
+        _ = work => unreachable!("the work never ends"),
+        _ = wait.recv() => {}
+    }
+    // The pool has one place: this waits for a clean connection in it.
+    assert_eq!(fixture.count().await, 0);
+}
+
+#[tokio::test]
+async fn failure_that_the_closure_swallows_is_not_a_commit() {
+    let fixture = fixture().await;
+    let outcome = fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            insert(&mut tx).await?;
+            assert!(tx.execute("select 1 / 0", &[]).await.is_err());
+            assert!(matches!(insert(&mut tx).await, Err(StoreError::Aborted)));
+            Ok::<_, StoreError>(())
+        })
+        .await;
+    assert!(matches!(outcome, Err(StoreError::Aborted)), "{outcome:?}");
+    assert_eq!(fixture.count().await, 0);
+}
+
+#[tokio::test]
+async fn passing_conditions_run_the_closure_again() {
+    const FAIL: &str = "do $$ begin raise exception 'again' using errcode = '40001'; end $$";
+    let fixture = fixture().await;
+    let runs = &AtomicU32::new(0);
+    fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            insert(&mut tx).await?;
+            if runs.fetch_add(1, Ordering::Relaxed) < 2 {
+                tx.execute(FAIL, &[]).await?;
+            }
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        (runs.load(Ordering::Relaxed), fixture.count().await),
+        (3, 1)
+    );
+    runs.store(0, Ordering::Relaxed);
+    let outcome = fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            runs.fetch_add(1, Ordering::Relaxed);
+            tx.execute(FAIL, &[]).await
+        })
+        .await;
+    assert!(matches!(outcome, Err(StoreError::Retry { .. })));
+    assert_eq!(runs.load(Ordering::Relaxed), ATTEMPTS_MAX);
+}
+
+#[tokio::test]
+async fn savepoint_undoes_its_part_only() {
+    let fixture = fixture().await;
+    fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            insert(&mut tx).await?;
+            let failed = tx
+                .savepoint("part", async |tx| {
+                    insert(tx).await?;
+                    tx.execute("select 'x'::text::bigint", &[]).await
+                })
+                .await?;
+            assert!(
+                matches!(failed, Err(StoreError::Refused { .. })),
+                "{failed:?}"
+            );
+            tx.savepoint("part", async |tx| insert(tx).await).await??;
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .unwrap();
+    assert_eq!(fixture.count().await, 2);
+}
+
+#[tokio::test]
+async fn snapshot_sees_one_moment_and_writes_nothing() {
+    let fixture = fixture().await;
+    let system = &fixture.test.system_client().await;
+    let tenant = fixture.user.tenant_id.get();
+    let counts = fixture
+        .db
+        .tenant_snapshot("test", &fixture.caller, |mut tx| async move {
+            let mut counts = Vec::new();
+            for _ in 0..2 {
+                let rows = tx.query(COUNT, &[(&tenant, Type::UUID)]).await?;
+                counts.push(rows[0].try_get::<_, i64>(0)?);
+                system
+                    .execute_typed(INSERT, &[(&tenant, Type::UUID)])
+                    .await?;
+            }
+            assert!(insert(&mut tx).await.is_err());
+            Err::<(), _>(StoreError::Conflict {
+                constraint: format!("{counts:?}"),
+            })
+        })
+        .await;
+    assert_eq!(
+        counts.unwrap_err().to_string(),
+        "constraint [0, 0] violated"
+    );
+    assert_eq!(fixture.count().await, 2);
+}
+
+#[tokio::test]
+async fn pipeline_answers_in_order_from_the_first_statement() {
+    let fixture = fixture().await;
+    let numbers: Vec<i64> = fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            let values: Vec<i64> = (0..30).collect();
+            let statements: Vec<Statement<'_>> = values
+                .iter()
+                .map(|n| Statement {
+                    sql: "select $1",
+                    params: vec![(n, Type::INT8)],
+                })
+                .collect();
+            let answers = tx.pipeline(&statements).await?;
+            answers
+                .iter()
+                .map(|rows| Ok(rows[0].try_get(0)?))
+                .collect::<Result<_, StoreError>>()
+        })
+        .await
+        .unwrap();
+    assert_eq!(numbers, (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn one_connection_string_is_enough_and_still_bound() {
+    let test = TestDb::new().await;
+    let superuser = test
+        .settings()
+        .owner_url
+        .replace("coditect_owner", "postgres");
+    let fixture = fixture_with(test, |own| own.owner_url = superuser).await;
+    let row = fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            let sql = "select current_user::text, session_user::text, count(*) from tenants";
+            let rows = tx.query(sql, &[]).await?;
+            Ok::<(String, String, i64), StoreError>((
+                rows[0].try_get(0)?,
+                rows[0].try_get(1)?,
+                rows[0].try_get(2)?,
+            ))
+        })
+        .await
+        .unwrap();
+    fixture.test.with_tenant("umbrella").await;
+    assert_eq!(row.0, "coditect_app");
+    assert_eq!(row.2, 1);
+    let role = fixture
+        .db
+        .system(SystemTask::Administer, |mut tx| async move {
+            let rows = tx
+                .query("select current_user::text, count(*) from tenants", &[])
+                .await?;
+            Ok::<(String, i64), StoreError>((rows[0].try_get(0)?, rows[0].try_get(1)?))
+        })
+        .await
+        .unwrap();
+    assert_eq!(role, ("coditect_system".to_owned(), 2));
+}
+
+#[tokio::test]
+async fn current_role_is_the_one_of_this_moment() {
+    let fixture = fixture().await;
+    let system = fixture.test.system_client().await;
+    system
+        .batch_execute("update memberships set role = 'viewer'")
+        .await
+        .unwrap();
+    let role = fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            assert_eq!(tx.current_role(), None);
+            tx.query("select 1", &[]).await?;
+            Ok::<_, StoreError>(tx.current_role())
+        })
+        .await
+        .unwrap();
+    assert_eq!(role, Some(crate::identity::Role::Viewer));
+    assert_eq!(fixture.caller.role(), crate::identity::Role::Member);
+}

@@ -1,0 +1,27 @@
+//! Push and pull on PostgreSQL: streams, tokens, digests, conflicts.
+//!
+//! Owns the synced tables and what is kept beside them. What becomes of a change is decided by
+//! [`coditect_core::merge`]; this module reads, locks, numbers and writes.
+
+mod access;
+mod columns;
+mod conflicts;
+mod error;
+mod escape;
+#[cfg(feature = "fault-injection")]
+mod faults;
+mod held;
+mod pull;
+mod push;
+mod sql;
+mod token;
+mod validate;
+
+pub use conflicts::{CONFLICTS_MAX, ConflictEntry, conflicts};
+pub use error::SyncError;
+#[cfg(feature = "fault-injection")]
+#[doc(hidden)]
+pub use faults::Faults;
+pub use pull::pull;
+pub use push::{PushContext, push};
+pub use token::TokenKey;

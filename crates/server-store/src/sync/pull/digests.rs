@@ -1,0 +1,94 @@
+//! Digests of the pages that reach the head: over all origins, for `up` tables over the rows of
+//! the asking device (PROTOCOL 20).
+
+use std::collections::HashMap;
+
+use coditect_core::digest::Digest;
+use coditect_protocol::Scope;
+use coditect_protocol::catalogue::{Class, Direction, TABLES, Table, by_cloud_name};
+use coditect_protocol::wire::pull::{Page, PullRequest, TableDigest};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::db::{Statement, TenantTx};
+use crate::sync::SyncError;
+
+const STREAMS: &str = "select scope_id, table_name, rows, count, xor from stream_digests
+    where tenant_id = $1 and scope_id = any ($2)
+    and (origin_device = $3 or table_name = any ($4))";
+const PLATFORM: &str = "select table_name, rows, count, xor from platform_digests";
+
+type ByTable = HashMap<(Uuid, &'static str), Digest>;
+
+/// Adds the digests to the pages that reach the head.
+pub(super) async fn add(
+    tx: &mut TenantTx,
+    request: &PullRequest,
+    pages: &mut [Page],
+) -> Result<(), SyncError> {
+    let scopes: Vec<Uuid> =
+        pages.iter().filter(|page| page.at_head).map(|page| page.scope.id()).collect();
+    if scopes.is_empty() {
+        return Ok(());
+    }
+    let (tenant, device) = (tx.tenant().get(), request.device.get());
+    let everywhere: Vec<&str> = TABLES
+        .iter()
+        .filter(|table| table.direction != Direction::Up)
+        .map(|table| table.cloud)
+        .collect();
+    let statements = [
+        Statement {
+            sql: STREAMS,
+            params: vec![
+                (&tenant, Type::UUID),
+                (&scopes, Type::UUID_ARRAY),
+                (&device, Type::UUID),
+                (&everywhere, Type::TEXT_ARRAY),
+            ],
+        },
+        Statement { sql: PLATFORM, params: vec![] },
+    ];
+    let answers = tx.pipeline(&statements).await?;
+    let mut digests = ByTable::new();
+    for row in &answers[0] {
+        let digest = Digest { rows: row.try_get(2)?, count: row.try_get(3)?, xor: xor(row, 4)? };
+        join(&mut digests, row.try_get(0)?, row.try_get(1)?, digest);
+    }
+    for row in &answers[1] {
+        let digest = Digest { rows: row.try_get(1)?, count: row.try_get(2)?, xor: xor(row, 3)? };
+        join(&mut digests, Scope::Platform.id(), row.try_get(0)?, digest);
+    }
+    for page in pages.iter_mut().filter(|page| page.at_head) {
+        page.digests = Some(of_page(page, &digests));
+    }
+    Ok(())
+}
+
+fn xor(row: &tokio_postgres::Row, position: usize) -> Result<u64, SyncError> {
+    Ok(row.try_get::<_, i64>(position)?.cast_unsigned())
+}
+
+fn join(digests: &mut ByTable, scope: Uuid, table: &str, digest: Digest) {
+    if let Some(table) = by_cloud_name(table) {
+        digests.entry((scope, table.cloud)).or_default().join(digest);
+    }
+}
+
+/// Returns the digests of the page's file; those of empty tables are left out.
+fn of_page(page: &Page, digests: &ByTable) -> Vec<TableDigest> {
+    let in_scope =
+        |table: &&Table| (table.class == Class::Catalogue) == (page.scope == Scope::Platform);
+    page.file
+        .tables()
+        .filter(in_scope)
+        .filter_map(|table| Some((table, digests.get(&(page.scope.id(), table.cloud))?)))
+        .filter(|(_, digest)| **digest != Digest::default())
+        .map(|(table, digest)| TableDigest {
+            table: table.cloud.to_owned(),
+            rows: digest.rows,
+            count: digest.count,
+            digest: digest.text(),
+        })
+        .collect()
+}

@@ -1,0 +1,172 @@
+//! Pull: what happened in the caller's streams since a position, on one snapshot.
+
+mod digests;
+mod page;
+
+use std::collections::HashMap;
+
+use coditect_protocol::catalogue::{Class, Direction, File, Table, by_cloud_name};
+use coditect_protocol::limits::{PULL_BYTES_TARGET, PULL_CURSORS_MAX};
+use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
+use coditect_protocol::{Cursor, Epoch, Scope};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::SyncError;
+use super::access::{self, Question};
+use crate::db::{Statement, TenantTx};
+
+const HEADS: &str = "select scope_id, head_platform, head_org, head_sessions, head_projects
+    from streams where tenant_id = $1 and scope_id = any ($2)";
+const PLATFORM_HEAD: &str = "select n from platform_stream";
+
+/// Returns a page for each position asked. The transaction must be a snapshot
+/// ([`crate::Db::tenant_snapshot`]), so that heads, rows and digests are of one moment.
+///
+/// # Errors
+///
+/// [`SyncError::EpochChanged`] for a cursor of another epoch, [`SyncError::InvalidCursor`] for
+/// one beyond the head, [`SyncError::ScopeNotFound`] for a scope that the caller may not see.
+pub async fn pull(tx: &mut TenantTx, request: &PullRequest) -> Result<PullReply, SyncError> {
+    if request.positions.len() > PULL_CURSORS_MAX {
+        return Err(SyncError::BadRequest("a pull has at most 1024 positions"));
+    }
+    let wanted = wanted_table(request)?;
+    let caller = tx.caller().clone();
+    let question = Question::new(&caller, request.device);
+    let tenant = tx.tenant().get();
+    let scopes: Vec<Uuid> = request.positions.iter().map(|position| position.scope.id()).collect();
+    let mut statements = question.statements().to_vec();
+    statements.push(Statement {
+        sql: HEADS,
+        params: vec![(&tenant, Type::UUID), (&scopes, Type::UUID_ARRAY)],
+    });
+    statements.push(Statement { sql: PLATFORM_HEAD, params: vec![] });
+    let answers = tx.pipeline(&statements).await?;
+    let access = question.read(&answers[..access::STATEMENTS])?;
+    let heads = Heads::read(&answers[access::STATEMENTS], &answers[access::STATEMENTS + 1])?;
+    let epoch = access.life.epoch;
+    let mut pages = Vec::with_capacity(request.positions.len());
+    let mut budget = Budget::default();
+    for position in &request.positions {
+        access.read(position.scope)?;
+        let head = heads.of(position);
+        let from = start(position, epoch, head)?;
+        let tables = tables(position, wanted);
+        pages.push(page::read(tx, position, &tables, epoch, from..head, &mut budget).await?);
+    }
+    if wanted.is_none() {
+        digests::add(tx, request, &mut pages).await?;
+    }
+    Ok(PullReply { epoch, scopes: access.scopes(), pages })
+}
+
+/// What the reply may still hold.
+#[derive(Debug)]
+struct Budget {
+    bytes: usize,
+    /// Whether a change is in the reply already; the first one goes in whatever its size.
+    used: bool,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { bytes: PULL_BYTES_TARGET, used: false }
+    }
+}
+
+impl Budget {
+    /// Takes the bytes of a change; false when the reply has to end before it.
+    const fn take(&mut self, bytes: usize) -> bool {
+        if self.used && bytes > self.bytes {
+            self.bytes = 0;
+            return false;
+        }
+        self.used = true;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        true
+    }
+}
+
+/// Returns the one `up` table that is asked for, if one is.
+fn wanted_table(request: &PullRequest) -> Result<Option<&'static Table>, SyncError> {
+    let Some(name) = &request.table else { return Ok(None) };
+    let table = by_cloud_name(name).filter(|table| table.direction == Direction::Up);
+    let table = table.ok_or(SyncError::UnknownTable)?;
+    if request.positions.iter().any(|position| position.file != table.file) {
+        return Err(SyncError::UnknownTable);
+    }
+    Ok(Some(table))
+}
+
+/// Returns the tables whose rows a page of the position has. The platform's catalogue has its
+/// own scope, and no other table is there.
+fn tables(position: &Position, wanted: Option<&'static Table>) -> Vec<&'static Table> {
+    let of_platform = position.scope == Scope::Platform;
+    position
+        .file
+        .tables()
+        .filter(|table| (table.class == Class::Catalogue) == of_platform)
+        .filter(|table| match wanted {
+            Some(wanted) => wanted.cloud == table.cloud,
+            None => table.comes_down(),
+        })
+        .collect()
+}
+
+fn start(position: &Position, epoch: Epoch, head: i64) -> Result<i64, SyncError> {
+    match position.cursor {
+        None => Ok(0),
+        Some(cursor) if cursor.epoch != epoch => Err(SyncError::EpochChanged { epoch }),
+        Some(cursor) if cursor.n > head => Err(SyncError::InvalidCursor),
+        Some(cursor) => Ok(cursor.n),
+    }
+}
+
+/// Heads of the asked streams per file.
+#[derive(Debug)]
+struct Heads {
+    streams: HashMap<Uuid, [i64; 4]>,
+    platform: i64,
+}
+
+impl Heads {
+    fn read(streams: &[Row], platform: &[Row]) -> Result<Self, SyncError> {
+        let mut heads = Self { streams: HashMap::new(), platform: 0 };
+        for row in streams {
+            let of_files = [row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?];
+            heads.streams.insert(row.try_get(0)?, of_files);
+        }
+        if let Some(row) = platform.first() {
+            heads.platform = row.try_get(0)?;
+        }
+        Ok(heads)
+    }
+
+    fn of(&self, position: &Position) -> i64 {
+        if position.scope == Scope::Platform {
+            let of_catalogue = position.file == File::Platform;
+            return if of_catalogue { self.platform } else { 0 };
+        }
+        let index = match position.file {
+            File::Platform => 0,
+            File::Org => 1,
+            File::Sessions => 2,
+            File::Projects => 3,
+        };
+        self.streams.get(&position.scope.id()).map_or(0, |heads| heads[index])
+    }
+}
+
+/// Returns a page without changes.
+fn empty(position: &Position, epoch: Epoch, n: i64, at_head: bool) -> Page {
+    Page {
+        scope: position.scope,
+        file: position.file,
+        changes: Vec::new(),
+        cursor: Cursor { epoch, n },
+        at_head,
+        digests: None,
+    }
+}

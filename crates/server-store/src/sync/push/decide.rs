@@ -1,0 +1,287 @@
+//! From one change and what is stored to what becomes of both. Pure.
+
+use std::collections::HashMap;
+
+use coditect_core::digest::Digest;
+use coditect_core::merge::{self, Existing, Incoming, Losing, Verdict};
+use coditect_protocol::catalogue::{Class, Direction};
+use coditect_protocol::wire::push::{Change, Loser, Outcome, Status};
+use coditect_protocol::wire::{Op, Row};
+use coditect_protocol::{DeviceId, ErrorCode, RowId, Version};
+use uuid::Uuid;
+
+use super::apply::Key;
+use super::counters::Counters;
+use super::{Batch, Numbered, Totals, rejected};
+use crate::sync::columns;
+use crate::sync::held::Held;
+use crate::sync::validate::{self, Refusal};
+
+/// All that a push changes besides the counters.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Rows to write, each once, in the order of the first change.
+    pub(super) rows: Vec<Key>,
+    /// Differences of the digests per table and origin.
+    pub(super) digests: HashMap<(&'static str, DeviceId), Digest>,
+    /// Versions that were overwritten or lost.
+    pub(super) history: Vec<Kept>,
+    /// Versions that lost a conflict.
+    pub(super) conflicts: Vec<Conflict>,
+    head: i64,
+    rows_added: i64,
+    bytes_added: i64,
+}
+
+/// A version to keep in the record's history.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) table: &'static str,
+    pub(super) id: RowId,
+    pub(super) version: Version,
+    pub(super) device: DeviceId,
+    pub(super) user: Option<Uuid>,
+    pub(super) reason: &'static str,
+    pub(super) row: Option<Row>,
+}
+
+/// A version that lost, with the one that won.
+#[derive(Debug)]
+pub(super) struct Conflict {
+    pub(super) loser: Kept,
+    pub(super) winner_version: Version,
+    pub(super) winner_device: DeviceId,
+}
+
+impl Changed {
+    pub(super) fn totals(&self) -> Totals {
+        Totals { head: self.head, rows: self.rows_added, bytes: self.bytes_added }
+    }
+
+    fn add(&mut self, change: &Numbered<'_>, before: Option<&Held>, after: &Held) {
+        let table = change.valid.table;
+        self.head = self.head.max(change.cursor);
+        let digest = self.digests.entry((table.cloud, after.origin)).or_default();
+        let bytes = |held: &Held| held.existing.row.as_ref().map_or(0, validate::bytes) as i64;
+        if let Some(before) = before {
+            digest.remove(before.term(table), before.deleted());
+            self.rows_added -= i64::from(!before.deleted());
+            self.bytes_added -= bytes(before);
+        }
+        digest.add(after.term(table), after.deleted());
+        self.rows_added += i64::from(!after.deleted());
+        self.bytes_added += bytes(after);
+    }
+}
+
+/// Returns the row of a change that nothing is stored for yet.
+pub(super) fn fresh(batch: &Batch<'_>, change: &Numbered<'_>) -> Held {
+    let no_counters = Row::new();
+    let verdict = verdict(batch, change, None, &no_counters);
+    let write = verdict.write.expect("a change of nothing is stored");
+    held(batch, change, None, write)
+}
+
+/// Returns row and outcome of a change that was inserted as new.
+pub(super) fn inserted(
+    batch: &Batch<'_>,
+    change: &Numbered<'_>,
+    changed: &mut Changed,
+) -> (Held, Outcome) {
+    let after = fresh(batch, change);
+    changed.add(change, None, &after);
+    let stored = after.reply_to(change.valid.table, change.valid.change.row.as_ref());
+    (after, outcome(Status::Applied, Some(stored), None))
+}
+
+/// Decides about a change and notes what it changes.
+pub(super) fn decide(
+    batch: &Batch<'_>,
+    change: &Numbered<'_>,
+    held: &mut HashMap<Key, Held>,
+    counters: &mut Counters,
+    changed: &mut Changed,
+) -> Outcome {
+    let table = change.valid.table;
+    let pushed = &*change.valid.change;
+    let key = (table.cloud, pushed.id);
+    let before = held.get(&key);
+    // Tables with counters take pushes of every holder, so none of these is refused below.
+    let sums = counters.take(table, pushed, batch.device, before.is_some());
+    let verdict = verdict(batch, change, before.map(|held| &held.existing), &sums);
+    if let Some(refusal) = before.and_then(|held| refusal(batch, change, held, verdict.status)) {
+        return rejected(refusal);
+    }
+    let before = before.cloned();
+    let after = match verdict.write {
+        None => before.clone(),
+        Some(write) => Some(self::held(batch, change, before.as_ref(), write)),
+    };
+    let after = after.expect("a change of nothing is stored");
+    let wrote = before.as_ref().is_none_or(|before| before.cursor != after.cursor);
+    if wrote {
+        keep_overwritten(change, before.as_ref(), &after, verdict.losing, changed);
+        changed.add(change, before.as_ref(), &after);
+        if !changed.rows.contains(&key) {
+            changed.rows.push(key);
+        }
+    }
+    let loser = match verdict.losing {
+        Some(Losing::Incoming) => Some(incoming(batch, change, "conflict")),
+        Some(Losing::Existing) => before.as_ref().map(|before| kept(change, before, "conflict")),
+        None if is_edit_of_a_fact(change, before.as_ref()) => {
+            conflict(incoming(batch, change, "edited_fact"), &after, changed);
+            None
+        }
+        None => None,
+    };
+    let wire_loser = loser.as_ref().map(loser_on_the_wire);
+    if let Some(loser) = loser {
+        conflict(loser, &after, changed);
+    }
+    let stored = after.reply_to(table, pushed.row.as_ref());
+    held.insert(key, after);
+    outcome(verdict.status, Some(stored), wire_loser)
+}
+
+/// Returns why the change may not be made to the stored row: it is another device's, or another
+/// author's. What changes nothing is a duplicate, whoever sends it.
+pub(super) fn refusal(
+    batch: &Batch<'_>,
+    change: &Numbered<'_>,
+    held: &Held,
+    status: Status,
+) -> Option<Refusal> {
+    let reason = match change.valid.table.direction {
+        Direction::Up if held.origin != batch.device => "the row belongs to another device",
+        Direction::Mirror if held.user != Some(batch.user) => "the row has another author",
+        _ => return None,
+    };
+    (status != Status::Duplicate).then(|| Refusal::new(ErrorCode::DirectionRefused, reason))
+}
+
+fn verdict(
+    batch: &Batch<'_>,
+    change: &Numbered<'_>,
+    existing: Option<&Existing>,
+    counters: &Row,
+) -> Verdict {
+    let pushed: &Change = &change.valid.change;
+    let incoming = Incoming {
+        change: pushed,
+        hash: change.valid.hash,
+        corrected: batch.skew.correct(pushed.proposed),
+        sender: batch.device,
+        counters,
+    };
+    merge::decide(change.valid.table, existing, &incoming)
+}
+
+/// Returns the row as it will be stored.
+fn held(
+    batch: &Batch<'_>,
+    change: &Numbered<'_>,
+    before: Option<&Held>,
+    write: merge::Write,
+) -> Held {
+    let pushed = &change.valid.change;
+    let time = |text: &str| columns::time(text).unwrap_or(batch.now);
+    let updated_at = time(&pushed.updated_at);
+    // The time of an edit that was not stored counts only if it was later.
+    let stored_edit = write.row.is_none() || write.hash == change.valid.hash;
+    let updated_at = match before {
+        Some(before) if !stored_edit => updated_at.max(before.updated_at),
+        _ => updated_at,
+    };
+    Held {
+        id: pushed.id,
+        user: before.map_or(Some(batch.user), |before| before.user),
+        origin: before.map_or(batch.device, |before| before.origin),
+        cursor: change.cursor,
+        created_at: before.map_or_else(|| time(&pushed.created_at), |before| before.created_at),
+        updated_at,
+        existing: Existing {
+            version: write.version,
+            device: batch.device,
+            hash: write.hash,
+            row: write.row,
+        },
+    }
+}
+
+/// Keeps the overwritten version, unless only columns changed that grow: those lose nothing.
+fn keep_overwritten(
+    change: &Numbered<'_>,
+    before: Option<&Held>,
+    after: &Held,
+    losing: Option<Losing>,
+    changed: &mut Changed,
+) {
+    let Some(before) = before else { return };
+    let same = before.existing.hash == after.existing.hash && before.deleted() == after.deleted();
+    if !same && losing != Some(Losing::Existing) {
+        changed.history.push(kept(change, before, "overwritten"));
+    }
+}
+
+fn kept(change: &Numbered<'_>, held: &Held, reason: &'static str) -> Kept {
+    Kept {
+        table: change.valid.table.cloud,
+        id: held.id,
+        version: held.existing.version,
+        device: held.existing.device,
+        user: held.user,
+        reason,
+        row: held.existing.row.clone(),
+    }
+}
+
+fn incoming(batch: &Batch<'_>, change: &Numbered<'_>, reason: &'static str) -> Kept {
+    Kept {
+        table: change.valid.table.cloud,
+        id: change.valid.change.id,
+        version: batch.skew.correct(change.valid.change.proposed),
+        device: batch.device,
+        user: Some(batch.user),
+        reason,
+        row: change.valid.change.row.clone(),
+    }
+}
+
+/// Returns whether the device edited a fact that it had got acknowledged before: the stored row
+/// stays, and the edit is kept beside it (PROTOCOL 21).
+fn is_edit_of_a_fact(change: &Numbered<'_>, before: Option<&Held>) -> bool {
+    let pushed = &change.valid.change;
+    change.valid.table.class == Class::Fact
+        && pushed.op == Op::Upsert
+        && pushed.base.is_some()
+        && before.is_some_and(|held| !held.deleted() && held.existing.hash != change.valid.hash)
+}
+
+/// Keeps a losing version, in the list of conflicts and in the record's history.
+fn conflict(loser: Kept, winner: &Held, changed: &mut Changed) {
+    let Kept { table, id, version, device, user, reason, ref row } = loser;
+    changed.history.push(Kept { table, id, version, device, user, reason, row: row.clone() });
+    changed.conflicts.push(Conflict {
+        loser,
+        winner_version: winner.existing.version,
+        winner_device: winner.existing.device,
+    });
+}
+
+fn loser_on_the_wire(kept: &Kept) -> Loser {
+    Loser {
+        version: kept.version,
+        device: kept.device,
+        op: if kept.row.is_some() { Op::Upsert } else { Op::Delete },
+        row: kept.row.clone(),
+    }
+}
+
+fn outcome(
+    status: Status,
+    stored: Option<coditect_protocol::wire::Stored>,
+    loser: Option<Loser>,
+) -> Outcome {
+    Outcome { status, code: None, reason: None, stored, loser }
+}

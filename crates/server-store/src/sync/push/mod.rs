@@ -1,0 +1,372 @@
+//! Push: one batch of one stream and one file, in one READ COMMITTED transaction.
+//!
+//! The stream's row is locked first and until commit, then the row of the file's token. That
+//! keeps a number from appearing behind a reader, and two copies of a file apart.
+
+mod apply;
+mod counters;
+mod decide;
+mod repeat;
+mod trail;
+mod write;
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use coditect_core::clock::Skew;
+use coditect_protocol::limits::PUSH_CHANGES_MAX;
+use coditect_protocol::wire::push::{Outcome, PushReply, PushRequest, Status};
+use coditect_protocol::{DeviceId, Epoch};
+use serde_json::json;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::access::{self, Access, Question};
+use super::token::{self, Check, Holder, Known, Life, Token, TokenKey};
+use super::validate::{self, Refusal, Valid};
+use super::{SyncError, sql};
+use crate::audit;
+use crate::credential::random_bytes;
+use crate::db::{Statement, TenantTx};
+use crate::StoreError;
+
+const LOCK_STREAM: &str = "select n from streams where tenant_id = $1 and scope_id = $2
+    for update";
+#[cfg(feature = "fault-injection")]
+const READ_STREAM: &str = "select n from streams where tenant_id = $1 and scope_id = $2";
+const MAKE_STREAM: &str = "insert into streams (tenant_id, scope_id) values ($1, $2)
+    on conflict do nothing";
+const LOCK_TOKEN: &str = "select epoch, counter, nonce, previous_counter, previous_nonce, batch_id
+    from device_tokens where tenant_id = $1 and device_id = $2 and file = $3 for update";
+const MAKE_TOKEN: &str = "insert into device_tokens
+    (tenant_id, device_id, file, epoch, counter, nonce, updated_at)
+    values ($1, $2, $3, $4, 0, '', $5) on conflict do nothing";
+const TURN_TOKEN: &str = "update device_tokens set epoch = $4, counter = $5, nonce = $6,
+    previous_counter = $7, previous_nonce = $8, batch_id = $9, updated_at = $10
+    where tenant_id = $1 and device_id = $2 and file = $3";
+const COUNT_PUSH: &str = "insert into device_cursors
+    (tenant_id, device_id, scope_id, file, epoch, n, rows_pushed, bytes_pushed, last_push_at)
+    values ($1, $2, $3, $4, $5, 0, $6, $7, $8)
+    on conflict (tenant_id, device_id, scope_id, file) do update set
+    rows_pushed = device_cursors.rows_pushed + excluded.rows_pushed,
+    bytes_pushed = device_cursors.bytes_pushed + excluded.bytes_pushed,
+    last_push_at = excluded.last_push_at";
+
+/// What a push needs from outside the database.
+#[derive(Clone, Copy, Debug)]
+pub struct PushContext<'a> {
+    /// The server's time, milliseconds since 1970.
+    pub now_ms: i64,
+    /// Key of the file tokens.
+    pub key: &'a TokenKey,
+    /// Guards that a test takes out.
+    #[cfg(feature = "fault-injection")]
+    pub faults: super::Faults,
+}
+
+impl<'a> PushContext<'a> {
+    /// Makes the context with all guards in place.
+    #[must_use]
+    pub fn new(now_ms: i64, key: &'a TokenKey) -> Self {
+        Self {
+            now_ms,
+            key,
+            #[cfg(feature = "fault-injection")]
+            faults: super::Faults::default(),
+        }
+    }
+}
+
+/// What every part of a push knows.
+#[derive(Clone, Copy, Debug)]
+struct Batch<'a> {
+    tenant: Uuid,
+    scope: Uuid,
+    user: Uuid,
+    device: DeviceId,
+    id: Uuid,
+    now: DateTime<Utc>,
+    skew: Skew,
+    request: &'a PushRequest,
+}
+
+/// What the rows of a push amount to.
+#[derive(Debug, Default)]
+struct Totals {
+    /// Highest number that was used; 0 when nothing was written.
+    head: i64,
+    rows: i64,
+    bytes: i64,
+}
+
+/// Stores the batch and answers each of its changes.
+///
+/// # Errors
+///
+/// [`SyncError`] when the batch is refused as a whole. On [`SyncError::EpochBehind`] the caller
+/// has to change the epoch, on [`SyncError::Fenced`] to register a new device; both roll back.
+pub async fn push(
+    tx: &mut TenantTx,
+    request: &PushRequest,
+    context: &PushContext<'_>,
+) -> Result<PushReply, SyncError> {
+    if request.changes.len() > PUSH_CHANGES_MAX {
+        return Err(SyncError::BadRequest("a push has at most 1000 changes"));
+    }
+    let now = DateTime::from_timestamp_millis(context.now_ms);
+    let batch = Batch {
+        tenant: tx.tenant().get(),
+        scope: request.scope.id(),
+        user: tx.caller().user_id().get(),
+        device: request.device,
+        id: request.batch_id.get(),
+        now: now.ok_or(SyncError::BadRequest("the server's clock is out of range"))?,
+        skew: Skew::measure(context.now_ms, request.sent_at_ms),
+        request,
+    };
+    let (access, n, known) = open(tx, &batch, lock_stream(context)).await?;
+    let life = access.life;
+    let holder = Holder { tenant: batch.tenant, device: batch.device, file: request.file };
+    let sent = request.token.as_deref();
+    let sent = match sent.map(|text| Token::verify(text, context.key, holder)) {
+        Some(None) => return Err(SyncError::Fenced),
+        Some(Some(token)) => Some(token),
+        None => None,
+    };
+    let reply = |outcomes, token: Token| PushReply {
+        epoch: life.epoch,
+        token: token.sign(context.key, holder),
+        server_time_ms: context.now_ms,
+        outcomes,
+    };
+    match token::check(sent.as_ref(), request.batch_id, known.as_ref(), life) {
+        Check::Current => {}
+        Check::Repeated => {
+            let token = repeated_token(known.as_ref(), life)?;
+            return Ok(reply(repeat::answer(tx, &batch).await?, token));
+        }
+        Check::OtherEpoch => return Err(SyncError::EpochChanged { epoch: life.epoch }),
+        Check::DatabaseBehind => return Err(SyncError::EpochBehind { epoch: life.epoch }),
+        Check::Fenced => return Err(SyncError::Fenced),
+    }
+    let (outcomes, totals) = store(tx, &batch, n).await?;
+    let token = close(tx, &batch, life, known.as_ref(), &totals).await?;
+    audit::record(tx, &entry(&batch, &outcomes)).await?;
+    #[cfg(feature = "fault-injection")]
+    context.faults.delay(tx).await?;
+    Ok(reply(outcomes, token))
+}
+
+#[cfg_attr(not(feature = "fault-injection"), expect(unused_variables, reason = "for tests"))]
+const fn lock_stream(context: &PushContext<'_>) -> &'static str {
+    #[cfg(feature = "fault-injection")]
+    if context.faults.stream_lock_off {
+        return READ_STREAM;
+    }
+    LOCK_STREAM
+}
+
+/// Locks stream and token and checks what the caller may do. Returns the stream's counter and
+/// what is known of the file's tokens.
+async fn open(
+    tx: &mut TenantTx,
+    batch: &Batch<'_>,
+    lock_stream: &str,
+) -> Result<(Access, i64, Option<Known>), SyncError> {
+    let caller = tx.caller().clone();
+    let question = Question::new(&caller, batch.device);
+    let (device, file) = (batch.device.get(), batch.request.file.as_str());
+    let stream = vec![(&batch.tenant as _, Type::UUID), (&batch.scope as _, Type::UUID)];
+    let token = vec![
+        (&batch.tenant as _, Type::UUID),
+        (&device as _, Type::UUID),
+        (&file as _, Type::TEXT),
+    ];
+    let mut statements = vec![
+        Statement { sql: lock_stream, params: stream.clone() },
+        Statement { sql: LOCK_TOKEN, params: token.clone() },
+    ];
+    statements.extend(question.statements());
+    let mut answers = tx.pipeline(&statements).await?;
+    let access = question.read(&answers[2..2 + access::STATEMENTS])?;
+    access.write(batch.request.scope, tx.current_role())?;
+    if answers[0].is_empty() || answers[1].is_empty() {
+        let epoch = access.life.epoch.to_string();
+        let mut make_token = token.clone();
+        make_token.push((&epoch, Type::TEXT));
+        make_token.push((&batch.now, Type::TIMESTAMPTZ));
+        answers = tx
+            .pipeline(&[
+                Statement { sql: MAKE_STREAM, params: stream.clone() },
+                Statement { sql: MAKE_TOKEN, params: make_token },
+                Statement { sql: lock_stream, params: stream },
+                Statement { sql: LOCK_TOKEN, params: token },
+            ])
+            .await?
+            .split_off(2);
+    }
+    let stream = answers[0].first().ok_or(StoreError::NotFound)?;
+    let known = known(answers[1].first().ok_or(StoreError::NotFound)?)?;
+    Ok((access, stream.try_get(0)?, known))
+}
+
+/// Reads the token's row; `None` when no token was given out yet.
+fn known(row: &Row) -> Result<Option<Known>, SyncError> {
+    let counter: i64 = row.try_get(1)?;
+    if counter == 0 {
+        return Ok(None);
+    }
+    let epoch: Epoch = row.try_get::<_, &str>(0)?.parse().map_err(|_| StoreError::Corrupt {
+        table: "device_tokens",
+        row: "epoch".to_owned(),
+    })?;
+    let previous: Option<i64> = row.try_get(3)?;
+    let nonce: Option<Vec<u8>> = row.try_get(4)?;
+    let batch: Option<Uuid> = row.try_get(5)?;
+    Ok(Some(Known {
+        epoch,
+        counter,
+        nonce: row.try_get(2)?,
+        previous: previous.zip(nonce),
+        batch: batch.map(coditect_protocol::BatchId::new),
+    }))
+}
+
+fn repeated_token(known: Option<&Known>, life: Life) -> Result<Token, SyncError> {
+    let known = known.ok_or(SyncError::Fenced)?;
+    let nonce = known.nonce.as_slice().try_into().map_err(|_| StoreError::Corrupt {
+        table: "device_tokens",
+        row: "nonce".to_owned(),
+    })?;
+    Ok(Token { life, counter: known.counter, nonce })
+}
+
+/// Checks, decides and writes all changes; answers them in the order of the request.
+async fn store(
+    tx: &mut TenantTx,
+    batch: &Batch<'_>,
+    n: i64,
+) -> Result<(Vec<Outcome>, Totals), SyncError> {
+    let mut outcomes: Vec<Option<Outcome>> = Vec::new();
+    let mut changes = Vec::new();
+    for (position, change) in batch.request.changes.iter().enumerate() {
+        match validate::change(change, batch.request.file, batch.device) {
+            Ok(valid) => {
+                outcomes.push(None);
+                changes.push(Numbered { position, cursor: n + 1 + position as i64, valid });
+            }
+            Err(refusal) => outcomes.push(Some(rejected(refusal))),
+        }
+    }
+    let mut totals = Totals::default();
+    for (position, outcome) in apply::bisecting(tx, batch, &changes, &mut totals).await? {
+        outcomes[position] = Some(outcome);
+    }
+    let outcomes: Option<Vec<_>> = outcomes.into_iter().collect();
+    Ok((outcomes.expect("every change has an outcome"), totals))
+}
+
+/// A change with its place in the request and the number that it gets if it is written.
+#[derive(Debug)]
+struct Numbered<'a> {
+    position: usize,
+    cursor: i64,
+    valid: Valid<'a>,
+}
+
+fn rejected(refusal: Refusal) -> Outcome {
+    Outcome {
+        status: Status::Rejected,
+        code: Some(refusal.code),
+        reason: Some(refusal.reason),
+        stored: None,
+        loser: None,
+    }
+}
+
+/// Moves the stream and the token on, and counts.
+async fn close(
+    tx: &mut TenantTx,
+    batch: &Batch<'_>,
+    life: Life,
+    known: Option<&Known>,
+    totals: &Totals,
+) -> Result<Token, SyncError> {
+    let counter = known.map_or(0, |known| known.counter) + 1;
+    let next = Token { life, counter, nonce: random_bytes().map_err(StoreError::from)? };
+    let known = known.filter(|known| known.epoch == life.epoch);
+    let (device, file) = (batch.device.get(), batch.request.file.as_str());
+    let epoch = life.epoch.to_string();
+    let nonce = next.nonce.as_slice();
+    let previous_counter = known.map(|known| known.counter);
+    let previous_nonce = known.map(|known| known.nonce.as_slice());
+    let (pushed, bytes) = (batch.request.changes.len() as i64, totals.bytes.max(0));
+    let mut statements = vec![
+        Statement {
+            sql: TURN_TOKEN,
+            params: vec![
+                (&batch.tenant, Type::UUID),
+                (&device, Type::UUID),
+                (&file, Type::TEXT),
+                (&epoch, Type::TEXT),
+                (&counter, Type::INT8),
+                (&nonce, Type::BYTEA),
+                (&previous_counter, Type::INT8),
+                (&previous_nonce, Type::BYTEA),
+                (&batch.id, Type::UUID),
+                (&batch.now, Type::TIMESTAMPTZ),
+            ],
+        },
+        Statement {
+            sql: COUNT_PUSH,
+            params: vec![
+                (&batch.tenant, Type::UUID),
+                (&device, Type::UUID),
+                (&batch.scope, Type::UUID),
+                (&file, Type::TEXT),
+                (&epoch, Type::TEXT),
+                (&pushed, Type::INT8),
+                (&bytes, Type::INT8),
+                (&batch.now, Type::TIMESTAMPTZ),
+            ],
+        },
+    ];
+    if totals.head > 0 {
+        statements.push(Statement {
+            sql: sql::advance(batch.request.file),
+            params: vec![
+                (&batch.tenant, Type::UUID),
+                (&batch.scope, Type::UUID),
+                (&totals.head, Type::INT8),
+                (&totals.rows, Type::INT8),
+                (&totals.bytes, Type::INT8),
+            ],
+        });
+    }
+    tx.pipeline(&statements).await?;
+    Ok(next)
+}
+
+/// Returns the push's entry in the audit trail: counts per table, never content.
+fn entry(batch: &Batch<'_>, outcomes: &[Outcome]) -> audit::Entry<'static> {
+    let mut tables: BTreeMap<&str, HashMap<Status, u64>> = BTreeMap::new();
+    for (change, outcome) in batch.request.changes.iter().zip(outcomes) {
+        // Unknown names are not ours to keep.
+        let table = coditect_protocol::catalogue::by_cloud_name(&change.table);
+        let table = table.map_or("unknown", |table| table.cloud);
+        *tables.entry(table).or_default().entry(outcome.status).or_default() += 1;
+    }
+    audit::Entry {
+        at: batch.now,
+        action: "push",
+        resource_type: Some("stream"),
+        resource_id: Some(batch.request.scope.to_string()),
+        detail: json!({
+            "device": batch.device,
+            "batch": batch.id,
+            "file": batch.request.file,
+            "tables": tables,
+        }),
+    }
+}

@@ -1,0 +1,180 @@
+//! SQL made from the catalogue: the statements over the synced tables, one set per table. The
+//! only module that makes SQL; all names in it are constants of the catalogue.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use coditect_protocol::catalogue::{Class, File, TABLES, Table};
+
+use crate::migrations::sql_type;
+
+/// Columns that every synced table has, in the order of [`TableSql::fetch`], before `extra` and
+/// the table's own.
+const COMMON: &str = "id, user_id, device_id, origin_device, content_hash, version, cursor, \
+     created_at, updated_at, deleted_at is not null";
+/// The same of the platform's catalogue, which has no author and no device.
+const PLATFORM_COMMON: &str = "id, null::uuid, null::uuid, null::uuid, content_hash, version, \
+     cursor, created_at, updated_at, deleted_at is not null";
+/// Position of `extra` in what the statements return; the table's own columns follow.
+pub(super) const EXTRA_POSITION: usize = 10;
+
+/// Common columns of an insert behind tenant and scope, with their types.
+const INSERTED: [(&str, &str); 11] = [
+    ("id", "uuid"),
+    ("user_id", "uuid"),
+    ("device_id", "uuid"),
+    ("origin_device", "uuid"),
+    ("content_hash", "bytea"),
+    ("version", "bigint"),
+    ("cursor", "bigint"),
+    ("created_at", "timestamptz"),
+    ("updated_at", "timestamptz"),
+    ("deleted_at", "timestamptz"),
+    ("extra", "jsonb"),
+];
+
+/// The statements over one synced table. Tenant and scope are `$1` and `$2` of each, but for the
+/// platform's catalogue, which has neither.
+#[derive(Debug)]
+pub(super) struct TableSql {
+    /// Rows by id: `$3` is a list of ids.
+    pub(super) fetch: String,
+    /// Inserts those that are not there yet and returns their ids: `$3` and on are the arrays.
+    pub(super) insert: String,
+    /// Inserts or replaces rows and returns their ids.
+    pub(super) upsert: String,
+    /// Cursors behind `$3`, in order, at most `$4`.
+    pub(super) cursors: String,
+    /// Rows with a cursor from `$3` to `$4`, in order.
+    pub(super) page: String,
+}
+
+static STATEMENTS: LazyLock<Vec<TableSql>> =
+    LazyLock::new(|| TABLES.iter().map(|table| make(table)).collect());
+
+/// Returns the statements over the table.
+pub(super) fn of(table: &Table) -> &'static TableSql {
+    let position = TABLES.iter().position(|entry| entry.cloud == table.cloud);
+    &STATEMENTS[position.expect("a table of the catalogue")]
+}
+
+fn make(table: &Table) -> TableSql {
+    let name = table.cloud;
+    let own = table.columns.iter().fold(String::new(), |mut own, column| {
+        let _infallible = write!(own, ", \"{}\"", column.name);
+        own
+    });
+    if table.class == Class::Catalogue {
+        let columns = format!("{PLATFORM_COMMON}, extra{own}");
+        return TableSql {
+            fetch: String::new(),
+            insert: String::new(),
+            upsert: String::new(),
+            cursors: format!("select cursor from {name} where cursor > $1 order by cursor limit $2"),
+            page: format!(
+                "select {columns} from {name} where cursor between $1 and $2 order by cursor"
+            ),
+        };
+    }
+    let columns = format!("{COMMON}, extra{own}");
+    let guard = "tenant_id = $1 and scope_id = $2";
+    let insert = insert(table);
+    TableSql {
+        fetch: format!("select {columns} from {name} where {guard} and id = any ($3)"),
+        upsert: format!("{insert} do update set {} returning id", replaced(table)),
+        insert: format!("{insert} do nothing returning id"),
+        cursors: format!(
+            "select cursor from {name} where {guard} and cursor > $3 order by cursor limit $4"
+        ),
+        page: format!(
+            "select {columns} from {name} where {guard} and cursor between $3 and $4 \
+             order by cursor"
+        ),
+    }
+}
+
+/// Returns the multi-row insert up to the action of its ON CONFLICT.
+fn insert(table: &Table) -> String {
+    let common = INSERTED.into_iter().map(|(name, ty)| (name.to_owned(), ty));
+    let own = table.columns.iter().map(|column| (quoted(column.name), sql_type(column.ty)));
+    let columns: Vec<_> = common.chain(own).collect();
+    let names = columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    let arrays = columns
+        .iter()
+        .enumerate()
+        .map(|(position, (_, ty))| format!("${}::{ty}[]", position + 3))
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "insert into {} (tenant_id, scope_id, {names}) select $1, $2, {names} \
+         from unnest({arrays}) as given ({names}) on conflict (tenant_id, scope_id, id)",
+        table.cloud
+    )
+}
+
+/// Returns the SET list of a replaced row; author, origin and creation stay.
+fn replaced(table: &Table) -> String {
+    let kept = ["id", "user_id", "origin_device", "created_at"];
+    let common = INSERTED.iter().map(|(name, _)| *name).filter(|name| !kept.contains(name));
+    let own = table.columns.iter().map(|column| quoted(column.name));
+    common.map(str::to_owned).chain(own).map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the name as it is written in SQL; some columns are called like keywords.
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// Returns the statement that moves a stream's counter and the file's head to `$3` and adds to
+/// its usage.
+pub(super) const fn advance(file: File) -> &'static str {
+    match file {
+        File::Platform => {
+            "update streams set n = $3, head_platform = $3, row_count = row_count + $4,
+    byte_count = byte_count + $5 where tenant_id = $1 and scope_id = $2"
+        }
+        File::Org => {
+            "update streams set n = $3, head_org = $3, row_count = row_count + $4,
+    byte_count = byte_count + $5 where tenant_id = $1 and scope_id = $2"
+        }
+        File::Sessions => {
+            "update streams set n = $3, head_sessions = $3, row_count = row_count + $4,
+    byte_count = byte_count + $5 where tenant_id = $1 and scope_id = $2"
+        }
+        File::Projects => {
+            "update streams set n = $3, head_projects = $3, row_count = row_count + $4,
+    byte_count = byte_count + $5 where tenant_id = $1 and scope_id = $2"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coditect_protocol::catalogue::by_cloud_name;
+
+    #[test]
+    fn every_statement_over_a_tenant_table_names_tenant_and_scope() {
+        for table in TABLES.iter().filter(|table| table.class != Class::Catalogue) {
+            let sql = of(table);
+            for read in [&sql.fetch, &sql.cursors, &sql.page] {
+                assert!(read.contains("where tenant_id = $1 and scope_id = $2 and"), "{read}");
+            }
+            for write in [&sql.insert, &sql.upsert] {
+                assert!(write.contains("(tenant_id, scope_id, id"), "{write}");
+                assert!(write.ends_with("returning id"), "{write}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_replaced_row_keeps_author_origin_and_creation() {
+        let sql = &of(by_cloud_name("org_kg_edges").unwrap()).upsert;
+        for kept in ["user_id", "origin_device", "created_at", "id", "tenant_id", "scope_id"] {
+            assert!(!sql.contains(&format!(" {kept} = excluded")), "{kept}");
+        }
+        for replaced in ["version", "cursor", "extra", "\"from_node\"", "\"weight\""] {
+            assert!(sql.contains(&format!("{replaced} = excluded.{replaced}")), "{replaced}");
+        }
+    }
+}
