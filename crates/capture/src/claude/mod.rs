@@ -3,6 +3,20 @@
 //! Owns the format and its oddities. The parser is pure: bytes and the state of the file in, rows
 //! out; in whatever pieces a file is fed, the rows joined are the same. The format belongs to its
 //! vendor and changes, so nothing unknown is an error: it is counted, or named as damaged.
+//!
+//! An importer stores a [`Chunk`] and the [`FileState`] after it in one transaction, so:
+//!
+//! - messages, tool calls, task links: facts. Insert; what is there stays. A call or a token row
+//!   whose `message_id` is stored under another session comes from a fork and is left out.
+//! - tokens: numbers by maximum, other columns only where they are NULL.
+//! - sessions: [`crate::rows::SessionRow::merge`]; the message count from the stored messages.
+//! - tasks: [`crate::rows::TaskRow::merge`]; a stored row whose `metadata.changed_at` is later
+//!   keeps its status. Only tasks that the piece changed are returned, so that reading on does
+//!   not undo what a person has edited since.
+//! - summaries: a title for the session of the message they name, if that message is stored.
+//!
+//! [`RowSet`] does the same in memory. After several files, [`pair_open_tools`] joins calls and
+//! results that were cut apart.
 
 mod chunk;
 mod discover;
