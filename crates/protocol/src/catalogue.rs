@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 /// One of the four SQLite files of a device; also the part of a stream that a cursor follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum File {
     /// Tier 1, the component catalogue.

@@ -6,6 +6,8 @@ pub mod catalogue;
 pub mod error;
 pub mod ids;
 pub mod limits;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod scope;
 pub mod version;
 pub mod wire;

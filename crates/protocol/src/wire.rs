@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a change does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
     /// The row is as given.
@@ -23,6 +24,7 @@ pub enum Op {
 
 /// A row as the server stores it, with its place in the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stored {
     /// Cloud name of the table.
     pub table: String,
@@ -43,6 +45,7 @@ pub struct Stored {
     pub hash: String,
     /// Position in the stream, decimal.
     #[serde(with = "decimal")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub cursor: i64,
     /// When it was made, RFC 3339 UTC with microseconds.
     pub created_at: String,
@@ -50,6 +53,7 @@ pub struct Stored {
     pub updated_at: String,
     /// Its columns; none for a tombstone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub row: Option<Row>,
 }
 

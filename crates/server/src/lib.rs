@@ -1,1 +1,18 @@
 //! The service: HTTP API, administration, embedded PostgreSQL.
+//!
+//! Layers: routes take requests apart, `app` decides, the store runs SQL. The program's commands
+//! are in [`commands`], its settings in [`config`].
+
+pub mod app;
+pub mod auth;
+mod body;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod error;
+pub mod layers;
+pub mod openapi;
+pub mod router;
+mod routes;
+pub mod server;
+pub mod state;

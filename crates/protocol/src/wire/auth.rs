@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The device that logs in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeviceInfo {
     /// Id that the data folder made; the server answers another one if it is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,6 +20,7 @@ pub struct DeviceInfo {
 
 /// `POST /api/v1/auth/license/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LicenseLogin {
     /// Licence key; carries the tenant.
     pub license_key: String,
@@ -29,6 +31,7 @@ pub struct LicenseLogin {
 
 /// `POST /api/v1/auth/login/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PasswordLogin {
     /// E-mail address.
     pub email: String,
@@ -44,6 +47,7 @@ pub struct PasswordLogin {
 
 /// `POST /api/v1/auth/refresh/` and `/api/v1/auth/logout/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Refresh {
     /// Refresh token; each is good for one use.
     pub refresh_token: String,
@@ -51,6 +55,7 @@ pub struct Refresh {
 
 /// Reply of every login.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LoginReply {
     /// JWT to send as bearer.
     pub access_token: String,

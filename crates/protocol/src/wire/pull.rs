@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Asks for the changes behind each position.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PullRequest {
     /// Wire version that the client speaks.
@@ -23,6 +24,7 @@ pub struct PullRequest {
 
 /// A stream's file and how far it was read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// Stream.
@@ -36,6 +38,7 @@ pub struct Position {
 
 /// One snapshot of the asked streams, bounded in bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PullReply {
     /// The database's life.
     pub epoch: Epoch,
@@ -47,6 +50,7 @@ pub struct PullReply {
 
 /// Changes of one stream and file in cursor order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Page {
     /// Stream.
     pub scope: Scope,
@@ -65,6 +69,7 @@ pub struct Page {
 
 /// Fingerprint of the rows of one table in one stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TableDigest {
     /// Cloud name of the table.
     pub table: String,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 /// A batch of changes. Sending it again, byte for byte, changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PushRequest {
     /// Wire version that the client speaks.
@@ -32,6 +33,7 @@ pub struct PushRequest {
 
 /// One change of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// Cloud name of the table.
@@ -56,6 +58,7 @@ pub struct Change {
     pub updated_at: String,
     /// The row; none for a delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub row: Option<Row>,
     /// What this device has added to each counter column so far.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -64,6 +67,7 @@ pub struct Change {
 
 /// One device's share of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CounterPart {
     /// Grows with every push of the part; the highest wins.
@@ -74,6 +78,7 @@ pub struct CounterPart {
 
 /// Reply to a push.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PushReply {
     /// The database's life.
     pub epoch: Epoch,
@@ -87,6 +92,7 @@ pub struct PushReply {
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Stored as sent.
@@ -105,6 +111,7 @@ pub enum Status {
 
 /// Outcome of one change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Outcome {
     /// What became of it.
     pub status: Status,
@@ -125,6 +132,7 @@ pub struct Outcome {
 
 /// A version that lost a conflict; kept until a person settles it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Loser {
     /// Version that it had, or that its device proposed.
     pub version: Version,
@@ -134,5 +142,6 @@ pub struct Loser {
     pub op: Op,
     /// Its columns; none for a delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub row: Option<Row>,
 }

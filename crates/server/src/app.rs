@@ -1,0 +1,4 @@
+//! Rules and the order of store calls. Knows neither HTTP nor SQL.
+
+pub mod auth;
+pub mod health;

@@ -1,0 +1,61 @@
+//! Who makes a request: the extractor of [`Caller`], from a verified bearer and nothing else.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use coditect_server_store::credential::Caller;
+
+use crate::error::AppError;
+use crate::layers::RequestLog;
+use crate::state::AppState;
+
+impl FromRequestParts<AppState> for Authenticated {
+    type Rejection = AppError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Self, Self::Rejection> {
+        let token = bearer(&parts.headers)?;
+        let caller = state.secrets.verify(token, state.clock.now())?;
+        if let Some(log) = parts.extensions.get::<RequestLog>() {
+            log.set_caller(&caller);
+        }
+        Ok(Self(caller))
+    }
+}
+
+/// The caller of a request, verified.
+#[derive(Debug, Clone)]
+pub struct Authenticated(pub Caller);
+
+/// Returns the bearer token of a request.
+fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {
+    let value = headers
+        .get(header::AUTHORIZATION)
+        .ok_or(AppError::NoCredential)?;
+    let text = value.to_str().map_err(|_| AppError::NoCredential)?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
+        _ => Err(AppError::NoCredential),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bearer_is_a_credential() {
+        let read = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            bearer(&headers).map(str::to_owned).ok()
+        };
+        assert_eq!(read("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(read("bearer  abc").as_deref(), Some("abc"));
+        assert_eq!(read("Basic abc"), None);
+        assert_eq!(read("Bearer"), None);
+        assert!(bearer(&HeaderMap::new()).is_err());
+    }
+}

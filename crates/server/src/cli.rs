@@ -1,0 +1,244 @@
+//! The command line: what can be asked, with help that teaches. Does nothing itself.
+
+use clap::{Args, Parser, Subcommand};
+use coditect_server_store::identity::Role;
+
+use crate::config::SettingsArgs;
+
+/// The service of CODITECT: keeps the working memory of coding agents for all machines of a
+/// person, a team, an organisation.
+///
+/// On one machine `coditect-server up` is all it takes: it brings its own PostgreSQL. For a
+/// PostgreSQL of your own set DATABASE_URL, then `migrate` once and `serve`.
+#[derive(Debug, Parser)]
+#[command(name = "coditect-server", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a server runs already, \
+                        4 there is no such thing."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where and how.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything on this machine: an embedded PostgreSQL and the API
+    ///
+    /// The first start makes an organisation, its owner and a licence, and writes them to
+    /// DIR/bootstrap.json (readable by you only). Prints `ready URL` once it serves, stays in
+    /// the foreground, and stops everything it started on Ctrl-C or SIGTERM.
+    #[command(
+        after_help = "Examples:\n  coditect-server up --data-dir ~/coditect\n  \
+                            coditect-server up --data-dir /var/lib/coditect --listen 127.0.0.1:0"
+    )]
+    Up,
+    /// Serve the API on an external PostgreSQL (DATABASE_URL)
+    ///
+    /// DATABASE_URL names the schema's owner; DATABASE_APP_URL and DATABASE_SYSTEM_URL may name
+    /// the two other roles, so that this program never holds more rights than it needs. Any
+    /// number of servers may share a database; give all the same --secrets-dir.
+    #[command(
+        after_help = "Example:\n  DATABASE_URL=postgres://coditect_owner@db/coditect \
+                            \\\n    coditect-server serve --secrets-dir /etc/coditect/secrets"
+    )]
+    Serve,
+    /// Bring the database's schema up to this program's version
+    ///
+    /// Makes the roles that are missing, too. `up` does this by itself.
+    Migrate {
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make and list organisations, people and licences; change the epoch
+    ///
+    /// Works on --data-dir whether its server is running or not, or on DATABASE_URL.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Print the OpenAPI document of the HTTP API
+    Openapi,
+}
+
+/// Looks at the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting, its value and where the value comes from; secrets are hidden
+    Show {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What an operator does.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Organisations
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// People
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Licences
+    #[command(subcommand)]
+    License(LicenseCommand),
+    /// The database's life
+    #[command(subcommand)]
+    Epoch(EpochCommand),
+}
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Output {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Organisations.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Make an organisation
+    Create {
+        /// Its name, for people
+        #[arg(long, value_parser = not_empty)]
+        name: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List all organisations
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// People.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a person to an organisation
+    ///
+    /// A new e-mail address gets a generated password, which is printed once. A person who
+    /// belongs to another organisation already keeps the password.
+    Create {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// E-mail address
+        #[arg(long, value_parser = email)]
+        email: String,
+        /// Role: owner, admin, member, viewer, auditor or executive
+        #[arg(long, default_value = "member", value_parser = role)]
+        role: Role,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the people of an organisation
+    List {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Licences.
+#[derive(Debug, Subcommand)]
+pub enum LicenseCommand {
+    /// Issue a licence key to a person; it is printed once and not stored
+    Issue {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Person: id or e-mail address
+        #[arg(long)]
+        user: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the licences of an organisation, without keys
+    List {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// The database's life.
+#[derive(Debug, Subcommand)]
+pub enum EpochCommand {
+    /// Say that the database was set back, by a restore for instance
+    ///
+    /// Every device then reads its streams again from the start and pushes what the database
+    /// lacks; nothing is lost and nobody is locked out.
+    Bump {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("must not be empty".to_owned()),
+        trimmed => Ok(trimmed.to_owned()),
+    }
+}
+
+fn email(text: &str) -> Result<String, String> {
+    let trimmed = text.trim();
+    match trimmed.split_once('@') {
+        Some((name, host)) if !name.is_empty() && !host.is_empty() => Ok(trimmed.to_owned()),
+        _ => Err("expected an address such as ann@example.com".to_owned()),
+    }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let names: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
+    Role::parse(text).ok_or_else(|| format!("expected one of {}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_may_stand_before_and_behind_the_command() {
+        for line in [
+            ["coditect-server", "--data-dir", "/d", "up"],
+            ["coditect-server", "up", "--data-dir", "/d"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.settings.data_dir.as_deref(), Some("/d"));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_reason() {
+        let line = "coditect-server admin user create --tenant t --email e --role boss";
+        let error = Cli::try_parse_from(line.split(' '))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ann@example.com") || error.contains("expected one of"),
+            "{error}"
+        );
+    }
+}

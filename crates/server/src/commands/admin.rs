@@ -1,0 +1,184 @@
+//! `admin`: organisations, people, licences, the epoch.
+
+use anyhow::Context as _;
+use coditect_protocol::{OrganizationId, UserId};
+use coditect_server_store::{Db, StoreError, admin, cluster};
+use serde_json::{Value, json};
+
+use super::{Exit, NO_SUCH_THING, database, print};
+use crate::cli::{AdminCommand, EpochCommand, LicenseCommand, Output, TenantCommand, UserCommand};
+use crate::config::Config;
+use crate::state::Clock;
+
+pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Result<()> {
+    let opened = database::open_for_command(config).await?;
+    let done = act(&opened.db, command).await;
+    opened.close().await?;
+    let (output, result) = done?;
+    print(&if output.json {
+        format!("{result}\n")
+    } else {
+        as_text(&result)
+    })
+}
+
+async fn act(db: &Db, command: AdminCommand) -> anyhow::Result<(Output, Value)> {
+    match command {
+        AdminCommand::Tenant(command) => tenant(db, command).await,
+        AdminCommand::User(command) => user(db, command).await,
+        AdminCommand::License(command) => license(db, command).await,
+        AdminCommand::Epoch(EpochCommand::Bump { output }) => {
+            let epoch = cluster::change_epoch(db)
+                .await
+                .context("cannot change the epoch")?;
+            Ok((output, json!({ "epoch": epoch })))
+        }
+    }
+}
+
+async fn tenant(db: &Db, command: TenantCommand) -> anyhow::Result<(Output, Value)> {
+    match command {
+        TenantCommand::Create { name, output } => {
+            let made = admin::create_tenant(db, &name, Clock::system().now()).await;
+            let tenant_id = made.context("cannot make the organisation")?;
+            Ok((output, json!({ "tenant_id": tenant_id, "name": name })))
+        }
+        TenantCommand::List { output } => {
+            let tenants = admin::list_tenants(db)
+                .await
+                .context("cannot list organisations")?;
+            Ok((output, json!({ "tenants": tenants })))
+        }
+    }
+}
+
+async fn user(db: &Db, command: UserCommand) -> anyhow::Result<(Output, Value)> {
+    match command {
+        UserCommand::Create {
+            tenant,
+            email,
+            role,
+            output,
+        } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let now = Clock::system().now();
+            let made = match admin::create_user(db, tenant_id, &email, role, now).await {
+                Err(StoreError::Conflict { .. }) => {
+                    anyhow::bail!("{email} belongs to the organisation already")
+                }
+                made => made.context("cannot add the person")?,
+            };
+            let result = json!({
+                "tenant_id": tenant_id,
+                "user_id": made.user_id,
+                "email": email.to_lowercase(),
+                "role": role,
+                "password": made.password,
+            });
+            Ok((output, result))
+        }
+        UserCommand::List { tenant, output } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let users = admin::list_users(db, tenant_id)
+                .await
+                .context("cannot list people")?;
+            Ok((output, json!({ "users": users })))
+        }
+    }
+}
+
+async fn license(db: &Db, command: LicenseCommand) -> anyhow::Result<(Output, Value)> {
+    match command {
+        LicenseCommand::Issue {
+            tenant,
+            user,
+            output,
+        } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let user_id = find_user(db, tenant_id, &user).await?;
+            let now = Clock::system().now();
+            let license_key = admin::issue_license(db, tenant_id, user_id, now)
+                .await
+                .context("cannot issue the licence")?;
+            let result =
+                json!({ "tenant_id": tenant_id, "user_id": user_id, "license_key": license_key });
+            Ok((output, result))
+        }
+        LicenseCommand::List { tenant, output } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let found = admin::list_licenses(db, tenant_id).await;
+            Ok((
+                output,
+                json!({ "licenses": found.context("cannot list licences")? }),
+            ))
+        }
+    }
+}
+
+async fn find_tenant(db: &Db, wanted: &str) -> anyhow::Result<OrganizationId> {
+    match admin::find_tenant(db, wanted).await {
+        Err(StoreError::NotFound) => Err(missing(format!(
+            "there is no organisation '{wanted}', or several of that name\n\
+             hint: coditect-server admin tenant list"
+        ))),
+        found => found.context("cannot look up the organisation"),
+    }
+}
+
+async fn find_user(db: &Db, tenant: OrganizationId, wanted: &str) -> anyhow::Result<UserId> {
+    match admin::find_user(db, tenant, wanted).await {
+        Err(StoreError::NotFound) => Err(missing(format!(
+            "there is no person '{wanted}' in the organisation\n\
+             hint: coditect-server admin user list --tenant {tenant}"
+        ))),
+        found => found.context("cannot look up the person"),
+    }
+}
+
+fn missing(text: String) -> anyhow::Error {
+    Exit {
+        code: NO_SUCH_THING,
+        text,
+    }
+    .into()
+}
+
+/// Writes a result for people: one `name: value` a line, a list as one line an entry.
+fn as_text(result: &Value) -> String {
+    let mut out = String::new();
+    for (name, value) in result.as_object().into_iter().flatten() {
+        match value.as_array() {
+            Some(entries) => {
+                for entry in entries {
+                    let fields = entry.as_object().into_iter().flatten();
+                    let fields: Vec<String> = fields.map(|(_, value)| plain(value)).collect();
+                    out.push_str(&fields.join("  "));
+                    out.push('\n');
+                }
+            }
+            None => out.push_str(&format!("{name}: {}\n", plain(value))),
+        }
+    }
+    out
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_read_as_lines() {
+        let one = json!({ "password": null, "user_id": "u" });
+        assert_eq!(as_text(&one), "password: -\nuser_id: u\n");
+        let list = json!({ "tenants": [{ "name": "a", "tenant_id": "1" }, { "name": "b" }] });
+        assert_eq!(as_text(&list), "a  1\nb\n");
+    }
+}

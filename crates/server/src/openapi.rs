@@ -1,0 +1,295 @@
+//! The OpenAPI document, made of the list of routes and the schemas of the wire types.
+
+use std::sync::OnceLock;
+
+use coditect_protocol::wire::{Op, Stored, auth, pull, push};
+use coditect_protocol::{
+    API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
+    Scope, UserId, Version, catalogue,
+};
+use serde_json::{Map, Value, json};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::router::{self, Endpoint};
+
+/// What the document says about a route beside its method and path.
+#[derive(Debug)]
+pub struct Operation {
+    /// Name of the operation for generated clients.
+    pub id: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// Whether a bearer is needed.
+    pub needs_bearer: bool,
+    /// Query parameters: name, schema type, description.
+    pub query: &'static [(&'static str, &'static str, &'static str)],
+    /// Schema of the request body.
+    pub request: Option<&'static str>,
+    /// What success looks like.
+    pub reply: Reply,
+    /// Codes that the route answers beside those that every route may answer.
+    pub errors: &'static [ErrorCode],
+}
+
+impl Operation {
+    /// A route without credential, body and errors of its own; to be filled in.
+    pub const PUBLIC: Self = Self {
+        id: "",
+        summary: "",
+        needs_bearer: false,
+        query: &[],
+        request: None,
+        reply: Reply::Empty,
+        errors: &[],
+    };
+    /// The same for a route that needs a bearer.
+    pub const AUTHENTICATED: Self = Self {
+        needs_bearer: true,
+        ..Self::PUBLIC
+    };
+}
+
+/// What success looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// 200 with a JSON body of this schema.
+    Json(&'static str),
+    /// 204.
+    Empty,
+    /// 200 or 503 with the health schema.
+    Health,
+    /// 200 with an OpenAPI document.
+    Document,
+}
+
+/// Codes that any route may answer.
+const COMMON: &[ErrorCode] = &[ErrorCode::Unavailable, ErrorCode::Internal];
+
+/// Returns the document as indented JSON with a newline at its end.
+#[must_use]
+pub fn text() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| format!("{:#}\n", document()))
+}
+
+/// Returns the document.
+#[must_use]
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for endpoint in router::endpoints() {
+        let item = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        item[endpoint.method.to_lowercase()] = operation(&endpoint);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "CODITECT",
+            "version": API_VERSION,
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+            "description": "Every path is served with and without a slash at its end. Bodies \
+                may be packed with zstd or gzip. Errors are problem documents (RFC 9457).",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {
+                "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+            },
+        },
+    })
+}
+
+fn operation(endpoint: &Endpoint) -> Value {
+    let operation = endpoint.operation;
+    let mut responses = Map::new();
+    let (status, success) = success(operation.reply);
+    responses.insert(status.to_owned(), success);
+    if operation.reply == Reply::Health {
+        responses.insert("503".to_owned(), json_response("Unhealthy", "Health"));
+    }
+    for (status, codes) in refusals(operation) {
+        responses
+            .entry(status)
+            .or_insert_with(|| problem_response(&codes));
+    }
+    let mut out = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "security": if operation.needs_bearer { json!([{ "bearer": [] }]) } else { json!([]) },
+        "responses": responses,
+    });
+    if !operation.query.is_empty() {
+        let parameter = |(name, kind, description): &(&str, &str, &str)| {
+            json!({ "name": name, "in": "query", "required": false, "description": description,
+                "schema": { "type": kind } })
+        };
+        out["parameters"] = operation.query.iter().map(parameter).collect();
+    }
+    if let Some(schema) = operation.request {
+        out["requestBody"] = json!({ "required": true, "content": content(schema) });
+    }
+    out
+}
+
+fn success(reply: Reply) -> (&'static str, Value) {
+    match reply {
+        Reply::Json(schema) => ("200", json_response("Success", schema)),
+        Reply::Empty => ("204", json!({ "description": "Success" })),
+        Reply::Health => ("200", json_response("Healthy", "Health")),
+        Reply::Document => {
+            let content = json!({ "application/json": { "schema": { "type": "object" } } });
+            (
+                "200",
+                json!({ "description": "OpenAPI document", "content": content }),
+            )
+        }
+    }
+}
+
+/// Returns the route's codes by status.
+fn refusals(operation: &Operation) -> Vec<(String, Vec<ErrorCode>)> {
+    let bearer: &[ErrorCode] = if operation.needs_bearer {
+        &[ErrorCode::Unauthenticated]
+    } else {
+        &[]
+    };
+    let mut found: Vec<(String, Vec<ErrorCode>)> = Vec::new();
+    for code in operation.errors.iter().chain(bearer).chain(COMMON) {
+        let status = code.status().to_string();
+        match found.iter_mut().find(|(known, _)| *known == status) {
+            Some((_, codes)) => codes.push(*code),
+            None => found.push((status, vec![*code])),
+        }
+    }
+    found
+}
+
+fn problem_response(codes: &[ErrorCode]) -> Value {
+    let names: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+    json!({
+        "description": names.join(", "),
+        "content": { "application/problem+json": { "schema": reference("Problem") } },
+    })
+}
+
+fn json_response(description: &str, schema: &str) -> Value {
+    json!({ "description": description, "content": content(schema) })
+}
+
+fn content(schema: &str) -> Value {
+    json!({ "application/json": { "schema": reference(schema) } })
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn schemas() -> Value {
+    let mut schemas = Map::new();
+    add::<auth::LicenseLogin>(&mut schemas);
+    add::<auth::PasswordLogin>(&mut schemas);
+    add::<auth::Refresh>(&mut schemas);
+    add::<auth::LoginReply>(&mut schemas);
+    add::<auth::DeviceInfo>(&mut schemas);
+    add::<push::PushRequest>(&mut schemas);
+    add::<push::PushReply>(&mut schemas);
+    add::<push::Change>(&mut schemas);
+    add::<push::CounterPart>(&mut schemas);
+    add::<push::Outcome>(&mut schemas);
+    add::<push::Status>(&mut schemas);
+    add::<push::Loser>(&mut schemas);
+    add::<pull::PullRequest>(&mut schemas);
+    add::<pull::PullReply>(&mut schemas);
+    add::<pull::Position>(&mut schemas);
+    add::<pull::Page>(&mut schemas);
+    add::<pull::TableDigest>(&mut schemas);
+    add::<Stored>(&mut schemas);
+    add::<Op>(&mut schemas);
+    add::<catalogue::File>(&mut schemas);
+    add::<Scope>(&mut schemas);
+    add::<Version>(&mut schemas);
+    add::<Epoch>(&mut schemas);
+    add::<Cursor>(&mut schemas);
+    add::<UserId>(&mut schemas);
+    add::<DeviceId>(&mut schemas);
+    add::<RowId>(&mut schemas);
+    add::<BatchId>(&mut schemas);
+    add::<OrganizationId>(&mut schemas);
+    add::<ErrorCode>(&mut schemas);
+    add::<Problem>(&mut schemas);
+    schemas.insert("Health".to_owned(), health());
+    Value::Object(schemas)
+}
+
+fn add<T: ToSchema + PartialSchema>(schemas: &mut Map<String, Value>) {
+    let schema = serde_json::to_value(T::schema()).unwrap_or(Value::Bool(true));
+    schemas.insert(T::name().into_owned(), schema);
+}
+
+fn health() -> Value {
+    json!({
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": { "type": "string", "enum": ["healthy", "unhealthy"] },
+            "error": { "type": "string" },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match value.as_str() {
+                        Some(text) if key == "$ref" => found.push(text),
+                        _ => references(value, found),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 20);
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn operations_are_named_once_and_described() {
+        let mut ids = Vec::new();
+        for endpoint in router::endpoints() {
+            assert!(!endpoint.operation.summary.is_empty(), "{}", endpoint.path);
+            assert!(
+                !ids.contains(&endpoint.operation.id),
+                "{}",
+                endpoint.operation.id
+            );
+            ids.push(endpoint.operation.id);
+        }
+    }
+
+    /// The file at the top of the repository is what clients are generated from.
+    #[test]
+    fn file_in_the_repository_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi.json");
+        let file = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            file == text(),
+            "openapi.json is out of date: cargo run -p coditect-server -- openapi > openapi.json"
+        );
+    }
+}

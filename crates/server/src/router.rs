@@ -1,0 +1,126 @@
+//! Every URL of the server, once: the router and the OpenAPI document are both made of this
+//! list, so that neither can have a route that the other lacks.
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::middleware;
+use axum::routing::{MethodRouter, get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+
+use crate::error::AppError;
+use crate::layers::{guard_transport, handle_panic, limit_requests, observe};
+use crate::openapi::Operation;
+use crate::routes::{auth, health, openapi_json};
+use crate::state::AppState;
+
+/// A route: where it is, what it does, how it is described.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// HTTP method, uppercase.
+    pub method: &'static str,
+    /// Path as documented; it is served with and without a slash at its end.
+    pub path: &'static str,
+    /// Its description.
+    pub operation: &'static Operation,
+    handler: MethodRouter<AppState>,
+}
+
+/// Returns all routes.
+#[must_use]
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        posts(
+            "/api/v1/auth/license/",
+            auth::license::handle,
+            &auth::license::OPERATION,
+        ),
+        posts(
+            "/api/v1/auth/login/",
+            auth::login::handle,
+            &auth::login::OPERATION,
+        ),
+        posts(
+            "/api/v1/auth/refresh/",
+            auth::refresh::handle,
+            &auth::refresh::OPERATION,
+        ),
+        posts(
+            "/api/v1/auth/logout/",
+            auth::logout::handle,
+            &auth::logout::OPERATION,
+        ),
+        gets(
+            "/api/v1/openapi.json",
+            openapi_json::handle,
+            &openapi_json::OPERATION,
+        ),
+        gets("/health/", health::ready::handle, &health::ready::OPERATION),
+        gets(
+            "/health/live",
+            health::live::handle,
+            &health::live::OPERATION,
+        ),
+    ]
+}
+
+/// Returns the service: all routes below all layers.
+pub fn router(state: AppState) -> Router {
+    let mut router = Router::new();
+    for endpoint in endpoints() {
+        let bare = endpoint.path.trim_end_matches('/');
+        router = router
+            .route(bare, endpoint.handler.clone())
+            .route(&format!("{bare}/"), endpoint.handler);
+    }
+    // Layers are added from the inside out.
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            limit_requests,
+        ))
+        .layer(CompressionLayer::new().gzip(true).zstd(true))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            guard_transport,
+        ))
+        .layer(CatchPanicLayer::custom(handle_panic))
+        .layer(middleware::from_fn(observe))
+        .with_state(state)
+}
+
+fn posts<H, T>(path: &'static str, handler: H, operation: &'static Operation) -> Endpoint
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    Endpoint {
+        method: "POST",
+        path,
+        operation,
+        handler: post(handler),
+    }
+}
+
+fn gets<H, T>(path: &'static str, handler: H, operation: &'static Operation) -> Endpoint
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    Endpoint {
+        method: "GET",
+        path,
+        operation,
+        handler: get(handler),
+    }
+}
+
+async fn no_route() -> AppError {
+    AppError::NotFound
+}
+
+async fn no_method() -> AppError {
+    AppError::MethodNotAllowed
+}

@@ -1,0 +1,1 @@
+//! `/api/v1/sync/`: the engine's routes.

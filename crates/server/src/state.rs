@@ -1,0 +1,74 @@
+//! What every handler works with: the database, the keys, the clock, the limits.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use coditect_server_store::Db;
+use coditect_server_store::credential::Secrets;
+use tokio::sync::Semaphore;
+
+use crate::config::HttpConfig;
+
+/// Shared by all requests; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// The database.
+    pub db: Db,
+    /// The keys that sign and verify.
+    pub secrets: Arc<Secrets>,
+    /// The time of this moment.
+    pub clock: Clock,
+    /// Listener and limits.
+    pub http: Arc<HttpConfig>,
+    /// One permit for each request at work.
+    pub(crate) permits: Arc<Semaphore>,
+}
+
+impl AppState {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(db: Db, secrets: Secrets, clock: Clock, http: HttpConfig) -> Self {
+        let permits = Arc::new(Semaphore::new(http.requests_max));
+        Self {
+            db,
+            secrets: Arc::new(secrets),
+            clock,
+            http: Arc::new(http),
+            permits,
+        }
+    }
+}
+
+/// Where the time comes from: the system, or a test.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
+
+impl Clock {
+    /// Returns the system's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the service's one clock starts here"
+        )]
+        Self::new(Utc::now)
+    }
+
+    /// Makes a clock of a function.
+    pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Returns the time of this moment.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Clock")
+    }
+}
