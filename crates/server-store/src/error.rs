@@ -77,8 +77,6 @@ pub enum StoreError {
 
 /// SQLSTATE that `enter` raises for a user who is not an active member.
 pub(crate) const NOT_MEMBER: &str = "CO001";
-/// SQLSTATE that `enter` raises when the transaction already has another tenant.
-pub(crate) const OTHER_TENANT: &str = "CO002";
 
 impl StoreError {
     /// Returns whether the transaction may simply be run again.

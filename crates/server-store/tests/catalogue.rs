@@ -1,5 +1,7 @@
 //! What the migrated database is like: guarded, distributable, and as the catalogue says.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use coditect_protocol::catalogue::{Direction, TABLES, Table};

@@ -1,9 +1,12 @@
 //! The embedded PostgreSQL through its life: first start, later starts, crashes, orphans.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
+
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use coditect_server_store::embedded::{
     BinarySearch, EmbeddedError, EmbeddedOptions, EmbeddedPostgres, Lifetime, stop_detached,
@@ -250,4 +253,54 @@ fn half_made_cluster_is_made_again() {
     fs::create_dir_all(&half).unwrap();
     let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
     assert!(server.pid().is_some() && !half.exists());
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tells the child process what it is"
+)]
+fn server_outlives_no_killed_supervisor() {
+    const FOLDER: &str = "CODITECT_TEST_SUPERVISE";
+    const NAME: &str = "server_outlives_no_killed_supervisor";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        // The child: supervises until it is killed.
+        let mut child_options = options(&tempfile::tempdir().unwrap());
+        child_options.folder = folder.into();
+        let server = EmbeddedPostgres::start(&child_options).unwrap();
+        with_client(&server, async |client| {
+            client
+                .batch_execute("create table kept (n int); insert into kept values (7)")
+                .await
+        })
+        .unwrap();
+        println!("\nready {}", server.pid().unwrap());
+        loop {
+            std::thread::park();
+        }
+    }
+    let temp = folder();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .env(FOLDER, temp.path().join("postgres"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let pid: u32 = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("ready ")?.parse().ok())
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+    assert_ne!(server.pid(), Some(pid));
+    let n: i32 = with_client(&server, async |client| {
+        client
+            .query_typed_one("select n from kept", &[])
+            .await
+            .unwrap()
+            .get(0)
+    });
+    assert_eq!(n, 7);
 }

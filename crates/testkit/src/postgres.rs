@@ -146,6 +146,7 @@ impl Cluster {
     }
 }
 
+#[expect(clippy::zombie_processes, reason = "the watcher outlives this process")]
 fn start(folder: &Path) -> Result<EmbeddedPostgres, EmbeddedError> {
     let mut options = EmbeddedOptions::new(folder);
     options.search = search();

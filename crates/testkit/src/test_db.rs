@@ -115,6 +115,13 @@ impl TestDb {
         self.cluster.settings(&self.name)
     }
 
+    /// Returns the superuser's connection string for another database of the cluster, or for
+    /// this one.
+    #[must_use]
+    pub fn superuser_url(&self, database: Option<&str>) -> String {
+        self.cluster.url(None, database.unwrap_or(&self.name))
+    }
+
     /// Makes a tenant.
     pub async fn with_tenant(&self, name: &str) -> TestTenant {
         let id = admin::create_tenant(&self.db, name, self.clock.now())

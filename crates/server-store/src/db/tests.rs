@@ -237,10 +237,7 @@ async fn pipeline_answers_in_order_from_the_first_statement() {
 #[tokio::test]
 async fn one_connection_string_is_enough_and_still_bound() {
     let test = TestDb::new().await;
-    let superuser = test
-        .settings()
-        .owner_url
-        .replace("coditect_owner", "postgres");
+    let superuser = test.superuser_url(None);
     let fixture = fixture_with(test, |own| own.owner_url = superuser).await;
     let row = fixture
         .db

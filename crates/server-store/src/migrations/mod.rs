@@ -6,6 +6,7 @@
 mod m20261120_000001_identity;
 mod m20261120_000002_sync_state;
 mod m20261120_000003_synced_tables;
+mod m20261120_000004_digest_counts;
 mod synced;
 mod template;
 
@@ -61,6 +62,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000001_identity::migration(),
         m20261120_000002_sync_state::migration(),
         m20261120_000003_synced_tables::migration(),
+        m20261120_000004_digest_counts::migration(),
     ]
 }
 
@@ -226,5 +228,36 @@ async fn in_transaction<T>(
             client.simple_query("rollback").await?;
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A merged migration is never edited: what differs needs a new one.
+    const FROZEN: [(i64, &str); 3] = [
+        (20_261_120_000_001, "5217ae0fc134f326"),
+        (20_261_120_000_002, "0d766bc94b7ead46"),
+        (20_261_120_000_003, "362049d31a7ebb05"),
+    ];
+
+    #[test]
+    fn migrations_are_in_order_and_unchanged() {
+        let all = all();
+        assert!(all.is_sorted_by(|left, right| left.version < right.version));
+        let found: Vec<(i64, String)> = all
+            .iter()
+            .map(|migration| {
+                let bytes = migration.hash();
+                let text = bytes[..8]
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
+                (migration.version, text)
+            })
+            .collect();
+        let frozen = FROZEN.map(|(version, hash)| (version, hash.to_owned()));
+        assert_eq!(found[..frozen.len()], frozen, "write a new migration instead");
     }
 }
