@@ -34,15 +34,17 @@ pub(crate) fn is_test_file(path: &str) -> bool {
 
 /// Returns the number of lines before the unit tests at the bottom.
 pub(crate) fn production_lines(code: &str) -> usize {
-    let mut lines = code.lines();
-    lines
-        .position(is_test_attribute)
-        .unwrap_or_else(|| code.lines().count())
+    let lines: Vec<&str> = code.lines().collect();
+    (0..lines.len())
+        .find(|&at| starts_test_module(&lines[at..]))
+        .unwrap_or(lines.len())
 }
 
-fn is_test_attribute(line: &str) -> bool {
-    // Only at the left margin: an item for tests may stand among the others.
-    line.starts_with("#[cfg(test)]")
+/// Returns whether a test module with a body begins here; `mod tests;` names another file.
+fn starts_test_module(lines: &[&str]) -> bool {
+    let item = lines.iter().skip(1).find(|line| !line.starts_with("#["));
+    lines[0].starts_with("#[cfg(test)]")
+        && item.is_some_and(|line| line.starts_with("mod ") && line.ends_with(['{', '}']))
 }
 
 fn is_generated(text: &str) -> bool {
@@ -188,6 +190,16 @@ mod tests {
         assert_eq!(
             messages(&format!("const C: u8 = 1;\n{code}{tests}")),
             ["a.rs: 801 lines without tests, the limit is 800"]
+        );
+    }
+
+    #[test]
+    fn test_module_in_another_file_does_not_end_the_production_code() {
+        let code = "#[cfg(test)]\nmod tests;\nfn a() {}\n";
+        assert_eq!(production_lines(code), 3);
+        assert_eq!(
+            production_lines(&format!("{code}#[cfg(test)]\nmod more {{\n}}\n")),
+            3
         );
     }
 
