@@ -17,6 +17,7 @@ mod error;
 pub mod identity;
 pub mod migrations;
 pub mod roles;
+pub mod sync;
 
 pub use credential::{Caller, TenantId};
 pub use db::{Db, DbSettings, Isolation, Retryable, SystemTask, SystemTx, TenantTx};

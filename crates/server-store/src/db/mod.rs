@@ -19,7 +19,6 @@ use tokio_postgres::NoTls;
 use crate::credential::Caller;
 use crate::{StoreError, migrations, roles};
 pub(crate) use session::Param;
-#[expect(unused_imports, reason = "the sync statements are sent as pipelines")]
 pub(crate) use session::Statement;
 use session::{Begin, Session, Slot};
 pub use system_tx::{SystemTask, SystemTx};

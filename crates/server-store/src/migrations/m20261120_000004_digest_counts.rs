@@ -8,5 +8,9 @@ pub(super) fn migration() -> Migration {
         .map(|table| format!("alter table {table} add column count bigint not null default 0"))
         .map(Step::Sql)
         .to_vec();
-    Migration { version: 20_261_120_000_004, name: "digest counts", steps }
+    Migration {
+        version: 20_261_120_000_004,
+        name: "digest counts",
+        steps,
+    }
 }

@@ -49,9 +49,18 @@ impl Question {
     pub(super) fn statements(&self) -> [Statement<'_>; STATEMENTS] {
         let tenant = || (&self.tenant as _, Type::UUID);
         [
-            Statement { sql: DEVICES, params: vec![tenant(), (&self.devices, Type::UUID_ARRAY)] },
-            Statement { sql: LIFE, params: vec![] },
-            Statement { sql: MEMBER_OF, params: vec![tenant(), (&self.user, Type::UUID)] },
+            Statement {
+                sql: DEVICES,
+                params: vec![tenant(), (&self.devices, Type::UUID_ARRAY)],
+            },
+            Statement {
+                sql: LIFE,
+                params: vec![],
+            },
+            Statement {
+                sql: MEMBER_OF,
+                params: vec![tenant(), (&self.user, Type::UUID)],
+            },
         ]
     }
 
@@ -72,7 +81,12 @@ impl Question {
             };
             teams.push((scope, role != "viewer"));
         }
-        Ok(Access { tenant: self.tenant, user: self.user, teams, life: read_life(life)? })
+        Ok(Access {
+            tenant: self.tenant,
+            user: self.user,
+            teams,
+            life: read_life(life)?,
+        })
     }
 
     fn check_devices(&self, rows: &[Row]) -> Result<(), SyncError> {
@@ -85,7 +99,11 @@ impl Question {
         // A caller without a device of its own, such as a browser, has no row to be revoked.
         let named = found.get(&self.devices[0]) == Some(&true);
         let own = found.get(&self.devices[1]) != Some(&false);
-        if named && own { Ok(()) } else { Err(SyncError::DeviceUnknown) }
+        if named && own {
+            Ok(())
+        } else {
+            Err(SyncError::DeviceUnknown)
+        }
     }
 }
 
@@ -111,7 +129,11 @@ impl Access {
 
     /// Checks that the caller may read the scope.
     pub(super) fn read(&self, scope: Scope) -> Result<(), SyncError> {
-        if self.scopes().contains(&scope) { Ok(()) } else { Err(SyncError::ScopeNotFound) }
+        if self.scopes().contains(&scope) {
+            Ok(())
+        } else {
+            Err(SyncError::ScopeNotFound)
+        }
     }
 
     /// Checks that the caller may write the scope; `role` is the one in the organisation.
@@ -123,15 +145,25 @@ impl Access {
             Scope::Team(_) | Scope::Project(_) => self.teams.contains(&(scope, true)),
             Scope::Platform => return Err(SyncError::DirectionRefused),
         };
-        if may_write { Ok(()) } else { Err(SyncError::PermissionDenied) }
+        if may_write {
+            Ok(())
+        } else {
+            Err(SyncError::PermissionDenied)
+        }
     }
 }
 
 fn read_life(rows: &[Row]) -> Result<Life, SyncError> {
-    let corrupt = || StoreError::Corrupt { table: "cluster", row: "epoch".to_owned() };
+    let corrupt = || StoreError::Corrupt {
+        table: "cluster",
+        row: "epoch".to_owned(),
+    };
     let row = rows.first().ok_or_else(corrupt)?;
     let epoch: &str = row.try_get(0)?;
     let since: DateTime<Utc> = row.try_get(1)?;
     let epoch = epoch.parse().map_err(|_| corrupt())?;
-    Ok(Life { epoch, since_us: since.timestamp_micros() })
+    Ok(Life {
+        epoch,
+        since_us: since.timestamp_micros(),
+    })
 }

@@ -32,23 +32,28 @@ impl<'a> Array<'a> {
     /// Returns the column's values of all rows, `None` for tombstones. Canonical rows hold
     /// nothing else than the column's type.
     pub(super) fn of(column: &Column, rows: &[Option<&'a Row>]) -> Self {
-        let values = || rows.iter().map(|row| row.and_then(|row| row.get(column.name)));
+        let values = || {
+            rows.iter()
+                .map(|row| row.and_then(|row| row.get(column.name)))
+        };
         match column.ty {
-            ColumnType::Text => {
-                Self::Text(values().map(|value| Some(escape::text(value?.as_str()?))).collect())
-            }
+            ColumnType::Text => Self::Text(
+                values()
+                    .map(|value| Some(escape::text(value?.as_str()?)))
+                    .collect(),
+            ),
             ColumnType::Integer => Self::Integer(values().map(|value| value?.as_i64()).collect()),
             ColumnType::Real => Self::Real(values().map(|value| value?.as_f64()).collect()),
-            ColumnType::Boolean => {
-                Self::Boolean(values().map(|value| value?.as_bool()).collect())
-            }
+            ColumnType::Boolean => Self::Boolean(values().map(|value| value?.as_bool()).collect()),
             ColumnType::Timestamp => {
                 Self::Timestamp(values().map(|value| time(value?.as_str()?)).collect())
             }
             ColumnType::Json => Self::json(values()),
-            ColumnType::Blob => {
-                Self::Blob(values().map(|value| STANDARD.decode(value?.as_str()?).ok()).collect())
-            }
+            ColumnType::Blob => Self::Blob(
+                values()
+                    .map(|value| STANDARD.decode(value?.as_str()?).ok())
+                    .collect(),
+            ),
         }
     }
 
@@ -58,7 +63,11 @@ impl<'a> Array<'a> {
     }
 
     fn json(values: impl Iterator<Item = Option<&'a Value>>) -> Self {
-        Self::Json(values.map(|value| Some(Json(escape::json(value?)))).collect())
+        Self::Json(
+            values
+                .map(|value| Some(Json(escape::json(value?))))
+                .collect(),
+        )
     }
 
     /// Returns the parameter with its type on the wire.
@@ -116,7 +125,9 @@ fn value(column: &Column, row: &DbRow, position: usize) -> Result<Option<Value>,
 
 /// Returns the moment of a canonical time.
 pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.to_utc())
+    DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(|moment| moment.to_utc())
 }
 
 /// Returns the canonical text of a moment.

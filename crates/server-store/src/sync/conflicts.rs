@@ -66,7 +66,14 @@ pub async fn conflicts(
     let (tenant, scope) = (tx.tenant().get(), scope.id());
     let limit = i64::from(limit.min(CONFLICTS_MAX));
     let rows = tx
-        .query(LIST, &[(&tenant, Type::UUID), (&scope, Type::UUID), (&limit, Type::INT8)])
+        .query(
+            LIST,
+            &[
+                (&tenant, Type::UUID),
+                (&scope, Type::UUID),
+                (&limit, Type::INT8),
+            ],
+        )
         .await?;
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }

@@ -73,7 +73,9 @@ fn json_has(value: &Value, test: &impl Fn(&str) -> bool) -> bool {
     match value {
         Value::String(text) => test(text),
         Value::Array(items) => items.iter().any(|item| json_has(item, test)),
-        Value::Object(map) => map.iter().any(|(key, item)| test(key) || json_has(item, test)),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, item)| test(key) || json_has(item, test)),
         _ => false,
     }
 }
@@ -82,9 +84,10 @@ fn map_texts(value: &Value, change: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(change(text)),
         Value::Array(items) => items.iter().map(|item| map_texts(item, change)).collect(),
-        Value::Object(map) => {
-            map.iter().map(|(key, item)| (change(key), map_texts(item, change))).collect()
-        }
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, item)| (change(key), map_texts(item, change)))
+            .collect(),
         other => other.clone(),
     }
 }

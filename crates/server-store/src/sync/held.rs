@@ -35,11 +35,16 @@ impl Held {
         let device: Option<Uuid> = row.try_get(2)?;
         let origin: Option<Uuid> = row.try_get(3)?;
         let hash: &[u8] = row.try_get(4)?;
-        let hash = hash
-            .try_into()
-            .map_err(|_| StoreError::Corrupt { table: table.cloud, row: id.to_string() })?;
+        let hash = hash.try_into().map_err(|_| StoreError::Corrupt {
+            table: table.cloud,
+            row: id.to_string(),
+        })?;
         let deleted: bool = row.try_get(9)?;
-        let own = if deleted { None } else { Some(columns::read(table, row, EXTRA_POSITION)?) };
+        let own = if deleted {
+            None
+        } else {
+            Some(columns::read(table, row, EXTRA_POSITION)?)
+        };
         Ok(Self {
             id: RowId::new(id),
             user: row.try_get(1)?,
@@ -63,21 +68,39 @@ impl Held {
 
     /// Returns the row's term in the digest.
     pub(super) fn term(&self, table: &Table) -> u64 {
-        let Existing { version, device, hash, .. } = &self.existing;
-        digest::term(table.cloud, self.id, *version, *device, hash, self.deleted())
+        let Existing {
+            version,
+            device,
+            hash,
+            ..
+        } = &self.existing;
+        digest::term(
+            table.cloud,
+            self.id,
+            *version,
+            *device,
+            hash,
+            self.deleted(),
+        )
     }
 
     /// Returns the row as it travels, with its columns.
     pub(super) fn into_stored(mut self, table: &Table) -> Stored {
         let place = self.place(table);
-        Stored { row: self.existing.row.take(), ..place }
+        Stored {
+            row: self.existing.row.take(),
+            ..place
+        }
     }
 
     /// Returns the row as it travels in the reply to a push that sent `sent`: with its columns
     /// only where they differ.
     pub(super) fn reply_to(&self, table: &Table, sent: Option<&Row>) -> Stored {
         let row = self.existing.row.as_ref();
-        Stored { row: row.filter(|row| Some(*row) != sent).cloned(), ..self.place(table) }
+        Stored {
+            row: row.filter(|row| Some(*row) != sent).cloned(),
+            ..self.place(table)
+        }
     }
 
     /// Returns all that travels but the columns.
@@ -85,7 +108,11 @@ impl Held {
         Stored {
             table: table.cloud.to_owned(),
             id: self.id,
-            op: if self.deleted() { Op::Delete } else { Op::Upsert },
+            op: if self.deleted() {
+                Op::Delete
+            } else {
+                Op::Upsert
+            },
             version: self.existing.version,
             device: self.existing.device,
             origin: self.origin,

@@ -70,7 +70,9 @@ fn make(table: &Table) -> TableSql {
             fetch: String::new(),
             insert: String::new(),
             upsert: String::new(),
-            cursors: format!("select cursor from {name} where cursor > $1 order by cursor limit $2"),
+            cursors: format!(
+                "select cursor from {name} where cursor > $1 order by cursor limit $2"
+            ),
             page: format!(
                 "select {columns} from {name} where cursor between $1 and $2 order by cursor"
             ),
@@ -96,9 +98,16 @@ fn make(table: &Table) -> TableSql {
 /// Returns the multi-row insert up to the action of its ON CONFLICT.
 fn insert(table: &Table) -> String {
     let common = INSERTED.into_iter().map(|(name, ty)| (name.to_owned(), ty));
-    let own = table.columns.iter().map(|column| (quoted(column.name), sql_type(column.ty)));
+    let own = table
+        .columns
+        .iter()
+        .map(|column| (quoted(column.name), sql_type(column.ty)));
     let columns: Vec<_> = common.chain(own).collect();
-    let names = columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = columns
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
     let arrays = columns
         .iter()
         .enumerate()
@@ -115,9 +124,17 @@ fn insert(table: &Table) -> String {
 /// Returns the SET list of a replaced row; author, origin and creation stay.
 fn replaced(table: &Table) -> String {
     let kept = ["id", "user_id", "origin_device", "created_at"];
-    let common = INSERTED.iter().map(|(name, _)| *name).filter(|name| !kept.contains(name));
+    let common = INSERTED
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| !kept.contains(name));
     let own = table.columns.iter().map(|column| quoted(column.name));
-    common.map(str::to_owned).chain(own).map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ")
+    common
+        .map(str::to_owned)
+        .chain(own)
+        .map(|name| format!("{name} = excluded.{name}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Returns the name as it is written in SQL; some columns are called like keywords.
@@ -155,10 +172,16 @@ mod tests {
 
     #[test]
     fn every_statement_over_a_tenant_table_names_tenant_and_scope() {
-        for table in TABLES.iter().filter(|table| table.class != Class::Catalogue) {
+        for table in TABLES
+            .iter()
+            .filter(|table| table.class != Class::Catalogue)
+        {
             let sql = of(table);
             for read in [&sql.fetch, &sql.cursors, &sql.page] {
-                assert!(read.contains("where tenant_id = $1 and scope_id = $2 and"), "{read}");
+                assert!(
+                    read.contains("where tenant_id = $1 and scope_id = $2 and"),
+                    "{read}"
+                );
             }
             for write in [&sql.insert, &sql.upsert] {
                 assert!(write.contains("(tenant_id, scope_id, id"), "{write}");
@@ -170,11 +193,21 @@ mod tests {
     #[test]
     fn a_replaced_row_keeps_author_origin_and_creation() {
         let sql = &of(by_cloud_name("org_kg_edges").unwrap()).upsert;
-        for kept in ["user_id", "origin_device", "created_at", "id", "tenant_id", "scope_id"] {
+        for kept in [
+            "user_id",
+            "origin_device",
+            "created_at",
+            "id",
+            "tenant_id",
+            "scope_id",
+        ] {
             assert!(!sql.contains(&format!(" {kept} = excluded")), "{kept}");
         }
         for replaced in ["version", "cursor", "extra", "\"from_node\"", "\"weight\""] {
-            assert!(sql.contains(&format!("{replaced} = excluded.{replaced}")), "{replaced}");
+            assert!(
+                sql.contains(&format!("{replaced} = excluded.{replaced}")),
+                "{replaced}"
+            );
         }
     }
 }

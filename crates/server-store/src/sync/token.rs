@@ -96,10 +96,21 @@ impl Token {
         }
         let (payload, signature) = bytes.split_at(PAYLOAD_BYTES);
         hmac::verify(&key.0, &signed(holder, payload), signature).ok()?;
-        let number = |from: usize| Some(u64::from_be_bytes(payload.get(from..from + 8)?.try_into().ok()?));
-        let life = Life { epoch: Epoch(number(0)?), since_us: number(8)?.cast_signed() };
+        let number = |from: usize| {
+            Some(u64::from_be_bytes(
+                payload.get(from..from + 8)?.try_into().ok()?,
+            ))
+        };
+        let life = Life {
+            epoch: Epoch(number(0)?),
+            since_us: number(8)?.cast_signed(),
+        };
         let nonce = payload[24..].try_into().ok()?;
-        Some(Self { life, counter: number(16)?.cast_signed(), nonce })
+        Some(Self {
+            life,
+            counter: number(16)?.cast_signed(),
+            nonce,
+        })
     }
 
     fn payload(&self) -> [u8; PAYLOAD_BYTES] {
@@ -142,9 +153,15 @@ pub(super) fn check(
     };
     if sent.life.epoch != life.epoch {
         let later = sent.life.since_us > life.since_us;
-        return if later { Check::DatabaseBehind } else { Check::OtherEpoch };
+        return if later {
+            Check::DatabaseBehind
+        } else {
+            Check::OtherEpoch
+        };
     }
-    let Some(known) = known else { return Check::DatabaseBehind };
+    let Some(known) = known else {
+        return Check::DatabaseBehind;
+    };
     if sent.counter > known.counter {
         return Check::DatabaseBehind;
     }
@@ -155,47 +172,80 @@ pub(super) fn check(
         .previous
         .as_ref()
         .is_some_and(|(counter, nonce)| sent.counter == *counter && sent.nonce == **nonce);
-    if is_previous && known.batch == Some(batch) { Check::Repeated } else { Check::Fenced }
+    if is_previous && known.batch == Some(batch) {
+        Check::Repeated
+    } else {
+        Check::Fenced
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIFE: Life = Life { epoch: Epoch(7), since_us: 1_000 };
+    const LIFE: Life = Life {
+        epoch: Epoch(7),
+        since_us: 1_000,
+    };
     const BATCH: BatchId = BatchId::new(Uuid::from_u128(5));
     const OTHER_BATCH: BatchId = BatchId::new(Uuid::from_u128(6));
 
     fn token(counter: i64) -> Token {
-        Token { life: LIFE, counter, nonce: [counter as u8; 16] }
+        Token {
+            life: LIFE,
+            counter,
+            nonce: [counter as u8; 16],
+        }
     }
 
     fn known(counter: i64) -> Known {
         let previous = (counter > 1).then(|| (counter - 1, vec![(counter - 1) as u8; 16]));
         let nonce = vec![counter as u8; 16];
-        Known { epoch: LIFE.epoch, counter, nonce, previous, batch: Some(BATCH) }
+        Known {
+            epoch: LIFE.epoch,
+            counter,
+            nonce,
+            previous,
+            batch: Some(BATCH),
+        }
     }
 
     fn holder(device: u128, file: File) -> Holder {
-        Holder { tenant: Uuid::from_u128(1), device: DeviceId::new(Uuid::from_u128(device)), file }
+        Holder {
+            tenant: Uuid::from_u128(1),
+            device: DeviceId::new(Uuid::from_u128(device)),
+            file,
+        }
     }
 
     #[test]
     fn a_token_is_read_by_its_holder_only() {
         let key = TokenKey::new(&[3; 32]);
         let text = token(9).sign(&key, holder(2, File::Org));
-        assert_eq!(Token::verify(&text, &key, holder(2, File::Org)), Some(token(9)));
+        assert_eq!(
+            Token::verify(&text, &key, holder(2, File::Org)),
+            Some(token(9))
+        );
         assert_eq!(Token::verify(&text, &key, holder(3, File::Org)), None);
         assert_eq!(Token::verify(&text, &key, holder(2, File::Sessions)), None);
-        assert_eq!(Token::verify(&text, &TokenKey::new(&[4; 32]), holder(2, File::Org)), None);
+        assert_eq!(
+            Token::verify(&text, &TokenKey::new(&[4; 32]), holder(2, File::Org)),
+            None
+        );
         assert_eq!(Token::verify("", &key, holder(2, File::Org)), None);
     }
 
     #[test]
     fn the_current_token_and_a_resent_batch_pass() {
         assert_eq!(check(None, BATCH, None, LIFE), Check::Current);
-        assert_eq!(check(Some(&token(4)), OTHER_BATCH, Some(&known(4)), LIFE), Check::Current);
-        assert_eq!(check(Some(&token(3)), BATCH, Some(&known(4)), LIFE), Check::Repeated);
+        assert_eq!(
+            check(Some(&token(4)), OTHER_BATCH, Some(&known(4)), LIFE),
+            Check::Current
+        );
+        assert_eq!(
+            check(Some(&token(3)), BATCH, Some(&known(4)), LIFE),
+            Check::Repeated
+        );
         assert_eq!(check(None, BATCH, Some(&known(1)), LIFE), Check::Repeated);
     }
 
@@ -204,25 +254,49 @@ mod tests {
         let mut forked = token(4);
         forked.nonce = [99; 16];
         for sent in [Some(&token(3)), Some(&token(1)), Some(&forked), None] {
-            assert_eq!(check(sent, OTHER_BATCH, Some(&known(4)), LIFE), Check::Fenced);
+            assert_eq!(
+                check(sent, OTHER_BATCH, Some(&known(4)), LIFE),
+                Check::Fenced
+            );
         }
-        assert_eq!(check(Some(&token(2)), BATCH, Some(&known(4)), LIFE), Check::Fenced);
+        assert_eq!(
+            check(Some(&token(2)), BATCH, Some(&known(4)), LIFE),
+            Check::Fenced
+        );
     }
 
     #[test]
     fn a_token_ahead_shows_that_the_database_was_set_back() {
-        assert_eq!(check(Some(&token(5)), BATCH, Some(&known(4)), LIFE), Check::DatabaseBehind);
-        assert_eq!(check(Some(&token(5)), BATCH, None, LIFE), Check::DatabaseBehind);
+        assert_eq!(
+            check(Some(&token(5)), BATCH, Some(&known(4)), LIFE),
+            Check::DatabaseBehind
+        );
+        assert_eq!(
+            check(Some(&token(5)), BATCH, None, LIFE),
+            Check::DatabaseBehind
+        );
         let mut later = token(1);
-        later.life = Life { epoch: Epoch(8), since_us: 2_000 };
-        assert_eq!(check(Some(&later), BATCH, Some(&known(4)), LIFE), Check::DatabaseBehind);
+        later.life = Life {
+            epoch: Epoch(8),
+            since_us: 2_000,
+        };
+        assert_eq!(
+            check(Some(&later), BATCH, Some(&known(4)), LIFE),
+            Check::DatabaseBehind
+        );
     }
 
     #[test]
     fn tokens_of_an_earlier_epoch_are_told_so_and_start_again() {
         let mut earlier = token(9);
-        earlier.life = Life { epoch: Epoch(6), since_us: 500 };
-        assert_eq!(check(Some(&earlier), BATCH, Some(&known(4)), LIFE), Check::OtherEpoch);
+        earlier.life = Life {
+            epoch: Epoch(6),
+            since_us: 500,
+        };
+        assert_eq!(
+            check(Some(&earlier), BATCH, Some(&known(4)), LIFE),
+            Check::OtherEpoch
+        );
         let mut of_before = known(4);
         of_before.epoch = Epoch(6);
         assert_eq!(check(None, BATCH, Some(&of_before), LIFE), Check::Current);

@@ -8,9 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coditect_core::canonical::{self, EXTRA};
 use coditect_core::hash::{self, ContentHash};
-use coditect_protocol::catalogue::{
-    self, ColumnType, Direction, File, Identity, Merge, Table,
-};
+use coditect_protocol::catalogue::{self, ColumnType, Direction, File, Identity, Merge, Table};
 use coditect_protocol::limits::{INTEGER_MAX, ROW_BYTES_MAX};
 use coditect_protocol::wire::push::Change;
 use coditect_protocol::wire::{Op, Row};
@@ -37,7 +35,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(code: ErrorCode, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into() }
+        Self {
+            code,
+            reason: reason.into(),
+        }
     }
 
     fn malformed(reason: impl Into<String>) -> Self {
@@ -48,9 +49,14 @@ impl Refusal {
 /// Checks a change of `file` that `device` pushes.
 pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Valid<'_>, Refusal> {
     let table = table(&change.table, file)?;
-    for (name, text) in [("created_at", &change.created_at), ("updated_at", &change.updated_at)] {
+    for (name, text) in [
+        ("created_at", &change.created_at),
+        ("updated_at", &change.updated_at),
+    ] {
         if canonical::time(text).as_ref() != Some(text) {
-            return Err(Refusal::malformed(format!("{name} is no time in canonical form")));
+            return Err(Refusal::malformed(format!(
+                "{name} is no time in canonical form"
+            )));
         }
     }
     let hash: ContentHash = change
@@ -81,13 +87,20 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         }
     }
     counters(table, &change)?;
-    Ok(Valid { table, change, hash })
+    Ok(Valid {
+        table,
+        change,
+        hash,
+    })
 }
 
 fn table(name: &str, file: File) -> Result<&'static Table, Refusal> {
     let table = catalogue::by_cloud_name(name).filter(|table| table.file == file);
     let table = table.ok_or_else(|| {
-        Refusal::new(ErrorCode::UnknownTable, format!("the file {file} has no such table"))
+        Refusal::new(
+            ErrorCode::UnknownTable,
+            format!("the file {file} has no such table"),
+        )
     })?;
     if table.direction == Direction::Down {
         let reason = format!("{} is written by the platform's operator", table.cloud);
@@ -100,12 +113,16 @@ fn table(name: &str, file: File) -> Result<&'static Table, Refusal> {
 fn row(table: &Table, row: &Row) -> Result<Option<Row>, Refusal> {
     let canonical = canonical::row(table, row.clone());
     let odd = row.iter().find(|(name, value)| {
-        !canonical.get(*name).is_some_and(|canonical| same(canonical, value))
+        !canonical
+            .get(*name)
+            .is_some_and(|canonical| same(canonical, value))
     });
     if let Some((name, _)) = odd {
         // Only names of columns are ours to print; others may be content.
         let name = table.column(name).map_or("a value", |column| column.name);
-        return Err(Refusal::malformed(format!("{name} is not in canonical form")));
+        return Err(Refusal::malformed(format!(
+            "{name} is not in canonical form"
+        )));
     }
     let extra = row.get(EXTRA);
     let missing = table.columns.iter().find(|column| {
@@ -115,9 +132,15 @@ fn row(table: &Table, row: &Row) -> Result<Option<Row>, Refusal> {
     if let Some(column) = missing {
         return Err(Refusal::malformed(format!("{} is required", column.name)));
     }
-    let blobs = table.columns.iter().filter(|column| column.ty == ColumnType::Blob);
+    let blobs = table
+        .columns
+        .iter()
+        .filter(|column| column.ty == ColumnType::Blob);
     for (column, value) in blobs.filter_map(|column| Some((column, row.get(column.name)?))) {
-        if !value.as_str().is_some_and(|text| STANDARD.decode(text).is_ok()) {
+        if !value
+            .as_str()
+            .is_some_and(|text| STANDARD.decode(text).is_ok())
+        {
             return Err(Refusal::malformed(format!("{} is no base64", column.name)));
         }
     }
@@ -142,7 +165,10 @@ fn same(a: &Value, b: &Value) -> bool {
 
 fn key(table: &Table, row: &Row, change: &Change, device: DeviceId) -> Result<(), Refusal> {
     let derived = hash::derived_id(table, row, device).map_err(|missing| {
-        Refusal::new(ErrorCode::KeyMismatch, format!("the key column {} is no text", missing.0))
+        Refusal::new(
+            ErrorCode::KeyMismatch,
+            format!("the key column {} is no text", missing.0),
+        )
     })?;
     if derived.is_some_and(|id| id != change.id) {
         let columns = table.identity.columns().join(", ");
@@ -158,13 +184,16 @@ fn key(table: &Table, row: &Row, change: &Change, device: DeviceId) -> Result<()
 
 fn counters(table: &Table, change: &Change) -> Result<(), Refusal> {
     for (name, part) in &change.counters {
-        let is_counter =
-            table.column(name).is_some_and(|column| column.merge == Merge::Counter);
+        let is_counter = table
+            .column(name)
+            .is_some_and(|column| column.merge == Merge::Counter);
         if !is_counter {
             return Err(Refusal::malformed("a counter part names no counter column"));
         }
         if part.seq < 0 || part.total.abs() > INTEGER_MAX {
-            return Err(Refusal::malformed(format!("the part of {name} is out of range")));
+            return Err(Refusal::malformed(format!(
+                "the part of {name} is out of range"
+            )));
         }
     }
     Ok(())
@@ -219,29 +248,43 @@ mod tests {
     }
 
     fn code(change: &Change, file: File) -> Option<ErrorCode> {
-        super::change(change, file, DEVICE).err().map(|refusal| refusal.code)
+        super::change(change, file, DEVICE)
+            .err()
+            .map(|refusal| refusal.code)
     }
 
     #[test]
     fn a_canonical_row_passes() {
-        assert_eq!(code(&upsert("org_decisions", json!({"title": "t"})), File::Org), None);
+        assert_eq!(
+            code(&upsert("org_decisions", json!({"title": "t"})), File::Org),
+            None
+        );
         let whole = upsert("org_decisions", json!({"title": "t", "confidence": 1}));
         let valid = super::change(&whole, File::Org, DEVICE).unwrap();
         assert_eq!(valid.change.row.as_ref().unwrap()["confidence"], json!(1.0));
         let misfit = json!({"skill_name": "s", "extra": {"learning": "5"}});
-        assert_eq!(code(&upsert("org_skill_learnings", misfit), File::Org), None);
+        assert_eq!(
+            code(&upsert("org_skill_learnings", misfit), File::Org),
+            None
+        );
     }
 
     #[test]
     fn tables_of_other_files_and_of_the_platform_are_refused() {
         let decision = upsert("org_decisions", json!({"title": "t"}));
-        assert_eq!(code(&decision, File::Sessions), Some(ErrorCode::UnknownTable));
+        assert_eq!(
+            code(&decision, File::Sessions),
+            Some(ErrorCode::UnknownTable)
+        );
         let mut unknown = decision;
         unknown.table = "pg_class".to_owned();
         assert_eq!(code(&unknown, File::Org), Some(ErrorCode::UnknownTable));
         let component = json!({"component_id": "c", "component_type": "agent", "name": "n"});
         let down = upsert("platform_components", component);
-        assert_eq!(code(&down, File::Platform), Some(ErrorCode::DirectionRefused));
+        assert_eq!(
+            code(&down, File::Platform),
+            Some(ErrorCode::DirectionRefused)
+        );
     }
 
     #[test]
@@ -254,7 +297,11 @@ mod tests {
             json!({"title": 5}),
         ] {
             let change = upsert("org_decisions", row.clone());
-            assert_eq!(code(&change, File::Org), Some(ErrorCode::MalformedRow), "{row}");
+            assert_eq!(
+                code(&change, File::Org),
+                Some(ErrorCode::MalformedRow),
+                "{row}"
+            );
         }
         let mut late = upsert("org_decisions", json!({"title": "t"}));
         late.updated_at = "2026-01-02".to_owned();
@@ -269,7 +316,10 @@ mod tests {
         let mut change = upsert("org_decisions", json!({"title": "t"}));
         change.hash = "00".repeat(32);
         assert_eq!(code(&change, File::Org), Some(ErrorCode::HashMismatch));
-        let mut task = upsert("context_task_tracking", json!({"session_id": "s", "task_id": "1"}));
+        let mut task = upsert(
+            "context_task_tracking",
+            json!({"session_id": "s", "task_id": "1"}),
+        );
         assert_eq!(code(&task, File::Sessions), None);
         task.id = RowId::new(Uuid::from_u128(9));
         assert_eq!(code(&task, File::Sessions), Some(ErrorCode::KeyMismatch));
@@ -285,10 +335,17 @@ mod tests {
         let text = "x".repeat(ROW_BYTES_MAX);
         let large = upsert("org_decisions", json!({"title": text}));
         assert_eq!(code(&large, File::Org), Some(ErrorCode::RowTooLarge));
-        let mut change = upsert("org_skill_learnings", json!({"skill_name": "s", "learning": "l"}));
-        change.counters.insert("usage_count".to_owned(), CounterPart { seq: 1, total: 3 });
+        let mut change = upsert(
+            "org_skill_learnings",
+            json!({"skill_name": "s", "learning": "l"}),
+        );
+        change
+            .counters
+            .insert("usage_count".to_owned(), CounterPart { seq: 1, total: 3 });
         assert_eq!(code(&change, File::Org), None);
-        change.counters.insert("learning".to_owned(), CounterPart { seq: 1, total: 3 });
+        change
+            .counters
+            .insert("learning".to_owned(), CounterPart { seq: 1, total: 3 });
         assert_eq!(code(&change, File::Org), Some(ErrorCode::MalformedRow));
     }
 }

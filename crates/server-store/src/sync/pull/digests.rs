@@ -26,8 +26,11 @@ pub(super) async fn add(
     request: &PullRequest,
     pages: &mut [Page],
 ) -> Result<(), SyncError> {
-    let scopes: Vec<Uuid> =
-        pages.iter().filter(|page| page.at_head).map(|page| page.scope.id()).collect();
+    let scopes: Vec<Uuid> = pages
+        .iter()
+        .filter(|page| page.at_head)
+        .map(|page| page.scope.id())
+        .collect();
     if scopes.is_empty() {
         return Ok(());
     }
@@ -47,16 +50,27 @@ pub(super) async fn add(
                 (&everywhere, Type::TEXT_ARRAY),
             ],
         },
-        Statement { sql: PLATFORM, params: vec![] },
+        Statement {
+            sql: PLATFORM,
+            params: vec![],
+        },
     ];
     let answers = tx.pipeline(&statements).await?;
     let mut digests = ByTable::new();
     for row in &answers[0] {
-        let digest = Digest { rows: row.try_get(2)?, count: row.try_get(3)?, xor: xor(row, 4)? };
+        let digest = Digest {
+            rows: row.try_get(2)?,
+            count: row.try_get(3)?,
+            xor: xor(row, 4)?,
+        };
         join(&mut digests, row.try_get(0)?, row.try_get(1)?, digest);
     }
     for row in &answers[1] {
-        let digest = Digest { rows: row.try_get(1)?, count: row.try_get(2)?, xor: xor(row, 3)? };
+        let digest = Digest {
+            rows: row.try_get(1)?,
+            count: row.try_get(2)?,
+            xor: xor(row, 3)?,
+        };
         join(&mut digests, Scope::Platform.id(), row.try_get(0)?, digest);
     }
     for page in pages.iter_mut().filter(|page| page.at_head) {
@@ -71,7 +85,10 @@ fn xor(row: &tokio_postgres::Row, position: usize) -> Result<u64, SyncError> {
 
 fn join(digests: &mut ByTable, scope: Uuid, table: &str, digest: Digest) {
     if let Some(table) = by_cloud_name(table) {
-        digests.entry((scope, table.cloud)).or_default().join(digest);
+        digests
+            .entry((scope, table.cloud))
+            .or_default()
+            .join(digest);
     }
 }
 

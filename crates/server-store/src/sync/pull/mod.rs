@@ -36,16 +36,26 @@ pub async fn pull(tx: &mut TenantTx, request: &PullRequest) -> Result<PullReply,
     let caller = tx.caller().clone();
     let question = Question::new(&caller, request.device);
     let tenant = tx.tenant().get();
-    let scopes: Vec<Uuid> = request.positions.iter().map(|position| position.scope.id()).collect();
-    let mut statements = question.statements().to_vec();
+    let scopes: Vec<Uuid> = request
+        .positions
+        .iter()
+        .map(|position| position.scope.id())
+        .collect();
+    let mut statements = Vec::from(question.statements());
     statements.push(Statement {
         sql: HEADS,
         params: vec![(&tenant, Type::UUID), (&scopes, Type::UUID_ARRAY)],
     });
-    statements.push(Statement { sql: PLATFORM_HEAD, params: vec![] });
+    statements.push(Statement {
+        sql: PLATFORM_HEAD,
+        params: vec![],
+    });
     let answers = tx.pipeline(&statements).await?;
     let access = question.read(&answers[..access::STATEMENTS])?;
-    let heads = Heads::read(&answers[access::STATEMENTS], &answers[access::STATEMENTS + 1])?;
+    let heads = Heads::read(
+        &answers[access::STATEMENTS],
+        &answers[access::STATEMENTS + 1],
+    )?;
     let epoch = access.life.epoch;
     let mut pages = Vec::with_capacity(request.positions.len());
     let mut budget = Budget::default();
@@ -59,7 +69,11 @@ pub async fn pull(tx: &mut TenantTx, request: &PullRequest) -> Result<PullReply,
     if wanted.is_none() {
         digests::add(tx, request, &mut pages).await?;
     }
-    Ok(PullReply { epoch, scopes: access.scopes(), pages })
+    Ok(PullReply {
+        epoch,
+        scopes: access.scopes(),
+        pages,
+    })
 }
 
 /// What the reply may still hold.
@@ -72,7 +86,10 @@ struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { bytes: PULL_BYTES_TARGET, used: false }
+        Self {
+            bytes: PULL_BYTES_TARGET,
+            used: false,
+        }
     }
 }
 
@@ -91,10 +108,16 @@ impl Budget {
 
 /// Returns the one `up` table that is asked for, if one is.
 fn wanted_table(request: &PullRequest) -> Result<Option<&'static Table>, SyncError> {
-    let Some(name) = &request.table else { return Ok(None) };
+    let Some(name) = &request.table else {
+        return Ok(None);
+    };
     let table = by_cloud_name(name).filter(|table| table.direction == Direction::Up);
     let table = table.ok_or(SyncError::UnknownTable)?;
-    if request.positions.iter().any(|position| position.file != table.file) {
+    if request
+        .positions
+        .iter()
+        .any(|position| position.file != table.file)
+    {
         return Err(SyncError::UnknownTable);
     }
     Ok(Some(table))
@@ -133,9 +156,17 @@ struct Heads {
 
 impl Heads {
     fn read(streams: &[Row], platform: &[Row]) -> Result<Self, SyncError> {
-        let mut heads = Self { streams: HashMap::new(), platform: 0 };
+        let mut heads = Self {
+            streams: HashMap::new(),
+            platform: 0,
+        };
         for row in streams {
-            let of_files = [row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?];
+            let of_files = [
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+            ];
             heads.streams.insert(row.try_get(0)?, of_files);
         }
         if let Some(row) = platform.first() {
@@ -155,7 +186,9 @@ impl Heads {
             File::Sessions => 2,
             File::Projects => 3,
         };
-        self.streams.get(&position.scope.id()).map_or(0, |heads| heads[index])
+        self.streams
+            .get(&position.scope.id())
+            .map_or(0, |heads| heads[index])
     }
 }
 

@@ -40,7 +40,10 @@ pub(super) async fn read(
     if budget.bytes == 0 {
         return Ok(empty(position, epoch, range.start, false));
     }
-    let source = Source { tenant: tx.tenant().get(), scope: position.scope };
+    let source = Source {
+        tenant: tx.tenant().get(),
+        scope: position.scope,
+    };
     let mut places = places(tx, &source, tables, range.start).await?;
     let exhausted = places.len() <= PULL_CHANGES_MAX;
     places.truncate(PULL_CHANGES_MAX);
@@ -134,7 +137,10 @@ async fn rows(
         .iter()
         .enumerate()
         .filter_map(|(table, entry)| {
-            let mut cursors = places.iter().filter(|place| place.1 == table).map(|place| place.0);
+            let mut cursors = places
+                .iter()
+                .filter(|place| place.1 == table)
+                .map(|place| place.0);
             let first = cursors.next()?;
             Some((*entry, first, cursors.next_back().unwrap_or(first)))
         })
@@ -163,10 +169,16 @@ mod tests {
 
     #[test]
     fn a_reply_holds_one_change_of_any_size_and_then_what_fits() {
-        let mut budget = Budget { bytes: 100, used: false };
+        let mut budget = Budget {
+            bytes: 100,
+            used: false,
+        };
         assert!(budget.take(1_000));
         assert!(!budget.take(1));
-        let mut budget = Budget { bytes: 100, used: false };
+        let mut budget = Budget {
+            bytes: 100,
+            used: false,
+        };
         assert!(budget.take(60) && budget.take(40));
         assert!(!budget.take(1));
     }

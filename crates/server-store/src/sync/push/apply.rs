@@ -36,7 +36,9 @@ pub(super) async fn bisecting(
         if part.is_empty() {
             continue;
         }
-        let stored = tx.savepoint("part", async |tx| store(tx, batch, part).await).await?;
+        let stored = tx
+            .savepoint("part", async |tx| store(tx, batch, part).await)
+            .await?;
         match stored {
             Ok(stored) => {
                 totals.head = totals.head.max(stored.totals.head);
@@ -46,7 +48,10 @@ pub(super) async fn bisecting(
             }
             Err(SyncError::Store(StoreError::Refused { sqlstate })) if part.len() == 1 => {
                 let reason = format!("the database refuses a value ({sqlstate})");
-                let refusal = Refusal { code: ErrorCode::MalformedRow, reason };
+                let refusal = Refusal {
+                    code: ErrorCode::MalformedRow,
+                    reason,
+                };
                 outcomes.push((part[0].position, rejected(refusal)));
             }
             Err(SyncError::Store(StoreError::Refused { .. })) => {
@@ -96,13 +101,14 @@ async fn store(
         outcomes.push((change.position, outcome));
     }
     write::write(tx, batch, &held, &counters, &changed).await?;
-    Ok(Stored { outcomes, totals: changed.totals() })
+    Ok(Stored {
+        outcomes,
+        totals: changed.totals(),
+    })
 }
 
 /// Parts new facts, which one insert settles in most cases, from all that has to be read first.
-fn split<'a, 'b>(
-    changes: &'b [Numbered<'a>],
-) -> (Vec<&'b Numbered<'a>>, Vec<&'b Numbered<'a>>) {
+fn split<'a, 'b>(changes: &'b [Numbered<'a>]) -> (Vec<&'b Numbered<'a>>, Vec<&'b Numbered<'a>>) {
     let mut seen = HashSet::new();
     changes.iter().partition(|Numbered { valid, .. }| {
         let first = seen.insert((valid.table.cloud, valid.change.id));
@@ -123,7 +129,13 @@ async fn read(
     let new: Vec<(&'static Table, Vec<Held>)> = by_table(fresh)
         .into_iter()
         .map(|(table, changes)| {
-            (table, changes.into_iter().map(|change| decide::fresh(batch, change)).collect())
+            (
+                table,
+                changes
+                    .into_iter()
+                    .map(|change| decide::fresh(batch, change))
+                    .collect(),
+            )
         })
         .collect();
     let new: Vec<_> = new
@@ -136,7 +148,11 @@ async fn read(
         .iter()
         .map(|(table, rows)| rows.statement(batch, &sql::of(table).insert))
         .collect();
-    statements.extend(wanted.iter().map(|(table, ids)| fetch_statement(batch, table, ids)));
+    statements.extend(
+        wanted
+            .iter()
+            .map(|(table, ids)| fetch_statement(batch, table, ids)),
+    );
     statements.extend(counted.statement(batch));
     if statements.is_empty() {
         return Ok(Read::default());
@@ -164,8 +180,10 @@ async fn fetch(
     held: &mut HashMap<Key, Held>,
 ) -> Result<(), SyncError> {
     let wanted = ids(changes);
-    let statements: Vec<_> =
-        wanted.iter().map(|(table, ids)| fetch_statement(batch, table, ids)).collect();
+    let statements: Vec<_> = wanted
+        .iter()
+        .map(|(table, ids)| fetch_statement(batch, table, ids))
+        .collect();
     let answers = tx.pipeline(&statements).await?;
     for ((table, _), rows) in wanted.iter().zip(answers) {
         // A row inserted by this push is known already, and in its latest form.
@@ -192,17 +210,21 @@ fn fetch_statement<'a>(batch: &'a Batch<'_>, table: &Table, ids: &'a Vec<Uuid>) 
         (&batch.scope as _, Type::UUID),
         (ids as _, Type::UUID_ARRAY),
     ];
-    Statement { sql: &sql::of(table).fetch, params }
+    Statement {
+        sql: &sql::of(table).fetch,
+        params,
+    }
 }
 
 /// Returns the changes of each table, in the order of their first one.
-fn by_table<'a, 'b>(
-    changes: &[&'b Numbered<'a>],
-) -> Vec<(&'static Table, Vec<&'b Numbered<'a>>)> {
+fn by_table<'a, 'b>(changes: &[&'b Numbered<'a>]) -> Vec<(&'static Table, Vec<&'b Numbered<'a>>)> {
     let mut tables: Vec<(&'static Table, Vec<&Numbered<'_>>)> = Vec::new();
     for change in changes {
         let table = change.valid.table;
-        match tables.iter_mut().find(|(known, _)| known.cloud == table.cloud) {
+        match tables
+            .iter_mut()
+            .find(|(known, _)| known.cloud == table.cloud)
+        {
             Some((_, changes)) => changes.push(change),
             None => tables.push((table, vec![change])),
         }
@@ -215,7 +237,9 @@ pub(super) fn ids(changes: &[&Numbered<'_>]) -> Vec<(&'static Table, Vec<Uuid>)>
     by_table(changes)
         .into_iter()
         .map(|(table, changes)| {
-            let ids = changes.into_iter().map(|change| change.valid.change.id.get());
+            let ids = changes
+                .into_iter()
+                .map(|change| change.valid.change.id.get());
             (table, ids.collect())
         })
         .collect()

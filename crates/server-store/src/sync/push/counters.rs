@@ -58,7 +58,10 @@ impl Wanted {
             (&self.tables as _, Type::TEXT_ARRAY),
             (&self.rows as _, Type::UUID_ARRAY),
         ];
-        (!self.rows.is_empty()).then_some(Statement { sql: SELECT, params })
+        (!self.rows.is_empty()).then_some(Statement {
+            sql: SELECT,
+            params,
+        })
     }
 }
 
@@ -77,12 +80,23 @@ impl Counters {
             let (table, id, column): (&str, Uuid, &str) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             // A column that a newer version of the catalogue had counts nowhere here.
-            let Some(table) = by_cloud_name(table) else { continue };
-            let Some(column) = table.column(column) else { continue };
+            let Some(table) = by_cloud_name(table) else {
+                continue;
+            };
+            let Some(column) = table.column(column) else {
+                continue;
+            };
             let device = DeviceId::new(row.try_get(3)?);
-            let part = CounterPart { seq: row.try_get(4)?, total: row.try_get(5)? };
+            let part = CounterPart {
+                seq: row.try_get(4)?,
+                total: row.try_get(5)?,
+            };
             let key = (table.cloud, RowId::new(id));
-            counters.parts.entry(key).or_default().insert((column.name, device), part);
+            counters
+                .parts
+                .entry(key)
+                .or_default()
+                .insert((column.name, device), part);
         }
         Ok(counters)
     }
@@ -101,7 +115,10 @@ impl Counters {
             let key = (table.cloud, change.id);
             let parts = self.parts.entry(key).or_default();
             let none = !parts.keys().any(|(name, _)| *name == column.name);
-            let implied = change.row.as_ref().and_then(|row| row.get(column.name)?.as_i64());
+            let implied = change
+                .row
+                .as_ref()
+                .and_then(|row| row.get(column.name)?.as_i64());
             let implied = implied.filter(|_| none && !exists);
             let given = change.counters.get(column.name).copied();
             let part = given.or(implied.map(|total| CounterPart { seq: 0, total }));
@@ -112,8 +129,10 @@ impl Counters {
                     self.dirty.insert((key, column.name), part);
                 }
             }
-            let mut of_column =
-                parts.iter().filter(|((name, _), _)| *name == column.name).peekable();
+            let mut of_column = parts
+                .iter()
+                .filter(|((name, _), _)| *name == column.name)
+                .peekable();
             if of_column.peek().is_some() {
                 let sum: i64 = of_column.map(|(_, part)| part.total).sum();
                 let sum = sum.clamp(-INTEGER_MAX, INTEGER_MAX);
@@ -163,7 +182,10 @@ impl Dirty {
             (device as _, Type::UUID),
             (&self.totals as _, Type::INT8_ARRAY),
         ];
-        (!self.rows.is_empty()).then_some(Statement { sql: UPSERT, params })
+        (!self.rows.is_empty()).then_some(Statement {
+            sql: UPSERT,
+            params,
+        })
     }
 }
 
@@ -210,11 +232,20 @@ mod tests {
         let table = by_cloud_name("org_skill_learnings").unwrap();
         let mut change = increment(1, 1);
         change.counters.clear();
-        change.row = json!({"skill_name": "s", "usage_count": 6}).as_object().cloned();
+        change.row = json!({"skill_name": "s", "usage_count": 6})
+            .as_object()
+            .cloned();
         let device = DeviceId::new(Uuid::from_u128(1));
-        assert!(Counters::default().take(table, &change, device, true).is_empty());
+        assert!(
+            Counters::default()
+                .take(table, &change, device, true)
+                .is_empty()
+        );
         let mut counters = Counters::default();
-        assert_eq!(counters.take(table, &change, device, false)["usage_count"], 6);
+        assert_eq!(
+            counters.take(table, &change, device, false)["usage_count"],
+            6
+        );
         assert_eq!(counters.dirty().totals, [6]);
     }
 }

@@ -55,7 +55,11 @@ pub(super) struct Conflict {
 
 impl Changed {
     pub(super) fn totals(&self) -> Totals {
-        Totals { head: self.head, rows: self.rows_added, bytes: self.bytes_added }
+        Totals {
+            head: self.head,
+            rows: self.rows_added,
+            bytes: self.bytes_added,
+        }
     }
 
     fn add(&mut self, change: &Numbered<'_>, before: Option<&Held>, after: &Held) {
@@ -118,7 +122,9 @@ pub(super) fn decide(
         Some(write) => Some(self::held(batch, change, before.as_ref(), write)),
     };
     let after = after.expect("a change of nothing is stored");
-    let wrote = before.as_ref().is_none_or(|before| before.cursor != after.cursor);
+    let wrote = before
+        .as_ref()
+        .is_none_or(|before| before.cursor != after.cursor);
     if wrote {
         keep_overwritten(change, before.as_ref(), &after, verdict.losing, changed);
         changed.add(change, before.as_ref(), &after);
@@ -128,7 +134,9 @@ pub(super) fn decide(
     }
     let loser = match verdict.losing {
         Some(Losing::Incoming) => Some(incoming(batch, change, "conflict")),
-        Some(Losing::Existing) => before.as_ref().map(|before| kept(change, before, "conflict")),
+        Some(Losing::Existing) => before
+            .as_ref()
+            .map(|before| kept(change, before, "conflict")),
         None if is_edit_of_a_fact(change, before.as_ref()) => {
             conflict(incoming(batch, change, "edited_fact"), &after, changed);
             None
@@ -260,8 +268,24 @@ fn is_edit_of_a_fact(change: &Numbered<'_>, before: Option<&Held>) -> bool {
 
 /// Keeps a losing version, in the list of conflicts and in the record's history.
 fn conflict(loser: Kept, winner: &Held, changed: &mut Changed) {
-    let Kept { table, id, version, device, user, reason, ref row } = loser;
-    changed.history.push(Kept { table, id, version, device, user, reason, row: row.clone() });
+    let Kept {
+        table,
+        id,
+        version,
+        device,
+        user,
+        reason,
+        ref row,
+    } = loser;
+    changed.history.push(Kept {
+        table,
+        id,
+        version,
+        device,
+        user,
+        reason,
+        row: row.clone(),
+    });
     changed.conflicts.push(Conflict {
         loser,
         winner_version: winner.existing.version,
@@ -273,7 +297,11 @@ fn loser_on_the_wire(kept: &Kept) -> Loser {
     Loser {
         version: kept.version,
         device: kept.device,
-        op: if kept.row.is_some() { Op::Upsert } else { Op::Delete },
+        op: if kept.row.is_some() {
+            Op::Upsert
+        } else {
+            Op::Delete
+        },
         row: kept.row.clone(),
     }
 }
@@ -283,5 +311,11 @@ fn outcome(
     stored: Option<coditect_protocol::wire::Stored>,
     loser: Option<Loser>,
 ) -> Outcome {
-    Outcome { status, code: None, reason: None, stored, loser }
+    Outcome {
+        status,
+        code: None,
+        reason: None,
+        stored,
+        loser,
+    }
 }

@@ -26,10 +26,10 @@ use super::access::{self, Access, Question};
 use super::token::{self, Check, Holder, Known, Life, Token, TokenKey};
 use super::validate::{self, Refusal, Valid};
 use super::{SyncError, sql};
+use crate::StoreError;
 use crate::audit;
 use crate::credential::random_bytes;
 use crate::db::{Statement, TenantTx};
-use crate::StoreError;
 
 const LOCK_STREAM: &str = "select n from streams where tenant_id = $1 and scope_id = $2
     for update";
@@ -127,7 +127,11 @@ pub async fn push(
     };
     let (access, n, known) = open(tx, &batch, lock_stream(context)).await?;
     let life = access.life;
-    let holder = Holder { tenant: batch.tenant, device: batch.device, file: request.file };
+    let holder = Holder {
+        tenant: batch.tenant,
+        device: batch.device,
+        file: request.file,
+    };
     let sent = request.token.as_deref();
     let sent = match sent.map(|text| Token::verify(text, context.key, holder)) {
         Some(None) => return Err(SyncError::Fenced),
@@ -158,7 +162,10 @@ pub async fn push(
     Ok(reply(outcomes, token))
 }
 
-#[cfg_attr(not(feature = "fault-injection"), expect(unused_variables, reason = "for tests"))]
+#[cfg_attr(
+    not(feature = "fault-injection"),
+    expect(unused_variables, reason = "for tests")
+)]
 const fn lock_stream(context: &PushContext<'_>) -> &'static str {
     #[cfg(feature = "fault-injection")]
     if context.faults.stream_lock_off {
@@ -177,15 +184,24 @@ async fn open(
     let caller = tx.caller().clone();
     let question = Question::new(&caller, batch.device);
     let (device, file) = (batch.device.get(), batch.request.file.as_str());
-    let stream = vec![(&batch.tenant as _, Type::UUID), (&batch.scope as _, Type::UUID)];
+    let stream = vec![
+        (&batch.tenant as _, Type::UUID),
+        (&batch.scope as _, Type::UUID),
+    ];
     let token = vec![
         (&batch.tenant as _, Type::UUID),
         (&device as _, Type::UUID),
         (&file as _, Type::TEXT),
     ];
     let mut statements = vec![
-        Statement { sql: lock_stream, params: stream.clone() },
-        Statement { sql: LOCK_TOKEN, params: token.clone() },
+        Statement {
+            sql: lock_stream,
+            params: stream.clone(),
+        },
+        Statement {
+            sql: LOCK_TOKEN,
+            params: token.clone(),
+        },
     ];
     statements.extend(question.statements());
     let mut answers = tx.pipeline(&statements).await?;
@@ -198,10 +214,22 @@ async fn open(
         make_token.push((&batch.now, Type::TIMESTAMPTZ));
         answers = tx
             .pipeline(&[
-                Statement { sql: MAKE_STREAM, params: stream.clone() },
-                Statement { sql: MAKE_TOKEN, params: make_token },
-                Statement { sql: lock_stream, params: stream },
-                Statement { sql: LOCK_TOKEN, params: token },
+                Statement {
+                    sql: MAKE_STREAM,
+                    params: stream.clone(),
+                },
+                Statement {
+                    sql: MAKE_TOKEN,
+                    params: make_token,
+                },
+                Statement {
+                    sql: lock_stream,
+                    params: stream,
+                },
+                Statement {
+                    sql: LOCK_TOKEN,
+                    params: token,
+                },
             ])
             .await?
             .split_off(2);
@@ -217,10 +245,13 @@ fn known(row: &Row) -> Result<Option<Known>, SyncError> {
     if counter == 0 {
         return Ok(None);
     }
-    let epoch: Epoch = row.try_get::<_, &str>(0)?.parse().map_err(|_| StoreError::Corrupt {
-        table: "device_tokens",
-        row: "epoch".to_owned(),
-    })?;
+    let epoch: Epoch = row
+        .try_get::<_, &str>(0)?
+        .parse()
+        .map_err(|_| StoreError::Corrupt {
+            table: "device_tokens",
+            row: "epoch".to_owned(),
+        })?;
     let previous: Option<i64> = row.try_get(3)?;
     let nonce: Option<Vec<u8>> = row.try_get(4)?;
     let batch: Option<Uuid> = row.try_get(5)?;
@@ -235,11 +266,19 @@ fn known(row: &Row) -> Result<Option<Known>, SyncError> {
 
 fn repeated_token(known: Option<&Known>, life: Life) -> Result<Token, SyncError> {
     let known = known.ok_or(SyncError::Fenced)?;
-    let nonce = known.nonce.as_slice().try_into().map_err(|_| StoreError::Corrupt {
-        table: "device_tokens",
-        row: "nonce".to_owned(),
-    })?;
-    Ok(Token { life, counter: known.counter, nonce })
+    let nonce = known
+        .nonce
+        .as_slice()
+        .try_into()
+        .map_err(|_| StoreError::Corrupt {
+            table: "device_tokens",
+            row: "nonce".to_owned(),
+        })?;
+    Ok(Token {
+        life,
+        counter: known.counter,
+        nonce,
+    })
 }
 
 /// Checks, decides and writes all changes; answers them in the order of the request.
@@ -254,7 +293,11 @@ async fn store(
         match validate::change(change, batch.request.file, batch.device) {
             Ok(valid) => {
                 outcomes.push(None);
-                changes.push(Numbered { position, cursor: n + 1 + position as i64, valid });
+                changes.push(Numbered {
+                    position,
+                    cursor: n + 1 + position as i64,
+                    valid,
+                });
             }
             Err(refusal) => outcomes.push(Some(rejected(refusal))),
         }
@@ -294,7 +337,11 @@ async fn close(
     totals: &Totals,
 ) -> Result<Token, SyncError> {
     let counter = known.map_or(0, |known| known.counter) + 1;
-    let next = Token { life, counter, nonce: random_bytes().map_err(StoreError::from)? };
+    let next = Token {
+        life,
+        counter,
+        nonce: random_bytes().map_err(StoreError::from)?,
+    };
     let known = known.filter(|known| known.epoch == life.epoch);
     let (device, file) = (batch.device.get(), batch.request.file.as_str());
     let epoch = life.epoch.to_string();
@@ -355,7 +402,11 @@ fn entry(batch: &Batch<'_>, outcomes: &[Outcome]) -> audit::Entry<'static> {
         // Unknown names are not ours to keep.
         let table = coditect_protocol::catalogue::by_cloud_name(&change.table);
         let table = table.map_or("unknown", |table| table.cloud);
-        *tables.entry(table).or_default().entry(outcome.status).or_default() += 1;
+        *tables
+            .entry(table)
+            .or_default()
+            .entry(outcome.status)
+            .or_default() += 1;
     }
     audit::Entry {
         at: batch.now,

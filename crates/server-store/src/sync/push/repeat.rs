@@ -18,7 +18,11 @@ pub(super) async fn answer(
     let mut checked = Vec::new();
     for (position, change) in batch.request.changes.iter().enumerate() {
         let valid = validate::change(change, batch.request.file, batch.device);
-        checked.push(valid.map(|valid| Numbered { position, cursor: 0, valid }));
+        checked.push(valid.map(|valid| Numbered {
+            position,
+            cursor: 0,
+            valid,
+        }));
     }
     let valid: Vec<&Numbered<'_>> = checked.iter().filter_map(|it| it.as_ref().ok()).collect();
     let held = apply::stored(tx, batch, &valid).await?;
@@ -42,7 +46,13 @@ pub(super) async fn answer(
             return rejected(refusal);
         }
         let stored = Some(held.reply_to(table, change.valid.change.row.as_ref()));
-        Outcome { status: Status::Duplicate, code: None, reason: None, stored, loser: None }
+        Outcome {
+            status: Status::Duplicate,
+            code: None,
+            reason: None,
+            stored,
+            loser: None,
+        }
     });
     Ok(outcomes.collect())
 }

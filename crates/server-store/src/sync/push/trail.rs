@@ -50,7 +50,10 @@ struct Versions {
 impl Versions {
     fn push(&mut self, kept: &Kept, now: DateTime<Utc>) -> Result<(), SyncError> {
         let random = random_bytes().map_err(StoreError::from)?;
-        self.ids.push(hash::random_id(now.timestamp_millis().max(0).cast_unsigned(), random));
+        self.ids.push(hash::random_id(
+            now.timestamp_millis().max(0).cast_unsigned(),
+            random,
+        ));
         self.tables.push(kept.table);
         self.rows.push(kept.id.get());
         self.versions.push(kept.version.to_i64());
@@ -59,7 +62,8 @@ impl Versions {
         self.deleted.push(kept.row.is_none());
         self.reasons.push(kept.reason);
         let content = Value::Object(kept.row.clone().unwrap_or_else(Row::new));
-        self.contents.push(Json(escape::json(&content).into_owned()));
+        self.contents
+            .push(Json(escape::json(&content).into_owned()));
         Ok(())
     }
 
@@ -97,7 +101,10 @@ impl History {
 
     pub(super) fn statement<'b>(&'b self, batch: &'b Batch<'_>) -> Option<Statement<'b>> {
         let params = self.0.params(batch);
-        (!self.0.ids.is_empty()).then_some(Statement { sql: KEEP_HISTORY, params })
+        (!self.0.ids.is_empty()).then_some(Statement {
+            sql: KEEP_HISTORY,
+            params,
+        })
     }
 }
 
@@ -124,6 +131,9 @@ impl Conflicts {
         let mut params = self.losers.params(batch);
         params.push((&self.winner_versions, Type::INT8_ARRAY));
         params.push((&self.winner_devices, Type::UUID_ARRAY));
-        (!self.winner_versions.is_empty()).then_some(Statement { sql: KEEP_CONFLICTS, params })
+        (!self.winner_versions.is_empty()).then_some(Statement {
+            sql: KEEP_CONFLICTS,
+            params,
+        })
     }
 }

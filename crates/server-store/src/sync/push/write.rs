@@ -67,8 +67,13 @@ fn by_table<'a>(
 ) -> Vec<(&'static Table, Vec<&'a Held>)> {
     let mut tables: Vec<(&'static Table, Vec<&Held>)> = Vec::new();
     for key in keys {
-        let (Some(row), Some(table)) = (held.get(key), by_cloud_name(key.0)) else { continue };
-        match tables.iter_mut().find(|(known, _)| known.cloud == table.cloud) {
+        let (Some(row), Some(table)) = (held.get(key), by_cloud_name(key.0)) else {
+            continue;
+        };
+        match tables
+            .iter_mut()
+            .find(|(known, _)| known.cloud == table.cloud)
+        {
             Some((_, rows)) => rows.push(row),
             None => tables.push((table, vec![row])),
         }
@@ -102,12 +107,21 @@ impl<'a> Rows<'a> {
             users: rows.iter().map(|row| row.user).collect(),
             devices: rows.iter().map(|row| row.existing.device.get()).collect(),
             origins: rows.iter().map(|row| row.origin.get()).collect(),
-            hashes: rows.iter().map(|row| row.existing.hash.0.as_slice()).collect(),
-            versions: rows.iter().map(|row| row.existing.version.to_i64()).collect(),
+            hashes: rows
+                .iter()
+                .map(|row| row.existing.hash.0.as_slice())
+                .collect(),
+            versions: rows
+                .iter()
+                .map(|row| row.existing.version.to_i64())
+                .collect(),
             cursors: rows.iter().map(|row| row.cursor).collect(),
             created: rows.iter().map(|row| row.created_at).collect(),
             updated: rows.iter().map(|row| row.updated_at).collect(),
-            deleted: rows.iter().map(|row| row.deleted().then_some(row.updated_at)).collect(),
+            deleted: rows
+                .iter()
+                .map(|row| row.deleted().then_some(row.updated_at))
+                .collect(),
             own: std::iter::once(Array::extra(&own)).chain(arrays).collect(),
         }
     }
@@ -166,6 +180,9 @@ impl Digests {
             (&self.counts, Type::INT8_ARRAY),
             (&self.xors, Type::INT8_ARRAY),
         ];
-        (!self.tables.is_empty()).then_some(Statement { sql: ADD_DIGESTS, params })
+        (!self.tables.is_empty()).then_some(Statement {
+            sql: ADD_DIGESTS,
+            params,
+        })
     }
 }
