@@ -134,6 +134,7 @@ fn supervise(
     loop {
         match start_and_wait_ready(launch, Tie::DiesWithThread) {
             Ok(mut child) => {
+                lock(state).pid = Some(child.id());
                 if std::mem::take(&mut first) {
                     // The starter may have gone; then the next stop request comes by drop.
                     let _ = ready.send(Ok(()));
@@ -166,8 +167,8 @@ fn supervise(
 /// Waits for the end of `child` and returns whether it was asked for.
 fn run_until_end(child: &mut Child, state: &Mutex<State>) -> bool {
     {
-        let mut state = lock(state);
-        state.pid = Some(child.id());
+        // The request to stop may have come while the server was starting.
+        let state = lock(state);
         if state.stopping && os::send_signal(child.id().cast_signed(), libc::SIGINT).is_err() {
             tracing::warn!("cannot signal postgresql");
         }
