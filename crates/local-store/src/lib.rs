@@ -1,1 +1,90 @@
-//! The four SQLite databases of a device.
+//! The four SQLite databases of a device: schema, change capture, adoption, and the local half
+//! of sync. It sends nothing, and knows neither the network nor the clock.
+//!
+//! Other programs (`sqlite3`, a script) may write to the files at any time; triggers mark what
+//! they change, and [`LocalStore::adopt`] makes it a row that can be sent.
+//!
+//! | for | call |
+//! |---|---|
+//! | opening | [`LocalStore::open`], [`LocalStore::in_memory`], [`Profile`] |
+//! | the owner | [`LocalStore::bind`], [`LocalStore::owner_of_folder`], [`LocalStore::device`], [`LocalStore::set_device`], [`LocalStore::lease`] |
+//! | the engine | [`LocalStore::adopt`], [`LocalStore::positions`], [`LocalStore::apply_reply`], [`LocalStore::scopes_with_work`], [`LocalStore::next_batch`], [`LocalStore::settle`], [`LocalStore::refuse`], [`LocalStore::begin_reconcile`], [`LocalStore::fence`], [`LocalStore::finish_reconcile`] |
+//! | fetching `up` tables | [`LocalStore::store_foreign`] |
+//! | rows | [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`], [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`] |
+//! | importing | [`LocalStore::ingest`], [`LocalStore::import_state`] |
+//! | queue and conflicts | [`LocalStore::queue_state`], [`LocalStore::queue_entries`], [`LocalStore::retry_parked`], [`LocalStore::clear_delays`], [`LocalStore::count_unmarked`], [`LocalStore::conflicts`], [`LocalStore::settle_conflict`] |
+//! | comparing | [`LocalStore::digests`], [`LocalStore::canonical_dump`], [`LocalStore::check_rows`] |
+//!
+//! Tables are named by their cloud names everywhere; scopes as the files store them, or as
+//! [`coditect_protocol::Scope`].
+#![warn(missing_docs)]
+
+mod adopt;
+mod apply;
+mod base;
+mod check;
+mod conflicts;
+mod database;
+mod digest;
+mod error;
+#[cfg(feature = "fault-injection")]
+mod fault_injection;
+mod foreign;
+mod guards;
+mod identity;
+mod import_state;
+mod lease;
+mod marks;
+mod migrations;
+mod outgoing;
+mod profile;
+mod queue;
+mod random;
+mod reconcile;
+mod rows;
+mod schema;
+mod search;
+mod settle;
+mod statements;
+mod triggers;
+mod unmarked;
+mod value;
+mod work;
+
+pub use adopt::Adopted;
+pub use apply::PageApplied;
+pub use check::Checked;
+pub use conflicts::{Conflict, Kind};
+pub use digest::DumpedRow;
+pub use error::{Error, Result};
+pub use guards::Guards;
+pub use import_state::ImportState;
+pub use lease::Lease;
+pub use marks::SCOPE_MOVE;
+pub use profile::{Profile, make_private_folder};
+pub use queue::{QueueEntry, QueueState};
+pub use random::Random;
+pub use rows::{Ingested, RowFilter, RowView};
+pub use schema::APPLICATION_ID;
+pub use search::{Hit, SearchQuery};
+pub use triggers::KEY_IS_IMMUTABLE;
+pub use work::Owner;
+
+use coditect_protocol::DeviceId;
+use std::path::PathBuf;
+
+use crate::database::Database;
+
+/// The four databases of one folder, opened together.
+#[derive(Debug)]
+pub struct LocalStore {
+    folder: Option<PathBuf>,
+    /// In the order of `File::ALL`.
+    files: [Database; 4],
+    device: DeviceId,
+    owner: Option<Owner>,
+    random: Random,
+    guards: Guards,
+    /// Highest mark number that [`LocalStore::stamp_new_marks`] has seen, by file.
+    stamped: [i64; 4],
+}

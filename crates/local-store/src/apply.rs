@@ -1,0 +1,423 @@
+//! What comes in: pages of the server's streams, stored in cursor order, one transaction per
+//! page with the cursor in it. Storing a page again changes nothing.
+
+use coditect_core::sync::{Applied, Comparison};
+use coditect_protocol::catalogue::{File, Table, by_cloud_name};
+use coditect_protocol::wire::pull::{Page, Position, PullReply};
+use coditect_protocol::wire::{Op, Row, Stored};
+use coditect_protocol::{Cursor, DeviceId, Epoch, Scope};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::base::{Base, Edit};
+use crate::database::{meta, set_meta};
+use crate::digest;
+use crate::error::{Error, InFile as _, Result};
+use crate::marks::{self, RECONCILE};
+use crate::statements::{self, LocalRow};
+use crate::value;
+use crate::work::Work;
+use crate::{LocalStore, outgoing};
+
+/// What storing one page did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PageApplied {
+    /// Rows of others that were stored.
+    pub changes: u64,
+    /// Rows that this device had sent itself.
+    pub own_echoes: u64,
+    /// Rows whose local edit goes first; only their base moved.
+    pub dirty: u64,
+    /// Rows of tables that this version does not know.
+    pub unknown: u64,
+    /// Digests of both sides, if the page reached the head.
+    pub head: Option<Comparison>,
+}
+
+enum Step {
+    Changed,
+    Echo,
+    Dirty,
+}
+
+impl LocalStore {
+    /// Returns the device and the positions to pull from: the owner's scope and the
+    /// organisation's, and all others that a pull has named, for every file; the platform's for
+    /// its own file only.
+    ///
+    /// # Errors
+    /// [`Error::NotBound`] before the first login, or when a database fails.
+    pub fn positions(&self) -> Result<(DeviceId, Vec<Position>)> {
+        let owner = self.owner()?;
+        let mut positions = Vec::new();
+        for (scope, file) in self.streams()? {
+            let cursor = cursor(self.read(file), &scope.to_local(owner.user.get()))
+                .in_file(file)?
+                .map(|(cursor, _)| cursor);
+            positions.push(Position {
+                scope,
+                file,
+                cursor,
+            });
+        }
+        Ok((self.device, positions))
+    }
+
+    /// Returns every stream and file that this device follows.
+    ///
+    /// # Errors
+    /// [`Error::NotBound`] before the first login, or when a database fails.
+    pub fn streams(&self) -> Result<Vec<(Scope, File)>> {
+        let owner = self.owner()?;
+        let mut scopes = vec![
+            Scope::User(owner.user.get()),
+            Scope::Org(owner.tenant.get()),
+            Scope::Platform,
+        ];
+        let list = || -> rusqlite::Result<Vec<String>> {
+            let sql = "select scope from sync_scope order by scope";
+            let mut statement = self.read(File::Org).prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.collect()
+        };
+        for text in list().in_file(File::Org)? {
+            let scope = outgoing::from_local(File::Org, &text, owner)?;
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        let mut streams = Vec::new();
+        for scope in scopes {
+            let files: &[File] = match scope {
+                Scope::Platform => &[File::Platform],
+                _ => &File::ALL,
+            };
+            streams.extend(files.iter().map(|file| (scope, *file)));
+        }
+        Ok(streams)
+    }
+
+    /// Returns the position up to which a stream was read.
+    ///
+    /// # Errors
+    /// [`Error::NotBound`] before the first login, or when the database fails.
+    pub fn cursor(&self, file: File, scope: Scope) -> Result<Option<Cursor>> {
+        let local = scope.to_local(self.owner()?.user.get());
+        let found = cursor(self.read(file), &local).in_file(file)?;
+        Ok(found.map(|(cursor, _)| cursor))
+    }
+
+    /// Stores all pages of a reply.
+    ///
+    /// # Errors
+    /// As [`LocalStore::apply_page`].
+    pub fn apply_reply(&mut self, reply: &PullReply) -> Result<Applied> {
+        self.note_scopes(&reply.scopes)?;
+        let mut applied = Applied::default();
+        for page in &reply.pages {
+            let stored = self.apply_page(page, reply.epoch)?;
+            applied.pulled += stored.changes;
+            applied.heads.extend(stored.head);
+        }
+        Ok(applied)
+    }
+
+    /// Stores a page: rows, bases, digests and the cursor in one transaction.
+    ///
+    /// # Errors
+    /// [`Error::NotBound`] before the first login, [`Error::EpochMismatch`] when the file
+    /// follows another epoch, or when the database fails.
+    pub fn apply_page(&mut self, page: &Page, epoch: Epoch) -> Result<PageApplied> {
+        let owner = self.owner()?;
+        let local = page.scope.to_local(owner.user.get());
+        self.write(page.file, |work| {
+            enter_epoch(work, epoch)?;
+            let seen = cursor(work.tx, &local).in_file(work.file)?;
+            let seen = seen.map_or(0, |(cursor, _)| cursor.n);
+            let mut applied = PageApplied::default();
+            // A page that comes late must not set rows back.
+            for stored in page.changes.iter().filter(|stored| stored.cursor > seen) {
+                let Some(table) = by_cloud_name(&stored.table).filter(|t| t.file == work.file)
+                else {
+                    applied.unknown += 1;
+                    continue;
+                };
+                match work.apply(table, &local, stored)? {
+                    Step::Changed => applied.changes += 1,
+                    Step::Echo => applied.own_echoes += 1,
+                    Step::Dirty => applied.dirty += 1,
+                }
+            }
+            let n = page.cursor.n.max(seen);
+            set_cursor(work, &local, epoch, n, page.at_head)?;
+            if let Some(server) = page.digests.as_ref().filter(|_| page.at_head) {
+                applied.head = Some(Comparison {
+                    scope: page.scope,
+                    file: page.file,
+                    cursor: Cursor { epoch, n },
+                    local: digest::of(work.tx, work.file, &local, work.device)
+                        .in_file(work.file)?,
+                    server: server.clone(),
+                });
+            }
+            Ok(applied)
+        })
+    }
+
+    fn note_scopes(&mut self, scopes: &[Scope]) -> Result<()> {
+        let owner = self.owner()?;
+        let known = self.streams()?;
+        let new: Vec<String> = scopes
+            .iter()
+            .filter(|scope| !known.iter().any(|(known, _)| known == *scope))
+            .map(|scope| scope.to_local(owner.user.get()))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.write(File::Org, |work| {
+            for scope in &new {
+                let sql = "insert into sync_scope (scope) values (?1) on conflict do nothing";
+                work.tx.execute(sql, [scope]).in_file(File::Org)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Returns a stream's position and whether it was the head when it was read.
+pub(crate) fn cursor(
+    connection: &Connection,
+    local: &str,
+) -> rusqlite::Result<Option<(Cursor, bool)>> {
+    let found = connection
+        .prepare_cached("select epoch, n, at_head from sync_cursor where scope = ?1")?
+        .query_row([local], |row| {
+            Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    // An epoch that does not read back means reading from the start, which mends it.
+    Ok(found.and_then(|(epoch, n, at_head)| {
+        let epoch = epoch.parse().ok()?;
+        Some((Cursor { epoch, n }, at_head))
+    }))
+}
+
+fn set_cursor(work: &Work<'_>, local: &str, epoch: Epoch, n: i64, at_head: bool) -> Result<()> {
+    work.tx
+        .prepare_cached(
+            "insert into sync_cursor (scope, epoch, n, at_head) values (?1, ?2, ?3, ?4)
+             on conflict (scope) do update set epoch = excluded.epoch, n = excluded.n,
+               at_head = excluded.at_head",
+        )
+        .and_then(|mut statement| statement.execute(params![local, epoch.to_string(), n, at_head]))
+        .in_file(work.file)?;
+    Ok(())
+}
+
+/// Takes over the epoch of the first page; another one later needs a reconciliation.
+fn enter_epoch(work: &Work<'_>, epoch: Epoch) -> Result<()> {
+    let known = meta(work.tx, "epoch").in_file(work.file)?;
+    let known: Option<Epoch> = known.and_then(|text| text.parse().ok());
+    match known {
+        Some(known) if known == epoch => Ok(()),
+        Some(expected) if work.guards.epoch => Err(Error::EpochMismatch {
+            file: work.file,
+            expected,
+            found: epoch,
+        }),
+        _ => set_meta(work.tx, "epoch", &epoch.to_string()).in_file(work.file),
+    }
+}
+
+impl Work<'_> {
+    fn apply(&mut self, table: &'static Table, scope: &str, stored: &Stored) -> Result<Step> {
+        let id = stored.id.to_string();
+        let live = statements::by_key(self.tx, table, scope, &id).in_file(self.file)?;
+        let seq = live.as_ref().map(|live| live.seq);
+        let mark = marks::of_row(self.tx, table, scope, &id, seq).in_file(self.file)?;
+        let old = self.base(table, scope, &id)?;
+        self.forget_foreign(table, scope, &id)?;
+        if let Some(mark) = &mark {
+            if self.guards.base {
+                self.move_base(table, scope, &id, stored, old, live)?;
+                self.readopt(mark.n)?;
+                return Ok(Step::Dirty);
+            }
+            self.remove_mark(mark.n)?;
+        }
+        // A live base without a row is no delete: the row comes back.
+        let newer = |old: &&Base| self.is_newer(old, stored) && live.is_some() != old.deleted;
+        if let Some(old) = old.as_ref().filter(newer) {
+            self.keep_newer(table, scope, &id, stored, old, live)?;
+            return Ok(Step::Dirty);
+        }
+        let known = old.as_ref().is_some_and(|old| {
+            (old.version, old.device, old.deleted)
+                == (stored.version, stored.device, stored.op == Op::Delete)
+                && live.is_some() != old.deleted
+        });
+        let base = Base::of(self, table, stored, stored.row.as_ref(), old.as_ref())?;
+        self.set_base(table, scope, &id, &base)?;
+        if known && mark.is_none() {
+            return Ok(Step::Echo);
+        }
+        self.put_stored(table, scope, &id, stored, stored.row.as_ref())?;
+        Ok(if stored.device == self.device {
+            Step::Echo
+        } else {
+            Step::Changed
+        })
+    }
+
+    /// After the server was set back: whether this file has a newer state of the row, which the
+    /// server lost.
+    fn is_newer(&self, old: &Base, stored: &Stored) -> bool {
+        let same = old.hash.to_string() == stored.hash
+            && old.deleted == (stored.op == Op::Delete)
+            && old.counters.is_empty()
+            && old.maxima.is_empty();
+        self.reconciling
+            && old.generation < self.generation
+            && old.version > stored.version
+            && !same
+    }
+
+    /// Queues the newer state under its old version; the base becomes what the server has.
+    fn keep_newer(
+        &mut self,
+        table: &'static Table,
+        scope: &str,
+        id: &str,
+        stored: &Stored,
+        old: &Base,
+        live: Option<LocalRow>,
+    ) -> Result<()> {
+        let seq = live.as_ref().map(|live| live.seq);
+        let lost = Edit {
+            version: Some(old.version),
+            hash: None,
+        };
+        let mut before = old.clone();
+        before.edit = Some(lost);
+        self.move_base(table, scope, id, stored, Some(before), live)?;
+        let made_ms = old.version.unix_ms() as i64;
+        self.put_mark(table, seq, scope, Some(id), RECONCILE, made_ms, false)?;
+        Ok(())
+    }
+
+    /// The row is dirty: only its base moves. What the edit was made from, and what came, are
+    /// noted beside it; the push's reply settles the row.
+    fn move_base(
+        &mut self,
+        table: &Table,
+        scope: &str,
+        id: &str,
+        stored: &Stored,
+        old: Option<Base>,
+        live: Option<LocalRow>,
+    ) -> Result<()> {
+        let mut base = Base::of(self, table, stored, stored.row.as_ref(), old.as_ref())?;
+        let same = old
+            .as_ref()
+            .is_some_and(|old| (old.version, old.device) == (stored.version, stored.device));
+        base.edit = match &old {
+            Some(old) if old.edit.is_some() || same => old.edit,
+            Some(old) => Some(Edit {
+                version: Some(old.version),
+                hash: (!old.deleted).then_some(old.hash),
+            }),
+            None => Some(Edit {
+                version: None,
+                hash: None,
+            }),
+        };
+        base.pulled = match base.edit {
+            Some(_) => Some(stored.clone()),
+            None => None,
+        };
+        self.set_base(table, scope, id, &base)?;
+        let Some(live) = live else { return Ok(()) };
+        self.shift_counters(table, live.seq, old.as_ref(), &base, &live.raw)
+    }
+
+    /// Keeps what was added here on top of the base's new value (PROTOCOL 16).
+    pub(crate) fn shift_counters(
+        &self,
+        table: &Table,
+        seq: i64,
+        old: Option<&Base>,
+        new: &Base,
+        local: &Row,
+    ) -> Result<()> {
+        for (name, counter) in &new.counters {
+            let before = value::integer(local, name);
+            let total = match old {
+                Some(old) => old.totals(local).get(name).copied().unwrap_or(before),
+                None => before,
+            };
+            let value = counter.value.wrapping_add(total.wrapping_sub(counter.own));
+            let sql = format!(
+                "update \"{}\" set \"{name}\" = ?2 where seq = ?1",
+                table.local
+            );
+            self.tx
+                .prepare_cached(&sql)
+                .and_then(|mut statement| statement.execute([seq, value]))
+                .in_file(self.file)?;
+        }
+        Ok(())
+    }
+
+    /// Has a mark looked at again, because what it is compared with has changed.
+    fn readopt(&self, n: i64) -> Result<()> {
+        self.tx
+            .prepare_cached("update sync_queue set adopted = 0 where n = ?1 and state = 'queued'")
+            .and_then(|mut statement| statement.execute([n]))
+            .in_file(self.file)?;
+        Ok(())
+    }
+
+    /// Makes the local row what the server sent. Without columns only version, times and author
+    /// are taken: the content is the same.
+    pub(crate) fn put_stored(
+        &mut self,
+        table: &Table,
+        scope: &str,
+        id: &str,
+        stored: &Stored,
+        row: Option<&Row>,
+    ) -> Result<()> {
+        let live = statements::by_key(self.tx, table, scope, id).in_file(self.file)?;
+        if stored.op == Op::Delete {
+            if let Some(live) = live {
+                statements::remove(self.tx, table, live.seq).in_file(self.file)?;
+                self.unindex(table, live.seq)?;
+            }
+            return Ok(());
+        }
+        let content = match (row, &live) {
+            (Some(row), _) => row.clone(),
+            (None, Some(live)) => live.canonical(table),
+            // Removed meanwhile; its own mark says so.
+            (None, None) => return Ok(()),
+        };
+        let local = LocalRow {
+            seq: live.map_or(0, |live| live.seq),
+            id: Some(id.to_owned()),
+            scope: scope.to_owned(),
+            user_id: stored.user_id.map(|user| user.to_string()),
+            device_id: Some(stored.device.to_string()),
+            content_hash: Some(stored.hash.clone()),
+            version: Some(stored.version.to_i64()),
+            created_at: Some(stored.created_at.clone()),
+            updated_at: Some(stored.updated_at.clone()),
+            deleted_at: None,
+            raw: Row::new(),
+        };
+        let seq = statements::write(self.tx, table, &local, &content).in_file(self.file)?;
+        if row.is_some() {
+            self.index(table, seq, &content)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! Bases: what the server last acknowledged or sent of each row, and the digests over them. A
+//! digest changes in the transaction that changes a base, so that reading one costs nothing.
+
+use coditect_core::digest::term;
+use coditect_core::hash::ContentHash;
+use coditect_protocol::catalogue::{Merge, Table};
+use coditect_protocol::wire::{Op, Row, Stored};
+use coditect_protocol::{DeviceId, RowId, Version};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::error::{Error, InFile as _, Result};
+use crate::value;
+use crate::work::Work;
+
+/// A counter column at the base.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    /// The sum over all devices.
+    pub(crate) value: i64,
+    /// What this device has added and the server acknowledged.
+    pub(crate) own: i64,
+}
+
+/// What a dirty row was made from, when the base has moved on since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edit {
+    /// Version; none if the row was new.
+    pub(crate) version: Option<Version>,
+    /// Content hash of that version; none if it is not known to be a content.
+    pub(crate) hash: Option<ContentHash>,
+}
+
+/// The acknowledged state of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Base {
+    pub(crate) version: Version,
+    pub(crate) device: DeviceId,
+    pub(crate) origin: DeviceId,
+    pub(crate) hash: ContentHash,
+    pub(crate) deleted: bool,
+    pub(crate) created_at: String,
+    pub(crate) counters: BTreeMap<String, Counter>,
+    pub(crate) maxima: Row,
+    /// The reconciliation in which it was last seen.
+    pub(crate) generation: i64,
+    /// Whether the server was found not to have it.
+    pub(crate) lost: bool,
+    pub(crate) edit: Option<Edit>,
+    /// What came from the server while the row was dirty.
+    pub(crate) pulled: Option<Stored>,
+}
+
+impl Base {
+    /// Makes the base of a row that the server sent. `row` is its content, which a reply leaves
+    /// out when it equals what was sent. Own parts of counters are taken from the old base.
+    pub(crate) fn of(
+        work: &Work<'_>,
+        table: &Table,
+        stored: &Stored,
+        row: Option<&Row>,
+        old: Option<&Self>,
+    ) -> Result<Self> {
+        let empty = Row::new();
+        let content = row.unwrap_or(&empty);
+        let deleted = stored.op == Op::Delete;
+        let counters = table.columns_by(Merge::Counter).map(|column| {
+            let before = old.and_then(|old| old.counters.get(column.name)).copied();
+            let before = before.unwrap_or_default();
+            // A tombstone has no value; the sum comes back with the row.
+            let value = if deleted {
+                before.value
+            } else {
+                value::integer(content, column.name)
+            };
+            let own = before.own;
+            (column.name.to_owned(), Counter { value, own })
+        });
+        Ok(Self {
+            version: stored.version,
+            device: stored.device,
+            origin: stored.origin,
+            hash: stored
+                .hash
+                .parse()
+                .map_err(|_| work.corrupt("hash of a row"))?,
+            deleted,
+            created_at: stored.created_at.clone(),
+            counters: counters.collect(),
+            maxima: value::maxima(table, content),
+            generation: work.generation,
+            lost: false,
+            edit: None,
+            pulled: None,
+        })
+    }
+
+    /// Returns what this device has added to each counter so far, given the local row: the
+    /// acknowledged part and what was added since.
+    pub(crate) fn totals(&self, local: &Row) -> BTreeMap<String, i64> {
+        let total = |(name, counter): (&String, &Counter)| {
+            let added = value::integer(local, name).wrapping_sub(counter.value);
+            (name.clone(), counter.own.wrapping_add(added))
+        };
+        self.counters.iter().map(total).collect()
+    }
+}
+
+impl Work<'_> {
+    /// Returns the error of a stored value that does not read back.
+    pub(crate) fn corrupt(&self, what: &'static str) -> Error {
+        Error::Corrupt {
+            file: self.file,
+            what,
+        }
+    }
+
+    /// Returns a row's base.
+    pub(crate) fn base(&self, table: &Table, scope: &str, id: &str) -> Result<Option<Base>> {
+        load(self.tx, table, scope, id)
+            .in_file(self.file)?
+            .map(|read| read.ok_or_else(|| self.corrupt("base")))
+            .transpose()
+    }
+
+    /// Writes a row's base and moves the digest.
+    pub(crate) fn set_base(&self, table: &Table, scope: &str, id: &str, base: &Base) -> Result<()> {
+        let row_id: RowId = id.parse().map_err(|_| self.corrupt("id of a base"))?;
+        let term = term(
+            table.cloud,
+            row_id,
+            base.version,
+            base.device,
+            &base.hash,
+            base.deleted,
+        );
+        self.leave_digest(table, scope, id)?;
+        store(self.tx, table, scope, id, base, term).in_file(self.file)?;
+        let rows = i64::from(!base.deleted);
+        let origin = base.origin.to_string();
+        move_digest(self.tx, table, scope, &origin, rows, 1, term as i64).in_file(self.file)
+    }
+
+    /// Removes a row's base.
+    pub(crate) fn remove_base(&self, table: &Table, scope: &str, id: &str) -> Result<()> {
+        self.leave_digest(table, scope, id)?;
+        self.tx
+            .prepare_cached(
+                "delete from sync_base where table_name = ?1 and scope = ?2 and id = ?3",
+            )
+            .and_then(|mut statement| statement.execute([table.cloud, scope, id]))
+            .in_file(self.file)?;
+        Ok(())
+    }
+
+    fn leave_digest(&self, table: &Table, scope: &str, id: &str) -> Result<()> {
+        let read = || -> rusqlite::Result<Option<(String, i64, bool)>> {
+            self.tx
+                .prepare_cached(
+                    "select origin, fingerprint, deleted from sync_base
+                     where table_name = ?1 and scope = ?2 and id = ?3",
+                )?
+                .query_row([table.cloud, scope, id], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
+                .optional()
+        };
+        let Some((origin, fingerprint, deleted)) = read().in_file(self.file)? else {
+            return Ok(());
+        };
+        let rows = -i64::from(!deleted);
+        move_digest(self.tx, table, scope, &origin, rows, -1, fingerprint).in_file(self.file)
+    }
+}
+
+fn move_digest(
+    tx: &Connection,
+    table: &Table,
+    scope: &str,
+    origin: &str,
+    rows: i64,
+    count: i64,
+    term: i64,
+) -> rusqlite::Result<()> {
+    // SQLite has no XOR: the bits of either that are not bits of both.
+    tx.prepare_cached(
+        "insert into sync_digest (table_name, scope, origin, rows, count, xor)
+         values (?1, ?2, ?3, ?4, ?5, ?6)
+         on conflict (table_name, scope, origin) do update set
+           rows = rows + excluded.rows,
+           count = count + excluded.count,
+           xor = (xor | excluded.xor) & ~(xor & excluded.xor)",
+    )?
+    .execute(params![table.cloud, scope, origin, rows, count, term])?;
+    Ok(())
+}
+
+fn store(
+    tx: &Connection,
+    table: &Table,
+    scope: &str,
+    id: &str,
+    base: &Base,
+    term: u64,
+) -> rusqlite::Result<()> {
+    let json = |empty: bool, text: Result<String, serde_json::Error>| {
+        if empty { None } else { text.ok() }
+    };
+    let edit = base.edit.as_ref();
+    let pulled = base.pulled.as_ref();
+    tx.prepare_cached(
+        "insert or replace into sync_base (table_name, scope, id, version, device, origin, hash,
+           fingerprint, deleted, created_at, counters, maxima, generation, lost, edit_version,
+           edit_hash, pulled)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    )?
+    .execute(params![
+        table.cloud,
+        scope,
+        id,
+        base.version.to_i64(),
+        base.device.to_string(),
+        base.origin.to_string(),
+        base.hash.0,
+        term as i64,
+        base.deleted,
+        base.created_at,
+        json(
+            base.counters.is_empty(),
+            serde_json::to_string(&base.counters)
+        ),
+        json(base.maxima.is_empty(), serde_json::to_string(&base.maxima)),
+        base.generation,
+        base.lost,
+        edit.map(|edit| edit.version.map_or(0, Version::to_i64)),
+        edit.and_then(|edit| edit.hash).map(|hash| hash.0),
+        pulled.and_then(|stored| serde_json::to_string(stored).ok()),
+    ])?;
+    Ok(())
+}
+
+/// Reads a base; the inner none says that it does not read back.
+fn load(
+    tx: &Connection,
+    table: &Table,
+    scope: &str,
+    id: &str,
+) -> rusqlite::Result<Option<Option<Base>>> {
+    tx.prepare_cached(
+        "select version, device, origin, hash, deleted, created_at, counters, maxima,
+           generation, lost, edit_version, edit_hash, pulled
+         from sync_base where table_name = ?1 and scope = ?2 and id = ?3",
+    )?
+    .query_row([table.cloud, scope, id], |row| Ok(read(row).ok()))
+    .optional()
+}
+
+fn read(row: &rusqlite::Row<'_>) -> Result<Base, Box<dyn std::error::Error>> {
+    let hash: [u8; 32] = row.get(3)?;
+    let counters: Option<String> = row.get(6)?;
+    let maxima: Option<String> = row.get(7)?;
+    let edit_version: Option<i64> = row.get(10)?;
+    let edit_hash: Option<[u8; 32]> = row.get(11)?;
+    let pulled: Option<String> = row.get(12)?;
+    Ok(Base {
+        version: Version::from_i64(row.get(0)?),
+        device: row.get::<_, String>(1)?.parse()?,
+        origin: row.get::<_, String>(2)?.parse()?,
+        hash: ContentHash(hash),
+        deleted: row.get(4)?,
+        created_at: row.get(5)?,
+        counters: counters.map_or(Ok(BTreeMap::new()), |text| serde_json::from_str(&text))?,
+        maxima: maxima.map_or(Ok(Row::new()), |text| serde_json::from_str(&text))?,
+        generation: row.get(8)?,
+        lost: row.get(9)?,
+        edit: edit_version.map(|version| Edit {
+            version: (version != 0).then(|| Version::from_i64(version)),
+            hash: edit_hash.map(ContentHash),
+        }),
+        pulled: pulled.map(|text| serde_json::from_str(&text)).transpose()?,
+    })
+}

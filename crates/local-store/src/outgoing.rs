@@ -1,0 +1,317 @@
+//! What goes out: a batch of adopted marks of one stream, stored until it is answered and sent
+//! again byte for byte (PROTOCOL 24).
+
+use coditect_core::clock::propose;
+use coditect_core::hash::ContentHash;
+use coditect_core::sync::Outgoing;
+use coditect_core::{canonical, hash};
+use coditect_protocol::catalogue::{File, Merge, Table};
+use coditect_protocol::limits::{PUSH_BYTES_TARGET, PUSH_CHANGES_MAX, ROW_BYTES_MAX};
+use coditect_protocol::wire::Op;
+use coditect_protocol::wire::push::{Change, CounterPart, PushRequest};
+use coditect_protocol::{API_VERSION, BatchId, ErrorCode, Scope, Version};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::collections::BTreeMap;
+
+use crate::adopt::{Adopted, row_id};
+use crate::base::{Base, Edit};
+use crate::error::{Error, InFile as _, Result};
+use crate::marks::{Mark, RECONCILE};
+use crate::statements::{self, LocalRow};
+use crate::value;
+use crate::work::Work;
+use crate::{LocalStore, Owner};
+
+impl LocalStore {
+    /// Returns the streams of a file that have something to send, oldest first; the one of the
+    /// stored batch before all others. Adopts first, and ends a reconciliation whose pulls have
+    /// reached the heads.
+    ///
+    /// # Errors
+    /// [`Error::NotBound`] before the first login, or when the database fails.
+    pub fn scopes_with_work(&mut self, file: File, now_ms: i64) -> Result<Vec<Scope>> {
+        let owner = self.owner()?;
+        self.finish_reconcile_at_head(file, now_ms)?;
+        self.adopt_marks(file, now_ms, &mut Adopted::default())?;
+        let list = || -> rusqlite::Result<Vec<String>> {
+            let mut statement = self.read(file).prepare_cached(
+                "select scope from (
+                   select scope, -1 as first from sync_batch
+                   union all
+                   select row_scope, min(n) from sync_queue
+                   where state = 'queued' and adopted = 1 and table_name is not null
+                     and not_before_ms <= ?1
+                   group by row_scope)
+                 group by scope order by min(first)",
+            )?;
+            let rows = statement.query_map([now_ms], |row| row.get(0))?;
+            rows.collect()
+        };
+        let scopes = list().in_file(file)?;
+        let wire = scopes.iter().map(|text| from_local(file, text, owner));
+        wire.collect()
+    }
+
+    /// Returns the batch to send: the stored one if an answer is outstanding, whatever its
+    /// stream, else a new one of that stream. None when nothing is queued.
+    ///
+    /// # Errors
+    /// [`Error::NotBound`] before the first login, or when the database fails.
+    pub fn next_batch(
+        &mut self,
+        file: File,
+        scope: Scope,
+        now_ms: i64,
+    ) -> Result<Option<Outgoing>> {
+        let owner = self.owner()?;
+        if let Some(stored) = stored_batch(self.read(file), file)? {
+            return Ok(Some(stored));
+        }
+        self.adopt_marks(file, now_ms, &mut Adopted::default())?;
+        let local = scope.to_local(owner.user.get());
+        self.write(file, |work| {
+            // Another process cannot have made one: the caller holds the lease. But be sure.
+            if let Some(stored) = stored_batch(work.tx, file)? {
+                return Ok(Some(stored));
+            }
+            make_batch(work, scope, &local, now_ms)
+        })
+    }
+
+    /// Returns the batch that waits for its answer.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn stored_batch(&self, file: File) -> Result<Option<Outgoing>> {
+        stored_batch(self.read(file), file)
+    }
+
+    /// Returns who the folder belongs to.
+    pub(crate) fn owner(&self) -> Result<Owner> {
+        self.owner.ok_or(Error::NotBound)
+    }
+}
+
+/// Returns the wire form of a stored scope.
+pub(crate) fn from_local(file: File, text: &str, owner: Owner) -> Result<Scope> {
+    Scope::from_local(text, owner.user.get()).map_err(|_| Error::Corrupt {
+        file,
+        what: "scope",
+    })
+}
+
+pub(crate) fn stored_batch(connection: &Connection, file: File) -> Result<Option<Outgoing>> {
+    let bytes: Option<Vec<u8>> = connection
+        .prepare_cached("select request from sync_batch limit 1")
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)).optional())
+        .in_file(file)?;
+    let Some(bytes) = bytes else { return Ok(None) };
+    let request = serde_json::from_slice(&bytes).map_err(|_| Error::Corrupt {
+        file,
+        what: "stored batch",
+    })?;
+    Ok(Some(Outgoing { request, bytes }))
+}
+
+fn make_batch(
+    work: &mut Work<'_>,
+    scope: Scope,
+    local: &str,
+    now_ms: i64,
+) -> Result<Option<Outgoing>> {
+    let marks = ready_marks(work.tx, local, now_ms).in_file(work.file)?;
+    let mut changes = Vec::new();
+    let mut sent = Vec::new();
+    let mut size_bytes = 0;
+    for mark in marks {
+        let Some(change) = change_of(work, &mark, now_ms)? else {
+            continue;
+        };
+        let bytes = serde_json::to_vec(&change).map_or(0, |text| text.len());
+        if bytes > ROW_BYTES_MAX {
+            let reason = format!("the row has {bytes} bytes, one may have {ROW_BYTES_MAX}");
+            work.park(mark.n, ErrorCode::RowTooLarge.as_str(), &reason)?;
+            continue;
+        }
+        if !changes.is_empty() && size_bytes + bytes > PUSH_BYTES_TARGET {
+            break;
+        }
+        size_bytes += bytes;
+        sent.push((mark.n, change.table.clone(), change.id.to_string()));
+        changes.push(change);
+    }
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let request = PushRequest {
+        api_version: API_VERSION.to_owned(),
+        device: work.device,
+        batch_id: BatchId::new(work.random.id(now_ms)),
+        sent_at_ms: now_ms,
+        file: work.file,
+        scope,
+        token: if work.guards.token {
+            token(work)?
+        } else {
+            None
+        },
+        changes,
+    };
+    let bytes = serde_json::to_vec(&request).map_err(|_| work.corrupt("batch"))?;
+    store_batch(work, &request, &bytes, local, &sent).in_file(work.file)?;
+    Ok(Some(Outgoing { request, bytes }))
+}
+
+fn ready_marks(tx: &Connection, local: &str, now_ms: i64) -> rusqlite::Result<Vec<Mark>> {
+    let sql = format!(
+        "select {} from sync_queue
+         where state = 'queued' and adopted = 1 and row_scope = ?1 and table_name is not null
+           and not_before_ms <= ?2
+         order by n limit ?3",
+        Mark::COLUMNS
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
+    let marks = statement.query_map(params![local, now_ms, PUSH_CHANGES_MAX as i64], Mark::read)?;
+    marks.collect()
+}
+
+fn token(work: &Work<'_>) -> Result<Option<String>> {
+    work.tx
+        .query_row("select token from sync_token limit 1", [], |row| row.get(0))
+        .optional()
+        .in_file(work.file)
+}
+
+fn store_batch(
+    work: &Work<'_>,
+    request: &PushRequest,
+    bytes: &[u8],
+    local: &str,
+    sent: &[(i64, String, String)],
+) -> rusqlite::Result<()> {
+    let batch = request.batch_id.to_string();
+    work.tx.execute("delete from sync_batch_mark", [])?;
+    work.tx.execute(
+        "insert into sync_batch (batch_id, scope, request) values (?1, ?2, ?3)",
+        params![batch, local, bytes],
+    )?;
+    let mut insert = work.tx.prepare_cached(
+        "insert into sync_batch_mark (position, n, table_name, scope, id)
+         values (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let mut note = work
+        .tx
+        .prepare_cached("update sync_queue set batch_id = ?2 where n = ?1")?;
+    for (position, (n, table, id)) in sent.iter().enumerate() {
+        insert.execute(params![position as i64, n, table, local, id])?;
+        note.execute(params![n, batch])?;
+    }
+    Ok(())
+}
+
+/// Returns the change that an adopted mark stands for; none (and no mark) if there is nothing
+/// to say to the server.
+fn change_of(work: &Work<'_>, mark: &Mark, now_ms: i64) -> Result<Option<Change>> {
+    let key = statements::table_in(work.file, &mark.table).zip(mark.id.as_deref());
+    let Some((table, id)) = key else {
+        work.remove_mark(mark.n)?;
+        return Ok(None);
+    };
+    let base = work.base(table, &mark.scope, id)?;
+    let live = statements::by_key(work.tx, table, &mark.scope, id).in_file(work.file)?;
+    match (live, base) {
+        (Some(live), base) => upsert(work, table, mark, &live, base.as_ref(), now_ms).map(Some),
+        (None, Some(base)) => delete(work, table, mark, id, &base, now_ms).map(Some),
+        (None, None) => {
+            work.remove_mark(mark.n)?;
+            Ok(None)
+        }
+    }
+}
+
+fn upsert(
+    work: &Work<'_>,
+    table: &Table,
+    mark: &Mark,
+    live: &LocalRow,
+    base: Option<&Base>,
+    now_ms: i64,
+) -> Result<Change> {
+    let row = live.canonical(table);
+    let content = hash::content(table, &row);
+    let from = base.map(edited_from);
+    let register = match (base, from) {
+        (Some(base), Some(from)) if !base.lost => from.hash != Some(content),
+        _ => true,
+    };
+    let totals = base.map(|base| base.totals(&row)).unwrap_or_default();
+    let counters = table.columns_by(Merge::Counter).map(|column| {
+        let all = value::integer(&row, column.name);
+        let total = totals.get(column.name).copied().unwrap_or(all);
+        (column.name.to_owned(), CounterPart { seq: mark.n, total })
+    });
+    let made_ms = mark.made_ms(now_ms);
+    let made_at = canonical::time_from_ms(made_ms);
+    Ok(Change {
+        table: table.cloud.to_owned(),
+        id: row_id(work, live.id.as_deref().unwrap_or_default())?,
+        op: Op::Upsert,
+        base: from.and_then(|from| from.version),
+        proposed: proposal(mark, made_ms, base),
+        register,
+        hash: content.to_string(),
+        created_at: live.created_at.clone().unwrap_or_else(|| made_at.clone()),
+        updated_at: live.updated_at.clone().unwrap_or(made_at),
+        counters: counters.collect::<BTreeMap<_, _>>(),
+        row: Some(row),
+    })
+}
+
+fn delete(
+    work: &Work<'_>,
+    table: &Table,
+    mark: &Mark,
+    id: &str,
+    base: &Base,
+    now_ms: i64,
+) -> Result<Change> {
+    let made_ms = mark.made_ms(now_ms);
+    let from = edited_from(base);
+    // The hash says which content was deleted: an update of another content goes first.
+    let hash: ContentHash = from.hash.unwrap_or(base.hash);
+    Ok(Change {
+        table: table.cloud.to_owned(),
+        id: row_id(work, id)?,
+        op: Op::Delete,
+        base: from.version,
+        proposed: proposal(mark, made_ms, Some(base)),
+        register: true,
+        hash: hash.to_string(),
+        created_at: base.created_at.clone(),
+        updated_at: canonical::time_from_ms(made_ms),
+        row: None,
+        counters: BTreeMap::new(),
+    })
+}
+
+/// Returns the version that the local content was made from: not what was pulled over it since.
+fn edited_from(base: &Base) -> Edit {
+    base.edit.unwrap_or(Edit {
+        version: Some(base.version),
+        hash: (!base.deleted).then_some(base.hash),
+    })
+}
+
+/// Returns the version to propose: the time of the edit, above what it was made from. A row that
+/// a reconciliation sends again goes out under the version that it had.
+fn proposal(mark: &Mark, made_ms: i64, base: Option<&Base>) -> Version {
+    let from = base.and_then(|base| edited_from(base).version);
+    match from {
+        Some(version) if mark.action == RECONCILE => version,
+        from => {
+            let order = (mark.n & 0xffff) as u16;
+            let above = from.map_or(Version::default(), Version::next);
+            propose(made_ms, order).max(above)
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Starting anew with a server whose history is another one (a new epoch), or as another device
+//! (a fenced file): everything is pulled from the start, then what did not come is pushed again
+//! (PROTOCOL 16, 25, 26).
+//!
+//! A generation number in the file says which bases were seen since. The state is in the file,
+//! so that a crash in between only delays the end.
+
+use coditect_protocol::catalogue::{Direction, File, Identity, Table};
+use coditect_protocol::{DeviceId, Epoch};
+use rusqlite::{Connection, params};
+
+use crate::LocalStore;
+use crate::apply;
+use crate::database::{meta, set_meta};
+use crate::error::{InFile as _, Result};
+use crate::marks::{self, RECONCILE};
+use crate::settle::drop_batch;
+use crate::statements;
+use crate::work::Work;
+
+/// What a file's note `reconciling` says.
+const AFTER_EPOCH: &str = "1";
+const AFTER_FENCE: &str = "2";
+/// Bases looked at in one transaction.
+const CHUNK_BASES: usize = 500;
+
+impl LocalStore {
+    /// Forgets all positions and follows the new epoch; notes from now on which rows come. The
+    /// stored batches stay: they are sent again as they are.
+    ///
+    /// # Errors
+    /// When a database fails. Calling it again completes it.
+    pub fn begin_reconcile(&mut self, epoch: Epoch) -> Result<()> {
+        let whole = self.guards.epoch;
+        for file in File::ALL {
+            self.write(file, |work| {
+                let text = epoch.to_string();
+                set_meta(work.tx, "epoch", &text).in_file(file)?;
+                if whole {
+                    start(work, AFTER_EPOCH)
+                } else {
+                    let sql = "update sync_cursor set epoch = ?1";
+                    work.tx.execute(sql, [text]).in_file(file)?;
+                    Ok(())
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folder another device: tokens and stored batches go, rows that were not
+    /// acknowledged get the new id, counters start a new part, and all positions are forgotten.
+    ///
+    /// # Errors
+    /// When a database fails. Opening the folder again completes it.
+    pub fn fence(&mut self, device: DeviceId) -> Result<()> {
+        // The critical file says who the folder is; the others follow, also after a crash.
+        for file in File::ALL {
+            self.write(file, |work| fence_file(work, device))?;
+        }
+        self.device = device;
+        Ok(())
+    }
+
+    /// Returns whether a file waits for the end of a reconciliation.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn is_reconciling(&self, file: File) -> Result<bool> {
+        let note = meta(self.read(file), "reconciling").in_file(file)?;
+        Ok(note.is_some_and(|note| note != "0"))
+    }
+
+    /// Ends the reconciliation of every file: queues each row that did not come.
+    ///
+    /// # Errors
+    /// When a database fails. Calling it again completes it.
+    pub fn finish_reconcile(&mut self, now_ms: i64) -> Result<()> {
+        File::ALL
+            .into_iter()
+            .try_for_each(|file| self.finish_reconcile_file(file, now_ms))
+    }
+
+    /// Ends a file's reconciliation if all its streams were read to their heads since it began:
+    /// the run that began it may not have come to its end.
+    pub(crate) fn finish_reconcile_at_head(&mut self, file: File, now_ms: i64) -> Result<()> {
+        if !self.is_reconciling(file)? {
+            return Ok(());
+        }
+        let owner = self.owner()?;
+        for (scope, _) in self.streams()?.into_iter().filter(|(_, of)| *of == file) {
+            let local = scope.to_local(owner.user.get());
+            let cursor = apply::cursor(self.read(file), &local).in_file(file)?;
+            if !cursor.is_some_and(|(_, at_head)| at_head) {
+                return Ok(());
+            }
+        }
+        self.finish_reconcile_file(file, now_ms)
+    }
+
+    fn finish_reconcile_file(&mut self, file: File, now_ms: i64) -> Result<()> {
+        if !self.is_reconciling(file)? {
+            return Ok(());
+        }
+        let fenced = meta(self.read(file), "reconciling")
+            .in_file(file)?
+            .as_deref()
+            == Some(AFTER_FENCE);
+        for table in file.tables() {
+            // A fence is no loss: the server has the `up` rows, under the former device.
+            if fenced && table.direction == Direction::Up {
+                continue;
+            }
+            loop {
+                let done = self.write(file, |work| {
+                    let unseen = unseen(work, table).in_file(file)?;
+                    for (scope, id) in &unseen {
+                        requeue(work, table, scope, id, now_ms)?;
+                    }
+                    Ok(unseen.len() < CHUNK_BASES)
+                })?;
+                if done {
+                    break;
+                }
+            }
+        }
+        self.write(file, |work| {
+            set_meta(work.tx, "reconciling", "0").in_file(file)
+        })
+    }
+}
+
+fn start(work: &mut Work<'_>, kind: &str) -> Result<()> {
+    let begin = || -> rusqlite::Result<()> {
+        work.tx.execute("delete from sync_cursor", [])?;
+        set_meta(work.tx, "generation", &(work.generation + 1).to_string())?;
+        set_meta(work.tx, "reconciling", kind)
+    };
+    begin().in_file(work.file)
+}
+
+/// Returns bases that were not seen and are not queued again yet.
+fn unseen(work: &Work<'_>, table: &Table) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut statement = work.tx.prepare_cached(
+        "select scope, id from sync_base
+         where table_name = ?1 and generation < ?2 and lost = 0 limit ?3",
+    )?;
+    let rows = statement.query_map(
+        params![table.cloud, work.generation, CHUNK_BASES as i64],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    rows.collect()
+}
+
+/// Queues a row that the server lacks.
+fn requeue(
+    work: &mut Work<'_>,
+    table: &'static Table,
+    scope: &str,
+    id: &str,
+    now_ms: i64,
+) -> Result<()> {
+    let Some(mut base) = work.base(table, scope, id)? else {
+        return Ok(());
+    };
+    let live = statements::by_key(work.tx, table, scope, id).in_file(work.file)?;
+    if table.direction == Direction::Down {
+        // The catalogue is the server's: what it lacks is gone.
+        if let Some(live) = live {
+            statements::remove(work.tx, table, live.seq).in_file(work.file)?;
+        }
+        return work.remove_base(table, scope, id);
+    }
+    let seq = live.as_ref().map(|live| live.seq);
+    let marked = marks::of_row(work.tx, table, scope, id, seq)
+        .in_file(work.file)?
+        .is_some();
+    if !marked && live.is_none() && !base.deleted {
+        // Neither side has its content.
+        return work.remove_base(table, scope, id);
+    }
+    base.lost = true;
+    work.set_base(table, scope, id, &base)?;
+    if !marked {
+        work.put_mark(table, seq, scope, Some(id), RECONCILE, now_ms, false)?;
+    }
+    Ok(())
+}
+
+/// Gives one file the new device's identity. Doing it again changes nothing more.
+pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
+    let file = work.file;
+    drop_batch(work)?;
+    work.tx
+        .execute("delete from sync_token", [])
+        .in_file(file)?;
+    set_meta(work.tx, "device_id", &device.to_string()).in_file(file)?;
+    for table in file.tables() {
+        restamp(work.tx, table, device).in_file(file)?;
+        if let Identity::DerivedPerDevice(_) = table.identity {
+            take_over(work, table)?;
+        }
+    }
+    new_parts(work)?;
+    work.device = device;
+    start(work, AFTER_FENCE)
+}
+
+/// Rows that were not acknowledged are the new device's. They are adopted again.
+fn restamp(tx: &Connection, table: &Table, device: DeviceId) -> rusqlite::Result<()> {
+    let sql = format!(
+        "update \"{}\" set device_id = ?2 where seq in (
+           select row_seq from sync_queue where table_name = ?1 and row_seq is not null)",
+        table.local
+    );
+    tx.execute(&sql, params![table.cloud, device.to_string()])?;
+    tx.execute(
+        "update sync_queue set adopted = 0, batch_id = null where table_name = ?1",
+        [table.cloud],
+    )?;
+    Ok(())
+}
+
+/// Rows whose identity contains the device become rows of the new one; those of the former are
+/// the server's only.
+fn take_over(work: &mut Work<'_>, table: &'static Table) -> Result<()> {
+    let keys = || -> rusqlite::Result<Vec<(String, String)>> {
+        let sql = "select scope, id from sync_base where table_name = ?1";
+        let mut statement = work.tx.prepare_cached(sql)?;
+        let rows = statement.query_map([table.cloud], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    };
+    for (scope, id) in keys().in_file(work.file)? {
+        work.remove_base(table, &scope, &id)?;
+    }
+    let forget = || -> rusqlite::Result<()> {
+        work.tx.execute(
+            "delete from sync_queue where table_name = ?1",
+            [table.cloud],
+        )?;
+        // Without base and mark they are found and adopted like new rows.
+        let sql = format!(
+            "update \"{0}\" set id = null, version = null, content_hash = null
+             where not exists (select 1 from sync_foreign f where f.table_name = ?1
+               and f.scope = \"{0}\".scope and f.id = \"{0}\".id)",
+            table.local
+        );
+        work.tx.execute(&sql, [table.cloud])?;
+        Ok(())
+    };
+    forget().in_file(work.file)
+}
+
+/// The former device's parts stay on the server; the new device has added nothing yet.
+fn new_parts(work: &mut Work<'_>) -> Result<()> {
+    let list = || -> rusqlite::Result<Vec<(String, String, String)>> {
+        let mut statement = work.tx.prepare_cached(
+            "select table_name, scope, id from sync_base where counters is not null",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        rows.collect()
+    };
+    for (table, scope, id) in list().in_file(work.file)? {
+        let Some(table) = statements::table_in(work.file, &table) else {
+            continue;
+        };
+        let Some(mut base) = work.base(table, &scope, &id)? else {
+            continue;
+        };
+        base.counters
+            .values_mut()
+            .for_each(|counter| counter.own = 0);
+        work.set_base(table, &scope, &id, &base)?;
+    }
+    Ok(())
+}
