@@ -5,10 +5,11 @@ use tokio_postgres::types::Type;
 
 use crate::StoreError;
 use crate::credential::random_bytes;
-use crate::db::{Db, SystemTask, TenantTx};
+use crate::db::{Db, Param, SystemTask, TenantTx};
 
 const SELECT: &str = "select epoch from cluster";
 const UPDATE: &str = "update cluster set epoch = $1, changed_at = now()";
+const END: &str = "update cluster set epoch = $1, changed_at = now() where epoch = $2";
 
 /// Returns the epoch of the database.
 ///
@@ -34,6 +35,24 @@ pub async fn change_epoch(db: &Db) -> Result<Epoch, StoreError> {
     db.system(SystemTask::ChangeEpoch, |mut tx| async move {
         tx.execute(UPDATE, &[(text, Type::TEXT)]).await?;
         Ok::<_, StoreError>(epoch)
+    })
+    .await
+}
+
+/// Ends the epoch `old`, because a token of it is ahead of the database, and returns the epoch
+/// of this moment: another request may have ended it already.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn end_epoch(db: &Db, old: Epoch) -> Result<Epoch, StoreError> {
+    let new = &Epoch(u64::from_be_bytes(random_bytes()?)).to_string();
+    let old = &old.to_string();
+    db.system(SystemTask::ChangeEpoch, |mut tx| async move {
+        let params: [Param<'_>; 2] = [(new, Type::TEXT), (old, Type::TEXT)];
+        tx.execute(END, &params).await?;
+        let row = tx.query_opt(SELECT, &[]).await?.ok_or(StoreError::NotFound)?;
+        parse(row.try_get(0)?)
     })
     .await
 }

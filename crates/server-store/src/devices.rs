@@ -8,8 +8,8 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::credential::{TenantId, random_uuid};
-use crate::db::{SystemTx, TenantTx};
+use crate::credential::{Caller, TenantId, random_uuid};
+use crate::db::{Db, Param, SystemTask, SystemTx, TenantTx};
 
 /// A registered device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,38 @@ pub async fn seen(tx: &mut TenantTx, id: Uuid, now: DateTime<Utc>) -> Result<(),
         (&now, Type::TIMESTAMPTZ),
     ];
     tx.execute(SEEN, &params).await.map(drop)
+}
+
+/// Registers a new device for the caller and returns its id: a file that was fenced goes on as
+/// that device. It takes over the name of the device that logged in.
+///
+/// # Errors
+///
+/// [`StoreError::NotFound`] when the device that logged in is revoked; those of the database.
+pub async fn register_replacement(
+    db: &Db,
+    caller: &Caller,
+    now: DateTime<Utc>,
+) -> Result<DeviceId, StoreError> {
+    let (tenant, user, fenced) =
+        (caller.tenant(), caller.user_id().get(), caller.device_id().get());
+    db.system(SystemTask::Authenticate, |mut tx| async move {
+        let tenant_id = tenant.get();
+        let params: [Param<'_>; 2] = [(&tenant_id, Type::UUID), (&fenced, Type::UUID)];
+        let mut info = DeviceInfo::default();
+        if let Some(row) = tx.query_opt(FIND, &params).await? {
+            let fenced = device(&row)?;
+            if fenced.revoked_at.is_some() {
+                return Err(StoreError::NotFound);
+            }
+            info.name = fenced.name;
+        }
+        match register(&mut tx, tenant, user, &info, now).await? {
+            Registration::Registered(id) => Ok(id),
+            Registration::Revoked => Err(StoreError::NotFound),
+        }
+    })
+    .await
 }
 
 /// What became of a registration.

@@ -9,6 +9,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use coditect_protocol::{DeviceId, Epoch, ErrorCode, Problem};
 use coditect_server_store::credential::{LoginError, TenantChoice, TokenError};
+use coditect_server_store::sync::SyncError;
 use coditect_server_store::{Retryable, StoreError};
 use serde_json::{Value, json};
 
@@ -182,6 +183,21 @@ impl From<LoginError> for AppError {
             LoginError::Ambiguous(tenants) => Self::TenantAmbiguous(tenants),
             LoginError::DeviceRevoked => Self::DeviceUnknown,
             LoginError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<SyncError> for AppError {
+    fn from(error: SyncError) -> Self {
+        match (error.code(), error) {
+            (_, SyncError::Store(error)) => Self::Store(error),
+            (_, SyncError::EpochChanged { epoch } | SyncError::EpochBehind { epoch }) => {
+                Self::EpochChanged(epoch)
+            }
+            (_, SyncError::ScopeNotFound) => Self::NotFound,
+            (_, SyncError::DeviceUnknown) => Self::DeviceUnknown,
+            (_, SyncError::BadRequest(detail)) => Self::BadRequest(detail.to_owned()),
+            (code, error) => Self::refused(code.unwrap_or(ErrorCode::Internal), error.to_string()),
         }
     }
 }

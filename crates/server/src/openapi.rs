@@ -218,6 +218,8 @@ fn schemas() -> Value {
     add::<ErrorCode>(&mut schemas);
     add::<Problem>(&mut schemas);
     schemas.insert("Health".to_owned(), health());
+    schemas.insert("ConflictList".to_owned(), conflict_list());
+    schemas.insert("Conflict".to_owned(), conflict());
     Value::Object(schemas)
 }
 
@@ -233,6 +235,37 @@ fn health() -> Value {
         "properties": {
             "status": { "type": "string", "enum": ["healthy", "unhealthy"] },
             "error": { "type": "string" },
+        },
+    })
+}
+
+fn conflict_list() -> Value {
+    json!({
+        "type": "object",
+        "required": ["conflicts"],
+        "properties": { "conflicts": { "type": "array", "items": reference("Conflict") } },
+    })
+}
+
+fn conflict() -> Value {
+    json!({
+        "type": "object",
+        "description": "A version that lost, kept until a person settles it",
+        "required": ["id", "table", "row_id", "reason", "winner_version", "winner_device",
+            "loser_version", "loser_device", "loser_op", "detected_at"],
+        "properties": {
+            "id": { "type": "string", "format": "uuid" },
+            "table": { "type": "string", "description": "Cloud name of the table" },
+            "row_id": reference("RowId"),
+            "reason": { "type": "string", "description": "conflict or edited_fact" },
+            "winner_version": reference("Version"),
+            "winner_device": reference("DeviceId"),
+            "loser_version": reference("Version"),
+            "loser_device": reference("DeviceId"),
+            "loser_user": reference("UserId"),
+            "loser_op": reference("Op"),
+            "row": { "type": "object", "description": "Its columns; none for a delete" },
+            "detected_at": { "type": "string", "format": "date-time" },
         },
     })
 }

@@ -11,7 +11,7 @@ use tower_http::compression::CompressionLayer;
 use crate::error::AppError;
 use crate::layers::{guard_transport, handle_panic, limit_requests, observe};
 use crate::openapi::Operation;
-use crate::routes::{auth, health, openapi_json};
+use crate::routes::{auth, health, openapi_json, sync};
 use crate::state::AppState;
 
 /// A route: where it is, what it does, how it is described.
@@ -49,6 +49,21 @@ pub fn endpoints() -> Vec<Endpoint> {
             "/api/v1/auth/logout/",
             auth::logout::handle,
             &auth::logout::OPERATION,
+        ),
+        posts(
+            "/api/v1/sync/push",
+            sync::push::handle,
+            &sync::push::OPERATION,
+        ),
+        posts(
+            "/api/v1/sync/pull",
+            sync::pull::handle,
+            &sync::pull::OPERATION,
+        ),
+        gets(
+            "/api/v1/sync/conflicts",
+            sync::conflicts::handle,
+            &sync::conflicts::OPERATION,
         ),
         gets(
             "/api/v1/openapi.json",

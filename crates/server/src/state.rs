@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use coditect_server_store::Db;
 use coditect_server_store::credential::Secrets;
+use coditect_server_store::sync::TokenKey;
 use tokio::sync::Semaphore;
 
 use crate::config::HttpConfig;
@@ -17,6 +18,8 @@ pub struct AppState {
     pub db: Db,
     /// The keys that sign and verify.
     pub secrets: Arc<Secrets>,
+    /// The key that signs the tokens of device files.
+    pub token_key: Arc<TokenKey>,
     /// The time of this moment.
     pub clock: Clock,
     /// Listener and limits.
@@ -30,9 +33,11 @@ impl AppState {
     #[must_use]
     pub fn new(db: Db, secrets: Secrets, clock: Clock, http: HttpConfig) -> Self {
         let permits = Arc::new(Semaphore::new(http.requests_max));
+        let token_key = Arc::new(TokenKey::new(secrets.file_token_key()));
         Self {
             db,
             secrets: Arc::new(secrets),
+            token_key,
             clock,
             http: Arc::new(http),
             permits,

@@ -1,1 +1,5 @@
 //! `/api/v1/sync/`: the engine's routes.
+
+pub(crate) mod conflicts;
+pub(crate) mod pull;
+pub(crate) mod push;

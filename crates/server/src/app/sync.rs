@@ -1,0 +1,135 @@
+//! Push, pull and conflicts: the order of store calls around the engine's rules.
+
+use coditect_protocol::wire::pull::{PullReply, PullRequest};
+use coditect_protocol::wire::push::{PushReply, PushRequest};
+use coditect_protocol::{API_VERSION, ErrorCode, Scope};
+use coditect_server_store::credential::Caller;
+use coditect_server_store::sync::{self, ConflictEntry, PushContext, SyncError};
+use coditect_server_store::{StoreError, cluster, devices};
+
+use crate::error::AppError;
+use crate::state::AppState;
+
+/// Minor versions that a client may be behind.
+const MINOR_VERSIONS_SERVED: u32 = 2;
+
+/// Stores a batch of changes.
+///
+/// A token ahead of the database ends the epoch; a token behind it gives the file a new device.
+///
+/// # Errors
+/// [`AppError::EpochChanged`], [`AppError::FileFenced`], [`AppError::DeviceUnknown`],
+/// [`AppError::NotFound`] for a scope that the caller may not see, [`AppError::Refused`] for the
+/// rest of what refuses a whole batch.
+pub async fn push(
+    state: &AppState,
+    caller: &Caller,
+    request: &PushRequest,
+) -> Result<PushReply, AppError> {
+    check_version(&request.api_version)?;
+    let now = state.clock.now();
+    let context = &PushContext::new(now.timestamp_millis(), &state.token_key);
+    let pushed = state
+        .db
+        .tenant("sync.push", caller, |mut tx| async move {
+            sync::push(&mut tx, request, context).await
+        })
+        .await;
+    match pushed {
+        Err(SyncError::EpochBehind { epoch }) => {
+            let new = cluster::end_epoch(&state.db, epoch).await?;
+            tracing::warn!(epoch.old = %epoch, epoch.new = %new, "the database was set back");
+            Err(AppError::EpochChanged(new))
+        }
+        Err(SyncError::Fenced) => {
+            let registered = devices::register_replacement(&state.db, caller, now).await;
+            Err(match registered {
+                Ok(device) => AppError::FileFenced(device),
+                Err(StoreError::NotFound) => AppError::DeviceUnknown,
+                Err(error) => error.into(),
+            })
+        }
+        pushed => Ok(pushed?),
+    }
+}
+
+/// Returns what happened in the caller's streams since the given positions.
+///
+/// # Errors
+/// [`AppError::EpochChanged`] and `SYNC_001` for cursors, [`AppError::NotFound`] for a scope
+/// that the caller may not see, [`AppError::DeviceUnknown`].
+pub async fn pull(
+    state: &AppState,
+    caller: &Caller,
+    request: &PullRequest,
+) -> Result<PullReply, AppError> {
+    check_version(&request.api_version)?;
+    let pulled = state
+        .db
+        .tenant_snapshot("sync.pull", caller, |mut tx| async move {
+            sync::pull(&mut tx, request).await
+        })
+        .await?;
+    Ok(pulled)
+}
+
+/// Returns the open conflicts of a scope, the caller's own when none is named. A scope that the
+/// caller may not see has none.
+///
+/// # Errors
+/// Those of the store.
+pub async fn conflicts(
+    state: &AppState,
+    caller: &Caller,
+    scope: Option<Scope>,
+    limit: Option<u32>,
+) -> Result<Vec<ConflictEntry>, AppError> {
+    let scope = scope.unwrap_or(Scope::User(caller.user_id().get()));
+    let limit = limit.unwrap_or(sync::CONFLICTS_MAX);
+    let found = state
+        .db
+        .tenant_snapshot("sync.conflicts", caller, |mut tx| async move {
+            sync::conflicts(&mut tx, scope, limit).await
+        })
+        .await?;
+    Ok(found)
+}
+
+/// Serves clients of this version and up to two minor versions older.
+fn check_version(theirs: &str) -> Result<(), AppError> {
+    if is_served(theirs, API_VERSION) {
+        return Ok(());
+    }
+    let detail = format!("this server speaks {API_VERSION} and two minor versions older");
+    Err(AppError::refused(ErrorCode::ApiVersion, detail))
+}
+
+fn is_served(theirs: &str, ours: &str) -> bool {
+    match (parts(theirs), parts(ours)) {
+        (Some((major, minor)), Some((our_major, our_minor))) => {
+            major == our_major && minor <= our_minor && our_minor - minor <= MINOR_VERSIONS_SERVED
+        }
+        _ => false,
+    }
+}
+
+fn parts(version: &str) -> Option<(u32, u32)> {
+    let (major, minor) = version.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_minor_versions_older_are_served() {
+        for served in ["1.5", "1.4", "1.3"] {
+            assert!(is_served(served, "1.5"), "{served}");
+        }
+        for refused in ["1.2", "1.6", "0.5", "2.5", "1", "", "1.x", "1.5.0"] {
+            assert!(!is_served(refused, "1.5"), "{refused}");
+        }
+        assert!(check_version(API_VERSION).is_ok());
+    }
+}
