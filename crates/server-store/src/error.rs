@@ -86,6 +86,32 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Turns the loss of the connection into [`StoreError::Retry`]: right wherever no commit was
+    /// sent, because then nothing happened.
+    pub(crate) fn without_commit(self) -> Self {
+        match self {
+            Self::Driver(error) if is_lost(&error) => Self::Retry {
+                reason: "the connection to the database was lost",
+            },
+            other => other,
+        }
+    }
+}
+
+/// Returns whether `error` says that the server went away, or is not there yet.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let gone = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+    ];
+    let source = std::error::Error::source(error);
+    let io = source.is_some_and(|source| source.is::<std::io::Error>());
+    io || error.is_closed() || error.code().is_some_and(|code| gone.contains(code))
+}
+
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {

@@ -11,6 +11,7 @@ use std::str::FromStr as _;
 
 use coditect_server_store::embedded::{
     BinarySearch, Durability, EmbeddedError, EmbeddedOptions, EmbeddedPostgres, Lifetime,
+    stop_detached,
 };
 use coditect_server_store::{DbSettings, migrations, roles};
 use std::os::unix::process::CommandExt as _;
@@ -47,6 +48,7 @@ impl Cluster {
             }
             // The programs that made it are gone; tests need nothing of what is in it.
             Err(EmbeddedError::WrongMajor { .. }) => {
+                stop_detached(&folder).unwrap();
                 fs::remove_dir_all(&folder).unwrap();
                 start(&folder)
             }

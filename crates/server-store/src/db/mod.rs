@@ -262,17 +262,27 @@ impl Retryable for StoreError {
 }
 
 impl Door {
+    /// Returns a connection; waits a moment for a server that is starting again.
     async fn connection(&self) -> Result<Object, StoreError> {
-        self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => error.into(),
-            PoolError::Closed => StoreError::Retry {
-                reason: "the store is closing",
-            },
-            _ => StoreError::Retry {
-                reason: "no free database connection",
-            },
-        })
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let error = match self.pool.get().await {
+                Ok(connection) => return Ok(connection),
+                Err(PoolError::Backend(error)) => StoreError::from(error).without_commit(),
+                Err(PoolError::Closed) => return Err(retry("the store is closing")),
+                Err(_) => return Err(retry("no free database connection")),
+            };
+            if !error.is_retry() || attempt >= ATTEMPTS_MAX {
+                return Err(error);
+            }
+            tokio::time::sleep(pause(attempt)?).await;
+        }
     }
+}
+
+fn retry(reason: &'static str) -> StoreError {
+    StoreError::Retry { reason }
 }
 
 /// Commits what the closure did, or rolls it back when the closure failed.

@@ -176,7 +176,7 @@ impl Session {
         if outcome.is_err() {
             self.progress = Progress::Failed;
         }
-        outcome
+        outcome.map_err(StoreError::without_commit)
     }
 
     /// Runs `rollback to savepoint` after a failure, which makes the transaction usable again.

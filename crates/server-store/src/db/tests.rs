@@ -288,3 +288,28 @@ async fn current_role_is_the_one_of_this_moment() {
     assert_eq!(role, Some(crate::identity::Role::Viewer));
     assert_eq!(fixture.caller.role(), crate::identity::Role::Member);
 }
+
+#[tokio::test]
+async fn lost_connection_runs_the_closure_again() {
+    let fixture = fixture().await;
+    let superuser = &fixture.test.superuser_client().await;
+    let runs = &AtomicU32::new(0);
+    fixture
+        .db
+        .tenant("test", &fixture.caller, |mut tx| async move {
+            insert(&mut tx).await?;
+            if runs.fetch_add(1, Ordering::Relaxed) == 0 {
+                let rows = tx.query("select pg_backend_pid()", &[]).await?;
+                let pid: i32 = rows[0].try_get(0)?;
+                let kill = format!("select pg_terminate_backend({pid}, 5000)");
+                superuser.batch_execute(&kill).await?;
+            }
+            insert(&mut tx).await
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        (runs.load(Ordering::Relaxed), fixture.count().await),
+        (2, 2)
+    );
+}

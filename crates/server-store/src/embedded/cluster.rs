@@ -107,6 +107,14 @@ impl Layout {
         os::sync_file_system(&folder).map_err(EmbeddedError::io("sync", &self.root))
     }
 
+    /// Removes the socket's folder where it lies outside, after the server has ended.
+    pub(super) fn remove_outside(&self) {
+        if !self.socket_dir.starts_with(&self.root) {
+            // Not empty means that somebody else uses it by now.
+            let _ = fs::remove_dir(&self.socket_dir);
+        }
+    }
+
     /// Returns the last lines of the server's log, for error messages.
     pub(super) fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();

@@ -221,10 +221,8 @@ impl EmbeddedPostgres {
     }
 
     /// Stops a supervised server and returns when it has ended; blocks up to some ten seconds.
-    pub fn stop(mut self) {
-        if let Some(supervised) = &mut self.supervised {
-            supervised.stop();
-        }
+    pub fn stop(self) {
+        drop(self);
     }
 }
 
@@ -232,6 +230,7 @@ impl Drop for EmbeddedPostgres {
     fn drop(&mut self) {
         if let Some(supervised) = &mut self.supervised {
             supervised.stop();
+            self.layout.remove_outside();
         }
     }
 }
