@@ -50,9 +50,15 @@ impl LocalStore {
         let owner = self.owner()?;
         let mut positions = Vec::new();
         for (scope, file) in self.streams()? {
-            let cursor = cursor(self.read(file), &scope.to_local(owner.user.get()))
-                .in_file(file)?
-                .map(|(cursor, _)| cursor);
+            let local = scope.to_local(owner.user.get());
+            let known = cursor(self.read(file), &local).in_file(file)?;
+            // Read from the start, but say which epoch the file follows: a server that has gone
+            // on to another one answers with that, not with pages that do not fit.
+            let start = || follows(self.read(file)).map(|epoch| epoch.map(|epoch| Cursor { epoch, n: 0 }));
+            let cursor = match known {
+                Some((cursor, _)) => Some(cursor),
+                None => start().in_file(file)?,
+            };
             positions.push(Position {
                 scope,
                 file,
@@ -214,11 +220,14 @@ fn set_cursor(work: &Work<'_>, local: &str, epoch: Epoch, n: i64, at_head: bool)
     Ok(())
 }
 
+/// Returns the epoch that a file follows; none before its first page.
+fn follows(connection: &Connection) -> rusqlite::Result<Option<Epoch>> {
+    Ok(meta(connection, "epoch")?.and_then(|text| text.parse().ok()))
+}
+
 /// Takes over the epoch of the first page; another one later needs a reconciliation.
 fn enter_epoch(work: &Work<'_>, epoch: Epoch) -> Result<()> {
-    let known = meta(work.tx, "epoch").in_file(work.file)?;
-    let known: Option<Epoch> = known.and_then(|text| text.parse().ok());
-    match known {
+    match follows(work.tx).in_file(work.file)? {
         Some(known) if known == epoch => Ok(()),
         Some(expected) if work.guards.epoch => Err(Error::EpochMismatch {
             file: work.file,

@@ -70,14 +70,20 @@ impl LocalStore {
         let (guards, mut stamped) = (self.guards, self.stamped);
         stamped[at] = saved.stamped[at];
         let opened = Self::assemble(None, self.files, now_ms, self.random)?;
-        Ok(Self { guards, stamped, ..opened })
+        Ok(Self {
+            guards,
+            stamped,
+            ..opened
+        })
     }
 }
 
 fn copy_file(from: &Database, to: &mut Database) -> Result<()> {
     let file = to.file;
     let backup = Backup::new(&from.connection, &mut to.connection).in_file(file)?;
-    backup.run_to_completion(i32::MAX, Duration::ZERO, None).in_file(file)
+    backup
+        .run_to_completion(i32::MAX, Duration::ZERO, None)
+        .in_file(file)
 }
 
 fn json(value: Sql) -> Value {

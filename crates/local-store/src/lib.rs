@@ -38,6 +38,7 @@ mod marks;
 mod migrations;
 mod outgoing;
 mod profile;
+mod queries;
 mod queue;
 mod random;
 mod reconcile;

@@ -25,8 +25,10 @@ const AFTER_FENCE: &str = "2";
 const CHUNK_BASES: usize = 500;
 
 impl LocalStore {
-    /// Forgets all positions and follows the new epoch; notes from now on which rows come. The
-    /// stored batches stay: they are sent again as they are.
+    /// Forgets all positions and follows the epoch; notes from now on which rows come. In another
+    /// epoch tokens prove nothing, so they go, and with them the stored batches that carry one:
+    /// their changes are sent anew. Within the same epoch both stay, because a token is what
+    /// shows the server that it was set back.
     ///
     /// # Errors
     /// When a database fails. Calling it again completes it.
@@ -35,8 +37,12 @@ impl LocalStore {
         for file in File::ALL {
             self.write(file, |work| {
                 let text = epoch.to_string();
+                let before = meta(work.tx, "epoch").in_file(file)?;
                 set_meta(work.tx, "epoch", &text).in_file(file)?;
                 if whole {
+                    if before.as_ref() != Some(&text) {
+                        forget_token(work)?;
+                    }
                     start(work, AFTER_EPOCH)
                 } else {
                     let sql = "update sync_cursor set epoch = ?1";
@@ -130,6 +136,12 @@ impl LocalStore {
     }
 }
 
+fn forget_token(work: &Work<'_>) -> Result<()> {
+    drop_batch(work)?;
+    let sql = "delete from sync_token";
+    work.tx.execute(sql, []).map(drop).in_file(work.file)
+}
+
 fn start(work: &mut Work<'_>, kind: &str) -> Result<()> {
     let begin = || -> rusqlite::Result<()> {
         work.tx.execute("delete from sync_cursor", [])?;
@@ -190,10 +202,7 @@ fn requeue(
 /// Gives one file the new device's identity. Doing it again changes nothing more.
 pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     let file = work.file;
-    drop_batch(work)?;
-    work.tx
-        .execute("delete from sync_token", [])
-        .in_file(file)?;
+    forget_token(work)?;
     set_meta(work.tx, "device_id", &device.to_string()).in_file(file)?;
     for table in file.tables() {
         restamp(work.tx, table, device).in_file(file)?;

@@ -339,7 +339,11 @@ fn keep_losers(
     let other_content = change.op == Op::Upsert && change.register && stored.hash != change.hash;
     let kind = match (local.table.class, outcome.status) {
         (Class::Fact, _) if change.base.is_some() => Kind::Fact,
-        (Class::Record, Status::Conflict | Status::Superseded) => Kind::Concurrent,
+        // A duplicate with another content is a batch that came twice: its content was stored, or
+        // lost, and something else is stored now. Which it was only the lost reply knew.
+        (Class::Record, Status::Conflict | Status::Superseded | Status::Duplicate) => {
+            Kind::Concurrent
+        }
         _ => return Ok(()),
     };
     if other_content {

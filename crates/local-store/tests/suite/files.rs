@@ -1,0 +1,162 @@
+//! Opening: what is not ours is left untouched, what is ours is private and has one owner.
+
+use coditect_local_store::{APPLICATION_ID, Error, LocalStore, Random};
+use coditect_protocol::{DeviceId, OrganizationId, UserId};
+use rusqlite::Connection;
+use std::path::Path;
+use uuid::Uuid;
+
+use crate::support::{NOW, TENANT, USER, bind};
+
+fn open(folder: &Path) -> Result<LocalStore, Error> {
+    LocalStore::open(folder, NOW, Random::Seeded(1))
+}
+
+/// Opens the folder, which must fail and leave the file as it was.
+fn refused(folder: &Path, name: &str) -> Error {
+    let path = folder.join(name);
+    let before = std::fs::read(&path).unwrap();
+    let error = open(folder).unwrap_err();
+    assert_eq!(std::fs::read(&path).unwrap(), before, "{name} was touched");
+    error
+}
+
+#[test]
+fn a_file_that_is_no_database_is_left_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("org.db"),
+        "my notes, longer than a header ".repeat(40),
+    )
+    .unwrap();
+    assert!(matches!(
+        refused(folder.path(), "org.db"),
+        Error::NotADatabase(_)
+    ));
+}
+
+#[test]
+fn a_database_of_another_program_is_left_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = Connection::open(folder.path().join("sessions.db")).unwrap();
+    other
+        .execute_batch("create table sessions (mine text)")
+        .unwrap();
+    drop(other);
+    assert!(matches!(
+        refused(folder.path(), "sessions.db"),
+        Error::NotOurs(_)
+    ));
+}
+
+#[test]
+fn a_newer_database_is_left_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).unwrap());
+    let newer = Connection::open(folder.path().join("projects.db")).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    drop(newer);
+    let error = refused(folder.path(), "projects.db");
+    assert!(matches!(error, Error::TooNew { found: 99, .. }), "{error}");
+}
+
+#[test]
+fn a_file_in_the_place_of_another_is_left_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).unwrap());
+    let path = |name: &str| folder.path().join(name);
+    std::fs::copy(path("org.db"), path("projects.db")).unwrap();
+    let error = refused(folder.path(), "projects.db");
+    assert!(matches!(error, Error::WrongFile { .. }), "{error}");
+}
+
+#[test]
+fn our_files_carry_our_mark_and_are_in_wal_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).unwrap());
+    for name in ["org", "sessions", "projects", "platform"] {
+        let file = Connection::open(folder.path().join(format!("{name}.db"))).unwrap();
+        let id: i32 = file
+            .pragma_query_value(None, "application_id", |row| row.get(0))
+            .unwrap();
+        let mode: String = file
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .unwrap();
+        assert_eq!((id, mode.as_str()), (APPLICATION_ID, "wal"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_can_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("data").join("context-storage");
+    let store = open(&folder).unwrap();
+    store.lease().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    drop(store);
+    let path = folder.join("org.db");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    drop(open(&folder).unwrap());
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
+fn a_folder_has_one_device_and_one_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = open(folder.path()).unwrap();
+    let device = first.device();
+    bind(&mut first);
+    bind(&mut first);
+    let stranger = UserId::new(Uuid::from_u128(0xbad));
+    let error = first
+        .bind(OrganizationId::new(TENANT), stranger)
+        .unwrap_err();
+    assert!(error.to_string().contains("--profile"), "{error}");
+    drop(first);
+    let mut again = LocalStore::open(folder.path(), NOW, Random::Seeded(2)).unwrap();
+    assert_eq!(again.device(), device);
+    assert_eq!(again.owner_of_folder().unwrap().user, UserId::new(USER));
+    assert!(
+        again
+            .bind(OrganizationId::new(Uuid::nil()), UserId::new(USER))
+            .is_err()
+    );
+}
+
+#[test]
+fn a_fence_that_was_cut_off_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path()).unwrap();
+    bind(&mut store);
+    let device = DeviceId::new(Uuid::from_u128(0xfe));
+    store.set_device(device).unwrap();
+    drop(store);
+    let sessions = Connection::open(folder.path().join("sessions.db")).unwrap();
+    let back = "update sync_meta set value = ?1 where key = 'device_id'";
+    sessions.execute(back, [Uuid::nil().to_string()]).unwrap();
+    sessions
+        .execute("insert into sync_token (token) values ('old')", [])
+        .unwrap();
+    assert_eq!(open(folder.path()).unwrap().device(), device);
+    let tokens: i64 = sessions
+        .query_row("select count(*) from sync_token", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(tokens, 0);
+}
+
+#[test]
+fn one_process_at_a_time_syncs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (open(folder.path()).unwrap(), open(folder.path()).unwrap());
+    let lease = first.lease().unwrap();
+    assert!(matches!(second.lease(), Err(Error::Leased)));
+    drop(lease);
+    second.lease().unwrap();
+}

@@ -1,0 +1,8 @@
+//! Tests of the local store as its users see it: other programs write to the files, a small
+//! server answers.
+
+mod adoption;
+mod capture;
+mod engine;
+mod files;
+mod support;
