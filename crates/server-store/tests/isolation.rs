@@ -209,6 +209,34 @@ async fn sample_insert(admin: &Client, table: &str, tenant: Uuid, scope: Uuid) -
     )
 }
 
+/// A tenant table and what the app's role may do with it.
+struct Guarded {
+    table: String,
+    scoped: bool,
+    readable: bool,
+    writable: bool,
+}
+
+async fn guarded_tables(admin: &Client) -> Vec<Guarded> {
+    let rows = admin
+        .query_typed(
+            "select tablename::text, qual like '%app.scopes%',
+                has_any_column_privilege('coditect_app', tablename::regclass, 'select'),
+                has_table_privilege('coditect_app', tablename::regclass, 'insert')
+             from pg_policies where cmd = 'SELECT' order by 1",
+            &[],
+        )
+        .await
+        .unwrap();
+    let guarded = |row: &tokio_postgres::Row| Guarded {
+        table: row.get(0),
+        scoped: row.get(1),
+        readable: row.get(2),
+        writable: row.get(3),
+    };
+    rows.iter().map(guarded).collect()
+}
+
 #[tokio::test]
 async fn every_table_shows_own_rows_and_no_others() {
     let test = TestDb::new().await;
@@ -221,83 +249,79 @@ async fn every_table_shows_own_rows_and_no_others() {
     let stranger = test.with_user(&umbrella, "eve@umbrella.test").await;
     let admin = test.superuser_client().await;
     let app = test.app_client().await;
-    let rows = admin
-        .query_typed(
-            "select tablename::text, qual like '%app.scopes%',
-                has_any_column_privilege('coditect_app', tablename::regclass, 'select'),
-                has_table_privilege('coditect_app', tablename::regclass, 'insert')
-             from pg_policies where cmd = 'SELECT' order by 1",
-            &[],
-        )
-        .await
-        .unwrap();
-    assert!(rows.len() > 28, "{}", rows.len());
-    for row in &rows {
-        let (table, scoped): (String, bool) = (row.get(0), row.get(1));
-        let (readable, writable): (bool, bool) = (row.get(2), row.get(3));
-        // Only this table's guard is looked at, not who may refer to what.
-        admin
-            .batch_execute("set session_replication_role = replica")
-            .await
-            .unwrap();
-        admin
-            .batch_execute(&format!("truncate {table} cascade"))
-            .await
-            .unwrap();
-        let keep = ["tenants", "users", "memberships"].contains(&table.as_str());
-        let own = sample_insert(&admin, &table, acme.id.get(), ann.user_id.get()).await;
+    let tables = guarded_tables(&admin).await;
+    assert!(tables.len() > 28, "{}", tables.len());
+    for guarded in &tables {
+        let table = &guarded.table;
+        let own = sample_insert(&admin, table, acme.id.get(), ann.user_id.get()).await;
         let others = [
-            sample_insert(&admin, &table, umbrella.id.get(), stranger.user_id.get()).await,
-            sample_insert(&admin, &table, acme.id.get(), colleague.user_id.get()).await,
+            sample_insert(&admin, table, umbrella.id.get(), stranger.user_id.get()).await,
+            sample_insert(&admin, table, acme.id.get(), colleague.user_id.get()).await,
         ];
-        let hidden = if scoped { &others[..] } else { &others[..1] };
-        for insert in hidden.iter().chain([&own]) {
-            admin.batch_execute(insert).await.unwrap();
-        }
-        admin
-            .batch_execute("reset session_replication_role")
-            .await
-            .unwrap();
-        if !readable {
+        // A colleague's row is hidden by its scope only.
+        let hidden = if guarded.scoped {
+            &others[..]
+        } else {
+            &others[..1]
+        };
+        refill(&admin, table, hidden, &own).await;
+        restore_people(&admin, &acme, &ann).await;
+        if !guarded.readable {
             assert_eq!(
                 sqlstate(&app, &format!("select 1 from {table}")).await,
                 "42501"
             );
             continue;
         }
-        if keep {
-            // The membership that `enter` looks for was removed with the rest.
-            restore_people(&admin, &acme, &ann).await;
-        }
         let enter = format!("begin; select enter('{}', '{}')", acme.id, ann.user_id);
         app.batch_execute(&enter).await.unwrap();
-        let count = format!(
-            "select count(*) filter (where tenant_id = '{}'), count(*) from {table}",
-            acme.id
-        );
-        let counts = app.query_typed_one(&count, &[]).await.unwrap();
-        let (visible, all): (i64, i64) = (counts.get(0), counts.get(1));
-        assert!(visible >= 1, "{table}: the own row is not visible");
-        assert_eq!(
-            all,
-            if keep { visible } else { 1 },
-            "{table}: another's row is visible"
-        );
-        if writable {
-            for insert in hidden {
-                app.batch_execute("savepoint s").await.unwrap();
-                assert_eq!(sqlstate(&app, insert).await, "42501", "{table}: {insert}");
-                app.batch_execute("rollback to savepoint s").await.unwrap();
-            }
-        }
+        look(&app, guarded, &acme, hidden).await;
         app.batch_execute("rollback").await.unwrap();
-        if keep || ["scopes", "scope_members"].contains(&table.as_str()) {
-            admin
-                .batch_execute(&format!("truncate {table} cascade"))
-                .await
-                .unwrap();
-            restore_people(&admin, &acme, &ann).await;
-        }
+    }
+}
+
+/// Empties `table` and puts the given rows into it.
+async fn refill(admin: &Client, table: &str, hidden: &[String], own: &str) {
+    // Only this table's guard is looked at, not who may refer to what.
+    admin
+        .batch_execute("set session_replication_role = replica")
+        .await
+        .unwrap();
+    admin
+        .batch_execute(&format!("truncate {table} cascade"))
+        .await
+        .unwrap();
+    for insert in hidden.iter().map(String::as_str).chain([own]) {
+        admin.batch_execute(insert).await.unwrap();
+    }
+    admin
+        .batch_execute("reset session_replication_role")
+        .await
+        .unwrap();
+}
+
+/// Shows that the own row is visible, that no hidden one is, and that none can be written.
+async fn look(app: &Client, guarded: &Guarded, tenant: &TestTenant, hidden: &[String]) {
+    let table = &guarded.table;
+    let own = format!("tenant_id = '{}'", tenant.id);
+    let query = format!("select count(*) filter (where {own}), count(*) from {table}");
+    let counts = app.query_typed_one(&query, &[]).await.unwrap();
+    let (visible, all): (i64, i64) = (counts.get(0), counts.get(1));
+    assert!(visible >= 1, "{table}: the own row is not visible");
+    // The rows that let the person in are there besides.
+    let people = ["tenants", "users", "memberships"].contains(&table.as_str());
+    assert_eq!(
+        all,
+        if people { visible } else { 1 },
+        "{table}: another's row is visible"
+    );
+    if !guarded.writable {
+        return;
+    }
+    for insert in hidden {
+        app.batch_execute("savepoint s").await.unwrap();
+        assert_eq!(sqlstate(app, insert).await, "42501", "{table}: {insert}");
+        app.batch_execute("rollback to savepoint s").await.unwrap();
     }
 }
 

@@ -6,6 +6,7 @@ use super::{Migration, Step};
 pub(super) fn migration() -> Migration {
     let mut steps = Vec::new();
     steps.extend(people());
+    steps.extend(scopes());
     steps.extend(devices_and_credentials());
     steps.extend(audit());
     steps.extend(globals());
@@ -59,7 +60,12 @@ fn people() -> Vec<Step> {
         ('owner', 'admin', 'member', 'viewer', 'auditor', 'executive'))",
         "select",
     ));
-    steps.extend(tenant_table(
+    steps
+}
+
+/// What rows belong to, and who may see what teams and projects share.
+fn scopes() -> Vec<Step> {
+    let mut steps = tenant_table(
         Template::Tenant,
         "scopes",
         "
@@ -71,7 +77,7 @@ fn people() -> Vec<Step> {
     constraint scopes_pkey primary key (tenant_id, scope_id),
     constraint scopes_kind_check check (kind in ('user', 'team', 'project', 'org'))",
         "select",
-    ));
+    );
     // Teams and projects only: the own scope and the organisation's need no row.
     steps.extend(tenant_table(
         Template::Tenant,
