@@ -258,6 +258,10 @@ mod tests {
             })
             .collect();
         let frozen = FROZEN.map(|(version, hash)| (version, hash.to_owned()));
-        assert_eq!(found[..frozen.len()], frozen, "write a new migration instead");
+        assert_eq!(
+            found[..frozen.len()],
+            frozen,
+            "write a new migration instead"
+        );
     }
 }
