@@ -75,18 +75,23 @@ async fn store(
     batch: &Batch<'_>,
     changes: &[Numbered<'_>],
 ) -> Result<Stored, SyncError> {
-    let (fresh, others) = split(changes);
+    let (fresh, mut rest) = split(changes);
     let mut changed = Changed::default();
     let mut outcomes = Vec::with_capacity(changes.len());
-    let mut rest = others;
-    let (inserted, mut held, mut counters) = read(tx, batch, &fresh, &rest).await?;
+    let new: Vec<_> = fresh
+        .into_iter()
+        .map(|it| (it, decide::fresh(batch, it)))
+        .collect();
+    let (inserted, mut held, mut counters) = read(tx, batch, &new, &rest).await?;
     let mut met = Vec::new();
-    for change in fresh {
-        let key = (change.valid.table.cloud, change.valid.change.id);
+    for (change, row) in new {
+        let key = (change.valid.table.cloud, row.id);
         if inserted.contains(&key) {
-            let (row, outcome) = decide::inserted(batch, change, &mut changed);
+            outcomes.push((
+                change.position,
+                decide::inserted(change, &row, &mut changed),
+            ));
             held.insert(key, row);
-            outcomes.push((change.position, outcome));
         } else {
             met.push(change);
         }
@@ -123,24 +128,13 @@ type Read = (HashSet<Key>, HashMap<Key, Held>, Counters);
 async fn read(
     tx: &mut TenantTx,
     batch: &Batch<'_>,
-    fresh: &[&Numbered<'_>],
+    new: &[(&Numbered<'_>, Held)],
     others: &[&Numbered<'_>],
 ) -> Result<Read, SyncError> {
-    let new: Vec<(&'static Table, Vec<Held>)> = by_table(fresh)
-        .into_iter()
-        .map(|(table, changes)| {
-            (
-                table,
-                changes
-                    .into_iter()
-                    .map(|change| decide::fresh(batch, change))
-                    .collect(),
-            )
-        })
-        .collect();
+    let new = by_table(new.iter().map(|(change, row)| (change.valid.table, row)));
     let new: Vec<_> = new
-        .iter()
-        .map(|(table, rows)| (*table, Rows::new(table, rows.iter().collect())))
+        .into_iter()
+        .map(|(table, rows)| (table, Rows::new(table, rows)))
         .collect();
     let wanted = ids(others);
     let counted = counters::Wanted::of(others);
@@ -216,33 +210,29 @@ fn fetch_statement<'a>(batch: &'a Batch<'_>, table: &Table, ids: &'a Vec<Uuid>) 
     }
 }
 
-/// Returns the changes of each table, in the order of their first one.
-fn by_table<'a, 'b>(changes: &[&'b Numbered<'a>]) -> Vec<(&'static Table, Vec<&'b Numbered<'a>>)> {
-    let mut tables: Vec<(&'static Table, Vec<&Numbered<'_>>)> = Vec::new();
-    for change in changes {
-        let table = change.valid.table;
+/// Groups by table; tables in the order of their first item, items in theirs.
+pub(super) fn by_table<T>(
+    items: impl Iterator<Item = (&'static Table, T)>,
+) -> Vec<(&'static Table, Vec<T>)> {
+    let mut tables: Vec<(&'static Table, Vec<T>)> = Vec::new();
+    for (table, item) in items {
         match tables
             .iter_mut()
             .find(|(known, _)| known.cloud == table.cloud)
         {
-            Some((_, changes)) => changes.push(change),
-            None => tables.push((table, vec![change])),
+            Some((_, items)) => items.push(item),
+            None => tables.push((table, vec![item])),
         }
     }
     tables
 }
 
 /// Returns the ids that the changes name in each table.
-pub(super) fn ids(changes: &[&Numbered<'_>]) -> Vec<(&'static Table, Vec<Uuid>)> {
-    by_table(changes)
-        .into_iter()
-        .map(|(table, changes)| {
-            let ids = changes
-                .into_iter()
-                .map(|change| change.valid.change.id.get());
-            (table, ids.collect())
-        })
-        .collect()
+fn ids(changes: &[&Numbered<'_>]) -> Vec<(&'static Table, Vec<Uuid>)> {
+    let ids = changes
+        .iter()
+        .map(|change| (change.valid.table, change.valid.change.id.get()));
+    by_table(ids)
 }
 
 /// Reads what is stored under the keys of the changes.

@@ -1,6 +1,6 @@
 //! From one change and what is stored to what becomes of both. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use coditect_core::digest::Digest;
 use coditect_core::merge::{self, Existing, Incoming, Losing, Verdict};
@@ -22,6 +22,7 @@ use crate::sync::validate::{self, Refusal};
 pub(super) struct Changed {
     /// Rows to write, each once, in the order of the first change.
     pub(super) rows: Vec<Key>,
+    known: HashSet<Key>,
     /// Differences of the digests per table and origin.
     pub(super) digests: HashMap<(&'static str, DeviceId), Digest>,
     /// Versions that were overwritten or lost.
@@ -86,16 +87,11 @@ pub(super) fn fresh(batch: &Batch<'_>, change: &Numbered<'_>) -> Held {
     held(batch, change, None, write)
 }
 
-/// Returns row and outcome of a change that was inserted as new.
-pub(super) fn inserted(
-    batch: &Batch<'_>,
-    change: &Numbered<'_>,
-    changed: &mut Changed,
-) -> (Held, Outcome) {
-    let after = fresh(batch, change);
-    changed.add(change, None, &after);
-    let stored = after.reply_to(change.valid.table, change.valid.change.row.as_ref());
-    (after, outcome(Status::Applied, Some(stored), None))
+/// Returns the outcome of a change that was inserted as new.
+pub(super) fn inserted(change: &Numbered<'_>, row: &Held, changed: &mut Changed) -> Outcome {
+    changed.add(change, None, row);
+    let stored = row.reply_to(change.valid.table, change.valid.change.row.as_ref());
+    outcome(Status::Applied, Some(stored), None)
 }
 
 /// Decides about a change and notes what it changes.
@@ -128,7 +124,7 @@ pub(super) fn decide(
     if wrote {
         keep_overwritten(change, before.as_ref(), &after, verdict.losing, changed);
         changed.add(change, before.as_ref(), &after);
-        if !changed.rows.contains(&key) {
+        if changed.known.insert(key) {
             changed.rows.push(key);
         }
     }

@@ -11,7 +11,7 @@ use coditect_protocol::wire::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::apply::Key;
+use super::apply::{Key, by_table};
 use super::counters::Counters;
 use super::decide::Changed;
 use super::{Batch, trail};
@@ -37,7 +37,9 @@ pub(super) async fn write(
     counters: &Counters,
     changed: &Changed,
 ) -> Result<(), SyncError> {
-    let tables: Vec<_> = by_table(held, &changed.rows)
+    let rows = changed.rows.iter();
+    let rows = rows.filter_map(|key| Some((by_cloud_name(key.0)?, held.get(key)?)));
+    let tables: Vec<_> = by_table(rows)
         .into_iter()
         .map(|(table, rows)| (table, Rows::new(table, rows)))
         .collect();
@@ -58,27 +60,6 @@ pub(super) async fn write(
         tx.pipeline(&statements).await?;
     }
     Ok(())
-}
-
-/// Returns the changed rows of each table; the order within a table is that of the changes.
-fn by_table<'a>(
-    held: &'a HashMap<Key, Held>,
-    keys: &[Key],
-) -> Vec<(&'static Table, Vec<&'a Held>)> {
-    let mut tables: Vec<(&'static Table, Vec<&Held>)> = Vec::new();
-    for key in keys {
-        let (Some(row), Some(table)) = (held.get(key), by_cloud_name(key.0)) else {
-            continue;
-        };
-        match tables
-            .iter_mut()
-            .find(|(known, _)| known.cloud == table.cloud)
-        {
-            Some((_, rows)) => rows.push(row),
-            None => tables.push((table, vec![row])),
-        }
-    }
-    tables
 }
 
 /// Rows of one table as arrays, one per column.
