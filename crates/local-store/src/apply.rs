@@ -1,6 +1,7 @@
 //! What comes in: pages of the server's streams, stored in cursor order, one transaction per
 //! page with the cursor in it. Storing a page again changes nothing.
 
+use coditect_core::canonical;
 use coditect_core::sync::{Applied, Comparison};
 use coditect_protocol::catalogue::{File, Table, by_cloud_name};
 use coditect_protocol::wire::pull::{Page, Position, PullReply};
@@ -54,10 +55,11 @@ impl LocalStore {
             let known = cursor(self.read(file), &local).in_file(file)?;
             // Read from the start, but say which epoch the file follows: a server that has gone
             // on to another one answers with that, not with pages that do not fit.
-            let start = || follows(self.read(file)).map(|epoch| epoch.map(|epoch| Cursor { epoch, n: 0 }));
             let cursor = match known {
                 Some((cursor, _)) => Some(cursor),
-                None => start().in_file(file)?,
+                None => follows(self.read(file))
+                    .in_file(file)?
+                    .map(|epoch| Cursor { epoch, n: 0 }),
             };
             positions.push(Position {
                 scope,
@@ -243,9 +245,17 @@ impl Work<'_> {
         let id = stored.id.to_string();
         let live = statements::by_key(self.tx, table, scope, &id).in_file(self.file)?;
         let seq = live.as_ref().map(|live| live.seq);
-        let mark = marks::of_row(self.tx, table, scope, &id, seq).in_file(self.file)?;
+        let mut mark = marks::of_row(self.tx, table, scope, &id, seq).in_file(self.file)?;
         let old = self.base(table, scope, &id)?;
         self.forget_foreign(table, scope, &id)?;
+        let unmarked = mark.is_none() && old.is_none() && table.comes_down();
+        if let Some(live) = live.as_ref().filter(|_| unmarked) {
+            // Somebody removed the mark since the adoption: what was written is still unsent.
+            let made = live.updated_at.as_deref().and_then(canonical::ms_from_time);
+            let made_ms = made.unwrap_or_else(|| stored.version.unix_ms() as i64);
+            self.put_mark(table, seq, scope, Some(&id), "found", made_ms, false)?;
+            mark = marks::of_row(self.tx, table, scope, &id, seq).in_file(self.file)?;
+        }
         if let Some(mark) = &mark {
             if self.guards.base {
                 self.move_base(table, scope, &id, stored, old, live)?;
