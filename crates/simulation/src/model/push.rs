@@ -4,7 +4,7 @@
 use super::merge::{self, Judgement};
 use super::pull::epoch_changed;
 use super::token::Standing;
-use super::validate::Sender;
+use super::validate::{Sender, refuse_direction};
 use super::{Conflict, Kept, Key, Refusal, Server, Succession, refusal};
 use coditect_protocol::limits::CLOCK_SKEW_MS_MAX;
 use coditect_protocol::wire::push::{Change, Loser, Outcome, PushReply, PushRequest, Status};
@@ -171,6 +171,11 @@ impl Server {
         let grown = change.op == Op::Upsert && self.add_parts(sender, &key, change);
         let kept = self.database.rows.get(&key);
         let judgement = merge::judge(kept, change, key.table(), corrected, sender.device, grown);
+        if judgement.status != Status::Duplicate
+            && let Err((code, reason)) = refuse_direction(key.table(), kept, sender)
+        {
+            return refused(code, reason);
+        }
         let loser = self.note_conflict(sender, &key, change, corrected, &judgement, before);
         self.note_succession(&key, &judgement);
         if let Some(fields) = judgement.store {

@@ -32,7 +32,9 @@ impl Server {
             id: change.id,
         };
         let kept = self.database.rows.get(&key);
-        check_direction(table, kept, sender, change)?;
+        if table.direction == Direction::Down {
+            return Err((ErrorCode::DirectionRefused, "the table only comes down"));
+        }
         let row = match (change.op, &change.row) {
             (Op::Delete, None) => return Ok(key),
             (Op::Upsert, Some(row)) => row,
@@ -69,20 +71,17 @@ impl Server {
     }
 }
 
-fn check_direction(
+/// Says why a change may not be made to what is stored: it is another device's or author's.
+pub(super) fn refuse_direction(
     table: &Table,
     kept: Option<&Kept>,
     sender: &Sender,
-    change: &Change,
 ) -> Result<(), Refusal> {
     let refused = match (table.direction, kept) {
-        (Direction::Down, _) => true,
         (Direction::Both, _) | (_, None) => false,
+        (Direction::Down, _) => true,
         (Direction::Mirror, Some(kept)) => kept.user != sender.user,
-        // The same content again asks for nothing and is a duplicate.
-        (Direction::Up, Some(kept)) => {
-            kept.origin != sender.device && (kept.hash != change.hash || change.op == Op::Delete)
-        }
+        (Direction::Up, Some(kept)) => kept.origin != sender.device,
     };
     if refused {
         return Err((

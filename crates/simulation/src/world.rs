@@ -1,0 +1,237 @@
+//! The world of a run: a server, devices with real files, people who write, and what goes wrong.
+//! Everything follows from the seed.
+
+mod device;
+mod faults;
+mod heal;
+mod ledger;
+mod log;
+mod network;
+mod oracle;
+mod people;
+
+pub use device::Device;
+pub use ledger::{Ledger, Token};
+pub use log::Log;
+
+use crate::model;
+use crate::random::Random;
+use coditect_core::sync::Report;
+use coditect_local_store as local;
+use coditect_protocol::UserId;
+use coditect_protocol::wire::Row;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Virtual time at the start, milliseconds since 1970.
+const START_MS: i64 = 1_800_000_000_000;
+/// Devices that a world may have.
+const DEVICES_MAX: usize = 5;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Seed that everything follows from.
+    pub seed: u64,
+    /// Steps before the network heals.
+    pub steps: usize,
+    /// Guards of the server.
+    pub server: model::Guards,
+    /// Guards of the devices.
+    pub device: local::Guards,
+    /// Whether the log keeps every line.
+    pub complete_log: bool,
+}
+
+impl Settings {
+    /// Makes the settings of an ordinary run.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            steps: 260,
+            server: model::Guards::default(),
+            device: local::Guards::default(),
+            complete_log: false,
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What did not hold; none when all did.
+    pub failure: Option<String>,
+    /// How often each fault, conflict and so on happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Hash over all events.
+    pub log_hash: String,
+    /// The last events, or all.
+    pub log: String,
+}
+
+/// Runs a seed: a time of writing and faults, then healing, then the oracle.
+#[must_use]
+pub fn simulate(settings: Settings) -> Outcome {
+    let mut world = World::new(settings);
+    let run = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let failure = match run {
+        Ok(result) => result.err(),
+        Err(panic) => Some(panic_text(panic.as_ref())),
+    };
+    Outcome {
+        failure,
+        counts: world.log.counts().clone(),
+        log_hash: world.log.hash(),
+        log: world.log.text(),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("without a text"))
+}
+
+/// What can go wrong in this run; drawn once, so that some runs are calm in one way.
+#[derive(Clone, Copy, Debug)]
+struct Weather {
+    /// How many of a thousand requests or replies are lost, each.
+    loss_per_mille: u64,
+    copies: bool,
+    restores: bool,
+    set_backs: bool,
+    refusals: bool,
+    clocks: bool,
+}
+
+struct World {
+    settings: Settings,
+    random: Random,
+    weather: Weather,
+    server: model::Server,
+    users: [UserId; 2],
+    devices: Vec<Device>,
+    ledger: Ledger,
+    log: Log,
+    now_ms: i64,
+    backup: Option<model::Database>,
+    set_backs: u32,
+    saved: Option<faults::SavedFile>,
+    /// The last report of each device.
+    reports: Vec<Option<Report>>,
+    /// Contents that were on the losing side of a conflict.
+    lost: Vec<(usize, Option<Row>)>,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        let mut random = Random::new(settings.seed);
+        let mut server = model::Server::new(random.next());
+        server.guards = settings.server;
+        if random.chance(700) {
+            server.page_changes_max = 1 + random.below(7);
+        }
+        let users = [UserId::new(random.uuid()), UserId::new(random.uuid())];
+        let weather = Weather {
+            loss_per_mille: [0, 20, 60, 150][random.below(4)],
+            copies: random.chance(350),
+            restores: random.chance(350),
+            set_backs: random.chance(350),
+            refusals: random.chance(350),
+            clocks: random.chance(500),
+        };
+        let log = if settings.complete_log {
+            Log::complete()
+        } else {
+            Log::default()
+        };
+        let mut world = Self {
+            settings,
+            random,
+            weather,
+            server,
+            users,
+            devices: Vec::new(),
+            ledger: Ledger::default(),
+            log,
+            now_ms: START_MS,
+            backup: None,
+            set_backs: 0,
+            saved: None,
+            reports: Vec::new(),
+            lost: Vec::new(),
+        };
+        for user in [users[0], users[0], users[1]] {
+            world.join(user);
+        }
+        world
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        self.log
+            .event(format!("seed {}: {:?}", self.settings.seed, self.weather));
+        for _ in 0..self.settings.steps {
+            self.step()?;
+        }
+        self.heal()?;
+        self.judge()
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.pass_time();
+        match self.random.below(1_000) {
+            0..330 => self.write(),
+            330..940 => self.advance_some(),
+            _ => self.fault(),
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let ms = match self.random.below(100) {
+            0 => self.random.between(1, 6) * 3_600_000,
+            _ => self.random.between(1, 3_000),
+        };
+        self.now_ms += ms;
+        for device in &mut self.devices {
+            device.now_ms = self.now_ms + device.skew_ms;
+        }
+    }
+
+    fn write(&mut self) -> Result<(), String> {
+        let number = self.random.below(self.devices.len());
+        let organization = format!("org:{}", self.server.organization());
+        let mut writer = people::Writer {
+            device: &mut self.devices[number],
+            number,
+            ledger: &mut self.ledger,
+            random: &mut self.random,
+            organization: &organization,
+            refused_word: self.server.refused_word.as_deref(),
+        };
+        let done = people::write(&mut writer);
+        if let Some(what) = done {
+            self.log.event(format!("{number}: {what}"));
+            self.log.count("local writes", 1);
+        }
+        Ok(())
+    }
+
+    /// Lets one device take some steps of its run, or begin one.
+    fn advance_some(&mut self) -> Result<(), String> {
+        let number = self.random.below(self.devices.len());
+        if self.devices[number].run.is_none() {
+            if self.random.chance(300) {
+                self.devices[number].begin();
+                self.log.event(format!("{number}: begins to sync"));
+            }
+            return Ok(());
+        }
+        for _ in 0..=self.random.below(5) {
+            if self.devices[number].run.is_some() {
+                self.advance(number)?;
+            }
+        }
+        Ok(())
+    }
+}

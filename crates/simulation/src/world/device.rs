@@ -1,0 +1,160 @@
+//! A device: its files, its clock, and the run of the sync engine that is in progress.
+
+use crate::model::{Refusal, Ticket};
+use coditect_core::canonical;
+use coditect_core::sync::{Action, Engine, Failure, Input, Options, Outgoing, Report};
+use coditect_local_store::LocalStore;
+use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::pull::{PullReply, PullRequest};
+use coditect_protocol::wire::push::PushReply;
+use coditect_protocol::{ErrorCode, UserId};
+use serde_json::Value;
+
+/// One installation.
+#[derive(Debug)]
+pub struct Device {
+    /// Its user.
+    pub user: UserId,
+    /// The four files.
+    pub store: LocalStore,
+    /// How wrong its clock is, in milliseconds.
+    pub skew_ms: i64,
+    /// Whether it reaches the server.
+    pub online: bool,
+    /// The run in progress.
+    pub(super) run: Option<Run>,
+    /// The device's clock, milliseconds since 1970.
+    pub(super) now_ms: i64,
+    /// Whether its identity or one of its files ever came from a copy.
+    pub(super) copied: bool,
+}
+
+/// A run of the engine and what it waits for.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) engine: Engine,
+    pub(super) waits: Waits,
+}
+
+/// Where a run stands; each is left in a step of its own, so that others can act in between.
+#[derive(Debug)]
+pub(super) enum Waits {
+    /// The device acts next.
+    Act(Action),
+    /// A pull is on its way.
+    PullSent(PullRequest),
+    /// Its answer is on its way.
+    PullAnswered(Result<Box<PullReply>, Failure>),
+    /// A push is on its way, or waits for the stream's lock.
+    PushSent(Box<Outgoing>),
+    /// The server works on it.
+    PushOpen(Box<Outgoing>, Ticket),
+    /// Its answer is on its way.
+    PushAnswered(Result<Box<PushReply>, Failure>),
+}
+
+impl Device {
+    /// Begins a run.
+    pub(super) fn begin(&mut self) {
+        let options = Options {
+            retries: 1,
+            ..Options::default()
+        };
+        let mut engine = Engine::new(options);
+        let waits = Waits::Act(engine.start());
+        self.run = Some(Run { engine, waits });
+    }
+
+    /// Does what the engine asks of the device itself. The answer is none when the action is not
+    /// the device's.
+    pub(super) fn perform(&mut self, action: &Action) -> Result<Option<Input>, String> {
+        let (store, now_ms) = (&mut self.store, self.now_ms);
+        let input = match action {
+            Action::Adopt(file) => store.adopt(*file, now_ms).map(|_| Input::Adopted),
+            Action::Positions => store
+                .positions()
+                .map(|(device, positions)| Input::Positions(device, positions)),
+            Action::Apply(reply) => store.apply_reply(reply).map(Input::Applied),
+            Action::ListQueued(file) => store.scopes_with_work(*file, now_ms).map(Input::Queued),
+            Action::NextBatch(file, scope) => store
+                .next_batch(*file, *scope, now_ms)
+                .map(|batch| Input::Batch(batch.map(Box::new))),
+            Action::Settle(batch, reply) => store.settle(batch, reply, now_ms).map(Input::Settled),
+            Action::Refuse(batch, problem) => {
+                store.refuse(batch, problem, now_ms).map(Input::Settled)
+            }
+            Action::BeginReconcile(epoch) => store.begin_reconcile(*epoch).map(|()| Input::Stored),
+            Action::Fence(_, device) => store.fence(*device).map(|()| Input::Stored),
+            Action::FinishReconcile => store.finish_reconcile(now_ms).map(|()| Input::Stored),
+            Action::Authenticate => Ok(Input::Authenticated(true)),
+            Action::Pull(_) | Action::Push(_) | Action::Wait(_) | Action::Done(_) => {
+                return Ok(None);
+            }
+        };
+        input
+            .map(Some)
+            .map_err(|error| format!("the local store failed: {error}"))
+    }
+
+    /// Runs a statement as another program would. The triggers stamp marks with the machine's
+    /// time; here the device's clock says what it is.
+    pub(super) fn write_sql(&mut self, file: File, sql: &str) {
+        let last = "select coalesce(max(n), 0) from sync_queue";
+        let before = self.rows(file, last)[0][0].as_i64().unwrap_or(0);
+        self.execute(file, sql);
+        let now = canonical::time_from_ms(self.now_ms);
+        let stamp = format!("update sync_queue set created_at = '{now}' where n > {before}");
+        self.execute(file, &stamp);
+    }
+
+    fn execute(&mut self, file: File, sql: &str) {
+        let done = self.store.execute_sql(file, sql);
+        done.unwrap_or_else(|error| panic!("a statement failed: {error}: {sql}"));
+    }
+
+    /// Returns a query's rows.
+    pub(super) fn rows(&self, file: File, sql: &str) -> Vec<Vec<Value>> {
+        let rows = self.store.query_sql(file, sql);
+        rows.unwrap_or_else(|error| panic!("a query failed: {error}: {sql}"))
+    }
+
+    /// Returns a query's only number.
+    pub(super) fn number(&self, file: File, sql: &str) -> i64 {
+        self.rows(file, sql)[0][0].as_i64().unwrap_or(0)
+    }
+}
+
+/// Returns what a refusal means to the engine, as the client reads it from the wire.
+pub(super) fn failure(problem: Refusal) -> Failure {
+    let extra = |name: &str| problem.extra.get(name).and_then(Value::as_str);
+    match problem.code {
+        ErrorCode::EpochChanged => match extra("epoch").and_then(|epoch| epoch.parse().ok()) {
+            Some(epoch) => Failure::EpochChanged(epoch),
+            None => Failure::Refused(problem),
+        },
+        ErrorCode::FileFenced => match extra("device_id").and_then(|id| id.parse().ok()) {
+            Some(device) => Failure::Fenced(device),
+            None => Failure::Refused(problem),
+        },
+        ErrorCode::InvalidCursor => Failure::InvalidCursor(problem),
+        ErrorCode::Unavailable => Failure::Offline("the server is busy".to_owned()),
+        _ => Failure::Refused(problem),
+    }
+}
+
+/// Returns a report in one line of the log.
+pub(super) fn summary(report: &Report) -> String {
+    let problem = report.problem.as_ref().map(|problem| problem.code);
+    format!(
+        "pushed {} pulled {} duplicates {} conflicts {} rejected {} reconciled {} converged {:?} \
+         offline {} problem {problem:?}",
+        report.pushed,
+        report.pulled,
+        report.duplicates,
+        report.conflicts,
+        report.rejected,
+        report.reconciled,
+        report.converged,
+        report.offline,
+    )
+}

@@ -1,0 +1,88 @@
+//! The end of a run: everything works again, and every device syncs until nothing moves.
+
+use super::World;
+use coditect_core::sync::Report;
+use coditect_protocol::catalogue::File;
+
+/// Rounds of syncs after which nothing may move any more.
+const ROUNDS_MAX: usize = 12;
+/// Steps after which a run must have ended.
+const STEPS_MAX: usize = 3_000;
+
+impl World {
+    /// Heals the network and syncs all devices until quiet.
+    pub(super) fn heal(&mut self) -> Result<(), String> {
+        self.log.event("everything heals".to_owned());
+        self.weather.loss_per_mille = 0;
+        self.server.refused_word = None;
+        for number in 0..self.devices.len() {
+            self.devices[number].online = true;
+            self.finish(number)?;
+            self.retry_parked(number);
+        }
+        for round in 0..ROUNDS_MAX {
+            self.log.event(format!("round {round}"));
+            let mut quiet = true;
+            for number in 0..self.devices.len() {
+                quiet &= still(&self.sync(number)?);
+            }
+            if quiet {
+                self.log.count("rounds until quiet", round as u64);
+                return Ok(());
+            }
+        }
+        let last = self.reports.iter().flatten().map(super::device::summary);
+        let last: Vec<_> = last.collect();
+        Err(format!(
+            "not quiet after {ROUNDS_MAX} rounds:\n{}",
+            last.join("\n")
+        ))
+    }
+
+    /// Lets a device run once, from start to end.
+    fn sync(&mut self, number: usize) -> Result<Report, String> {
+        self.now_ms += 3_600_000;
+        for device in &mut self.devices {
+            device.now_ms = self.now_ms + device.skew_ms;
+        }
+        self.devices[number].begin();
+        self.finish(number)?;
+        self.reports[number]
+            .clone()
+            .ok_or_else(|| "a run has no report".to_owned())
+    }
+
+    fn finish(&mut self, number: usize) -> Result<(), String> {
+        for _ in 0..STEPS_MAX {
+            if self.devices[number].run.is_none() {
+                return Ok(());
+            }
+            self.advance_all(number)?;
+        }
+        Err(format!("device {number} does not come to an end"))
+    }
+
+    /// A device that waits for a stream's lock needs the one that holds it.
+    fn advance_all(&mut self, number: usize) -> Result<(), String> {
+        self.advance(number)?;
+        for other in 0..self.devices.len() {
+            if other != number && self.devices[other].run.is_some() {
+                self.advance(other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for parked rows again, as `process-queue --retry` does.
+    fn retry_parked(&mut self, number: usize) {
+        for file in File::ALL {
+            let retried = self.devices[number].store.retry_parked(file);
+            retried.expect("parked rows can be queued again");
+        }
+    }
+}
+
+fn still(report: &Report) -> bool {
+    let moved = report.pushed + report.pulled + report.conflicts + report.rejected;
+    moved == 0 && report.reconciled == 0 && report.converged == Some(true)
+}

@@ -1,0 +1,229 @@
+//! The network between devices and server: each request and each reply takes a step of its own,
+//! can be lost, and a request can arrive twice.
+
+use super::World;
+use super::device::{Run, Waits, failure, summary};
+use crate::model::Begun;
+use coditect_core::sync::{Action, Failure, Input, Outgoing, Report};
+use coditect_protocol::wire::push::{PushReply, PushRequest, Status};
+
+impl World {
+    /// Takes one step of a device's run.
+    pub(super) fn advance(&mut self, number: usize) -> Result<(), String> {
+        let Some(Run { mut engine, waits }) = self.devices[number].run.take() else {
+            return Ok(());
+        };
+        let (input, waits) = match waits {
+            Waits::Act(Action::Done(report)) => {
+                self.done(number, &report);
+                return Ok(());
+            }
+            Waits::Act(action) => self.act(number, action)?,
+            Waits::PullSent(request) => (None, Some(self.carry_pull(number, request))),
+            Waits::PullAnswered(answer) => (Some(Input::Pulled(answer)), None),
+            Waits::PushSent(batch) => (None, Some(self.carry_push(batch)?)),
+            Waits::PushOpen(batch, ticket) => (None, Some(self.commit(number, batch, &ticket)?)),
+            Waits::PushAnswered(answer) => (Some(Input::Pushed(answer)), None),
+        };
+        let waits = match (input, waits) {
+            (_, Some(waits)) => waits,
+            (Some(input), None) => Waits::Act(engine.handle(input)),
+            (None, None) => unreachable!("a step leads somewhere"),
+        };
+        self.devices[number].run = Some(Run { engine, waits });
+        Ok(())
+    }
+
+    fn act(
+        &mut self,
+        number: usize,
+        action: Action,
+    ) -> Result<(Option<Input>, Option<Waits>), String> {
+        let online = self.devices[number].online;
+        let offline = || Failure::Offline("no network".to_owned());
+        Ok(match action {
+            Action::Pull(_) if !online => (Some(Input::Pulled(Err(offline()))), None),
+            Action::Push(_) if !online => (Some(Input::Pushed(Err(offline()))), None),
+            Action::Pull(request) => (None, Some(Waits::PullSent(request))),
+            Action::Push(batch) => (None, Some(Waits::PushSent(batch))),
+            Action::Wait(ms) => {
+                self.now_ms += i64::try_from(ms).unwrap_or(0).min(60_000);
+                (Some(Input::Woken(self.random.next())), None)
+            }
+            Action::BeginReconcile(epoch) => {
+                self.log
+                    .event(format!("{number}: reconciles with epoch {epoch}"));
+                self.log.count("reconciliations", 1);
+                (self.perform(number, &action)?, None)
+            }
+            Action::Fence(file, device) => {
+                self.log
+                    .event(format!("{number}: {file} is fenced, becomes {device}"));
+                self.log.count("fences", 1);
+                (self.perform(number, &action)?, None)
+            }
+            action => (self.perform(number, &action)?, None),
+        })
+    }
+
+    fn perform(&mut self, number: usize, action: &Action) -> Result<Option<Input>, String> {
+        let input = self.devices[number].perform(action)?;
+        if let (Action::Settle(..), Some(Input::Settled(settled))) = (action, &input) {
+            self.log.event(format!("{number}: settles {settled:?}"));
+        }
+        Ok(input)
+    }
+
+    fn lost(&mut self, what: &'static str) -> bool {
+        let lost = self.random.chance(self.weather.loss_per_mille);
+        if lost {
+            self.log.count(what, 1);
+        }
+        lost
+    }
+
+    fn carry_pull(
+        &mut self,
+        number: usize,
+        request: coditect_protocol::wire::pull::PullRequest,
+    ) -> Waits {
+        let silence = || Waits::PullAnswered(Err(Failure::Offline("no answer".to_owned())));
+        if self.lost("requests lost") {
+            return silence();
+        }
+        let answer = self.server.pull(self.devices[number].user, &request);
+        if self.lost("replies lost") {
+            return silence();
+        }
+        Waits::PullAnswered(answer.map(Box::new).map_err(failure))
+    }
+
+    fn carry_push(&mut self, batch: Box<Outgoing>) -> Result<Waits, String> {
+        if self.lost("requests lost") {
+            return Ok(Waits::PushAnswered(Err(Failure::Offline(
+                "no answer".to_owned(),
+            ))));
+        }
+        let request = arrived(&batch)?;
+        match self.server.begin_push(&request) {
+            Begun::Open(ticket) => Ok(Waits::PushOpen(batch, ticket)),
+            Begun::Waits => {
+                self.log.count("waits for a stream's lock", 1);
+                Ok(Waits::PushSent(batch))
+            }
+        }
+    }
+
+    /// The server commits, or dies before; then the answer travels.
+    fn commit(
+        &mut self,
+        number: usize,
+        batch: Box<Outgoing>,
+        ticket: &crate::model::Ticket,
+    ) -> Result<Waits, String> {
+        let silence = || Waits::PushAnswered(Err(Failure::Offline("no answer".to_owned())));
+        if self.lost("server crashes") {
+            self.server.abort_push(ticket);
+            return Ok(silence());
+        }
+        let (user, now_ms, request) = (self.devices[number].user, self.now_ms, arrived(&batch)?);
+        let answer = self.server.commit_push(ticket, user, &request, now_ms);
+        self.note(number, &request, answer.as_ref().ok());
+        if answer.is_ok() && self.lost("requests doubled") {
+            let again = self.server.push(user, &request, now_ms);
+            if let Ok(again) = again
+                && again
+                    .outcomes
+                    .iter()
+                    .any(|outcome| !matches!(outcome.status, Status::Duplicate | Status::Rejected))
+            {
+                return Err("a doubled request changed something".to_owned());
+            }
+        }
+        if self.lost("replies lost") {
+            self.log
+                .event(format!("{number}: the reply to its push is lost"));
+            return Ok(silence());
+        }
+        Ok(Waits::PushAnswered(answer.map(Box::new).map_err(failure)))
+    }
+
+    /// Finishes or gives up what a crashed device left at the server.
+    pub(super) fn orphan(&mut self, number: usize, waits: Waits) -> Result<(), String> {
+        let Waits::PushOpen(batch, ticket) = waits else {
+            return Ok(());
+        };
+        if self.random.chance(500) {
+            self.server.abort_push(&ticket);
+            return Ok(());
+        }
+        let (user, request) = (self.devices[number].user, arrived(&batch)?);
+        let answer = self
+            .server
+            .commit_push(&ticket, user, &request, self.now_ms);
+        self.note(number, &request, answer.as_ref().ok());
+        Ok(())
+    }
+
+    fn note(&mut self, number: usize, request: &PushRequest, reply: Option<&PushReply>) {
+        let batch = request.batch_id;
+        let Some(reply) = reply else {
+            self.log.event(format!("{number}: push {batch} is refused"));
+            return;
+        };
+        for (change, outcome) in request.changes.iter().zip(&reply.outcomes) {
+            let line = format!(
+                "{number}: push {} {} {} {:?} base {:?} {:?}: {:?} {:?} at {:?}",
+                request.file,
+                change.table,
+                change.id,
+                change.op,
+                change.base.map(|base| base.to_i64()),
+                change.row.as_ref().and_then(super::Token::of),
+                outcome.status,
+                outcome.code,
+                outcome
+                    .stored
+                    .as_ref()
+                    .map(|stored| (stored.version.to_i64(), stored.cursor)),
+            );
+            self.log.event(line);
+            self.log.count(status_name(outcome.status), 1);
+            if outcome.status == Status::Conflict
+                && change.row.is_some()
+                && outcome
+                    .loser
+                    .as_ref()
+                    .is_some_and(|loser| loser.row == change.row)
+            {
+                self.lost.push((number, change.row.clone()));
+            }
+        }
+    }
+
+    fn done(&mut self, number: usize, report: &Report) {
+        self.log
+            .event(format!("{number}: done: {}", summary(report)));
+        self.log.count("runs", 1);
+        if report.offline {
+            self.log.count("runs that ended offline", 1);
+        }
+        self.reports[number] = Some(report.clone());
+    }
+}
+
+/// What arrives are the stored bytes, not what the engine holds.
+fn arrived(batch: &Outgoing) -> Result<PushRequest, String> {
+    serde_json::from_slice(&batch.bytes).map_err(|error| format!("a batch does not read: {error}"))
+}
+
+const fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Applied => "changes applied",
+        Status::Duplicate => "changes duplicate",
+        Status::Superseded => "changes superseded",
+        Status::Merged => "changes merged",
+        Status::Conflict => "changes in conflict",
+        Status::Rejected => "changes rejected",
+    }
+}

@@ -1,0 +1,372 @@
+//! What people and their programs do to a device's files: plain SQL, as a script or an agent's
+//! hook would run it, with capture by the triggers alone.
+
+use super::device::Device;
+use super::ledger::{Ledger, Token};
+use crate::random::Random;
+use coditect_protocol::catalogue::File;
+
+/// One kind of writing.
+type Write = fn(&mut Writer<'_>) -> Option<String>;
+
+/// Kinds of writing, each as often as it is listed.
+const WRITES: &[Write] = &[
+    insert_decision,
+    insert_decision,
+    edit_decision,
+    edit_decision,
+    edit_decision,
+    replace_decision,
+    delete_decision,
+    insert_learning,
+    edit_learning,
+    use_learning,
+    use_learning,
+    use_learning,
+    delete_learning,
+    import_message,
+    import_message,
+    edit_message,
+    delete_message,
+    write_task,
+    write_task,
+    write_task,
+    count_task,
+    delete_task,
+    write_node,
+    write_node,
+    delete_node,
+    stream_tokens,
+    stream_tokens,
+    use_component,
+    use_component,
+];
+
+/// Somebody at a device.
+pub(super) struct Writer<'a> {
+    pub(super) device: &'a mut Device,
+    pub(super) number: usize,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) random: &'a mut Random,
+    /// The organisation's scope, as files store it.
+    pub(super) organization: &'a str,
+    /// A word to write that the server refuses.
+    pub(super) refused_word: Option<&'a str>,
+}
+
+/// Has somebody write something; says what.
+pub(super) fn write(writer: &mut Writer<'_>) -> Option<String> {
+    let kind = *writer.random.pick(WRITES)?;
+    kind(writer)
+}
+
+impl Writer<'_> {
+    fn scope(&mut self) -> String {
+        if self.random.chance(350) {
+            self.organization.to_owned()
+        } else {
+            "user".to_owned()
+        }
+    }
+
+    /// A random row's `seq` and name.
+    fn row(&mut self, file: File, table: &str, name: &str) -> Option<(i64, String)> {
+        let sql = format!("select seq, {name} from {table} order by seq");
+        let rows = self.device.rows(file, &sql);
+        let row = self.random.pick(&rows)?;
+        Some((
+            row[0].as_i64()?,
+            row[1].as_str().unwrap_or_default().to_owned(),
+        ))
+    }
+
+    fn run(&mut self, file: File, sql: &str) {
+        self.device.write_sql(file, sql);
+    }
+
+    /// Runs an INSERT and notes its text.
+    fn insert(&mut self, file: File, table: &'static str, sql: &str, token: Option<Token>) {
+        self.run(file, sql);
+        let last = format!("select max(seq) from {table}");
+        let seq = self.device.rows(file, &last)[0][0].as_i64().unwrap_or(0);
+        if token.is_some() {
+            self.ledger.wrote((self.number, file, table, seq), token);
+        }
+    }
+
+    /// Runs an UPDATE of one row and notes its text.
+    fn edit(&mut self, file: File, table: &'static str, seq: i64, set: &str, token: Token) {
+        self.run(file, &format!("update {table} set {set} where seq = {seq}"));
+        self.ledger
+            .wrote((self.number, file, table, seq), Some(token));
+    }
+
+    fn delete(&mut self, file: File, table: &'static str, name: &str) -> Option<String> {
+        let (seq, named) = self.row(file, table, name)?;
+        self.run(file, &format!("delete from {table} where seq = {seq}"));
+        self.ledger.wrote((self.number, file, table, seq), None);
+        if table == "skill_learnings" {
+            // What was added and not sent yet is gone with the row, unless another revives it.
+            self.ledger.blur(named.clone());
+        }
+        Some(format!("delete {table} {named}"))
+    }
+}
+
+fn insert_decision(w: &mut Writer<'_>) -> Option<String> {
+    let (scope, token) = (w.scope(), w.ledger.token());
+    let title = match w.refused_word {
+        Some(word) if w.random.chance(300) => word,
+        _ => "a decision",
+    };
+    let text = token.text();
+    let sql = format!(
+        "insert into decisions (scope, title, rationale) values ('{scope}', '{title}', '{text}')"
+    );
+    w.insert(File::Org, "decisions", &sql, Some(token));
+    Some(format!("insert decision {text} into {scope}: {title}"))
+}
+
+fn edit_decision(w: &mut Writer<'_>) -> Option<String> {
+    let (seq, old) = w.row(File::Org, "decisions", "rationale")?;
+    let token = w.ledger.token();
+    let text = token.text();
+    w.edit(
+        File::Org,
+        "decisions",
+        seq,
+        &format!("rationale = '{text}'"),
+        token,
+    );
+    Some(format!("edit decision {old} to {text}"))
+}
+
+/// INSERT OR REPLACE fires no delete trigger for the row that it removes.
+fn replace_decision(w: &mut Writer<'_>) -> Option<String> {
+    let (seq, old) = w.row(File::Org, "decisions", "rationale")?;
+    let token = w.ledger.token();
+    let text = token.text();
+    let sql = format!(
+        "insert or replace into decisions (seq, id, scope, title, rationale)
+         select seq, id, scope, title, '{text}' from decisions where seq = {seq}"
+    );
+    w.run(File::Org, &sql);
+    w.ledger
+        .wrote((w.number, File::Org, "decisions", seq), Some(token));
+    Some(format!("replace decision {old} by {text}"))
+}
+
+fn delete_decision(w: &mut Writer<'_>) -> Option<String> {
+    w.delete(File::Org, "decisions", "rationale")
+}
+
+fn insert_learning(w: &mut Writer<'_>) -> Option<String> {
+    let (scope, token) = (w.scope(), w.ledger.token());
+    let (text, name) = (token.text(), format!("skill {}", token.0));
+    let sql = format!(
+        "insert into skill_learnings (scope, skill_name, learning)
+         values ('{scope}', '{name}', '{text}')"
+    );
+    w.insert(File::Org, "skill_learnings", &sql, Some(token));
+    w.ledger.added(&name, 1);
+    Some(format!("insert learning {name}, {text}, into {scope}"))
+}
+
+fn edit_learning(w: &mut Writer<'_>) -> Option<String> {
+    let (seq, name) = w.row(File::Org, "skill_learnings", "skill_name")?;
+    let token = w.ledger.token();
+    let text = token.text();
+    w.edit(
+        File::Org,
+        "skill_learnings",
+        seq,
+        &format!("learning = '{text}'"),
+        token,
+    );
+    Some(format!("edit {name} to {text}"))
+}
+
+fn use_learning(w: &mut Writer<'_>) -> Option<String> {
+    let (seq, name) = w.row(File::Org, "skill_learnings", "skill_name")?;
+    let more = w.random.between(1, 3);
+    let sql =
+        format!("update skill_learnings set usage_count = usage_count + {more} where seq = {seq}");
+    w.run(File::Org, &sql);
+    w.ledger.added(&name, more);
+    Some(format!("use {name} {more} times"))
+}
+
+fn delete_learning(w: &mut Writer<'_>) -> Option<String> {
+    if w.random.chance(600) {
+        return None;
+    }
+    w.delete(File::Org, "skill_learnings", "skill_name")
+}
+
+/// A record of a transcript: the same on every device that imports it.
+fn import_message(w: &mut Writer<'_>) -> Option<String> {
+    let id = format!("message {}", w.random.below(25));
+    let known = format!("select seq from messages where message_id = '{id}' and scope = 'user'");
+    if !w.device.rows(File::Sessions, &known).is_empty() {
+        return None;
+    }
+    let sql = format!(
+        "insert into messages (message_id, session_id, role, content)
+         values ('{id}', 'session', 'user', 'content of {id}')"
+    );
+    w.insert(File::Sessions, "messages", &sql, None);
+    Some(format!("import {id}"))
+}
+
+fn edit_message(w: &mut Writer<'_>) -> Option<String> {
+    if w.random.chance(700) {
+        return None;
+    }
+    // One that was not sent yet is what this device imported: the first accepted one stays.
+    let sent = "(select * from messages where version is not null) as messages";
+    let (seq, id) = w.row(File::Sessions, sent, "message_id")?;
+    let token = w.ledger.token();
+    let text = token.text();
+    w.edit(
+        File::Sessions,
+        "messages",
+        seq,
+        &format!("content = '{text}'"),
+        token,
+    );
+    Some(format!("edit {id} to {text}"))
+}
+
+fn delete_message(w: &mut Writer<'_>) -> Option<String> {
+    if w.random.chance(700) {
+        return None;
+    }
+    w.delete(File::Sessions, "messages", "message_id")
+}
+
+/// Tasks have natural keys: several devices make the same one, and some writers insert without
+/// looking.
+fn write_task(w: &mut Writer<'_>) -> Option<String> {
+    let (task, scope, token) = (w.random.below(6), w.scope(), w.ledger.token());
+    let text = token.text();
+    let known = format!(
+        "select seq from task_tracking where task_id = 't{task}' and scope = '{scope}' order by seq"
+    );
+    let known = w.device.rows(File::Sessions, &known);
+    if let Some(row) = known.first().filter(|_| !w.random.chance(100)) {
+        let seq = row[0].as_i64()?;
+        w.edit(
+            File::Sessions,
+            "task_tracking",
+            seq,
+            &format!("description = '{text}'"),
+            token,
+        );
+        return Some(format!("edit task t{task} of {scope} to {text}"));
+    }
+    let sql = format!(
+        "insert into task_tracking (scope, session_id, task_id, description)
+         values ('{scope}', 's', 't{task}', '{text}')"
+    );
+    w.insert(File::Sessions, "task_tracking", &sql, Some(token));
+    Some(format!("insert task t{task} of {scope}: {text}"))
+}
+
+fn count_task(w: &mut Writer<'_>) -> Option<String> {
+    let (seq, task) = w.row(File::Sessions, "task_tracking", "task_id")?;
+    let sql = format!(
+        "update task_tracking set tool_success_count = tool_success_count + 1 where seq = {seq}"
+    );
+    w.run(File::Sessions, &sql);
+    Some(format!("count a success of {task}"))
+}
+
+fn delete_task(w: &mut Writer<'_>) -> Option<String> {
+    w.delete(File::Sessions, "task_tracking", "task_id")
+}
+
+fn write_node(w: &mut Writer<'_>) -> Option<String> {
+    let (node, scope, token) = (w.random.below(5), w.scope(), w.ledger.token());
+    let text = token.text();
+    let known = format!(
+        "select seq from kg_nodes where node_key = 'k{node}' and scope = '{scope}' order by seq"
+    );
+    if let Some(row) = w.device.rows(File::Org, &known).first() {
+        let seq = row[0].as_i64()?;
+        w.edit(
+            File::Org,
+            "kg_nodes",
+            seq,
+            &format!("content = '{text}'"),
+            token,
+        );
+        return Some(format!("edit node k{node} of {scope} to {text}"));
+    }
+    let sql = format!(
+        "insert into kg_nodes (scope, node_type, node_key, content)
+         values ('{scope}', 'file', 'k{node}', '{text}')"
+    );
+    w.insert(File::Org, "kg_nodes", &sql, Some(token));
+    Some(format!("insert node k{node} of {scope}: {text}"))
+}
+
+fn delete_node(w: &mut Writer<'_>) -> Option<String> {
+    w.delete(File::Org, "kg_nodes", "node_key")
+}
+
+/// Numbers of a model's answer; they grow while it streams. Few answers are seen by two devices.
+fn stream_tokens(w: &mut Writer<'_>) -> Option<String> {
+    let owner = if w.random.chance(150) { 99 } else { w.number };
+    let answer = format!("answer {owner}-{}", w.random.below(4));
+    let more = w.random.between(1, 50);
+    let known = format!("select seq from token_economics where api_message_id = '{answer}'");
+    if let Some(row) = w.device.rows(File::Sessions, &known).first() {
+        let seq = row[0].as_i64().filter(|_| owner != 99)?;
+        let sql = format!(
+            "update token_economics set output_tokens = output_tokens + {more} where seq = {seq}"
+        );
+        w.run(File::Sessions, &sql);
+        return Some(format!("{answer} grows by {more}"));
+    }
+    let more = if owner == 99 { 7 } else { more };
+    let sql = format!(
+        "insert into token_economics (session_id, api_message_id, output_tokens)
+         values ('s', '{answer}', {more})"
+    );
+    w.insert(File::Sessions, "token_economics", &sql, None);
+    Some(format!("{answer} has {more} tokens"))
+}
+
+fn use_component(w: &mut Writer<'_>) -> Option<String> {
+    let component = format!("component {}", w.random.below(3));
+    let known = format!(
+        "select seq from component_usage_stats where component_id = '{component}' order by seq desc"
+    );
+    if let Some(row) = w.device.rows(File::Platform, &known).first() {
+        let seq = &row[0];
+        let sql = format!(
+            "update component_usage_stats set invocation_count = invocation_count + 1
+             where seq = {seq}"
+        );
+        w.run(File::Platform, &sql);
+        return Some(format!("use {component} again"));
+    }
+    let sql = format!(
+        "insert into component_usage_stats (component_id, invocation_count)
+         values ('{component}', 1)"
+    );
+    w.insert(File::Platform, "component_usage_stats", &sql, None);
+    Some(format!("use {component}"))
+}
+
+/// Removes the queue entries of rows that were never sent, as a published hint tells people to.
+pub(super) fn clear_queue(w: &mut Writer<'_>) -> Option<String> {
+    let file = *w.random.pick(&[File::Org, File::Sessions])?;
+    // Of rows that were sent before, the scrub finds what differs; that is not tried here.
+    let of = "from sync_queue where action = 'insert' and not exists (
+                select 1 from sync_base b where b.table_name = sync_queue.table_name
+                  and b.id = sync_queue.row_id and b.scope = sync_queue.row_scope)";
+    let count = w.device.number(file, &format!("select count(*) {of}"));
+    w.run(file, &format!("delete {of}"));
+    Some(format!("delete {count} queue entries of {file}"))
+}
