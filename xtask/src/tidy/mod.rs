@@ -91,7 +91,7 @@ fn check_file(path: &str, text: &str) -> Vec<Problem> {
     }
     if path.ends_with(".rs") {
         let code = lexer::blank(text);
-        problems.extend(words::check_code(path, &code));
+        problems.extend(words::check_code(path, text, &code));
         problems.extend(size::check(path, text, &code));
     }
     problems
