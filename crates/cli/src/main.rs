@@ -1,3 +1,7 @@
 //! The program `coditect`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coditect::run(std::env::args_os())
+}

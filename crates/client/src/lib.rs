@@ -7,19 +7,20 @@
 pub mod auth;
 pub mod config;
 pub mod credentials;
-
+pub mod driver;
 mod files;
 pub mod http;
 pub mod paths;
-
+pub mod pull_table;
 pub mod state;
 pub mod transport;
 
 pub use config::{CloudConfig, ConfigFile};
 pub use credentials::{CredentialFile, Credentials};
-
+pub use driver::{Progress, SyncError, perform_local, sync};
 pub use files::FileError;
 pub use http::{Http, HttpError, HttpOptions, Traffic};
 pub use paths::{InvalidProfile, Paths};
+pub use pull_table::pull_table;
 pub use state::SyncState;
 pub use transport::{HttpTransport, Transport};

@@ -19,6 +19,8 @@ pub struct SyncState {
     pub last_attempt_at: Option<String>,
     /// Whether all digests were equal at the end of the last run that reached the heads.
     pub converged: Option<bool>,
+    /// Whether the last run ended because nothing answered.
+    pub offline: bool,
     /// Why the last run ended early, for people.
     pub last_error: Option<String>,
     /// The server's side of every stream at its last head.
@@ -70,6 +72,7 @@ impl SyncState {
             let text = problem.detail.as_deref().unwrap_or(&problem.title);
             format!("{text} ({})", problem.code)
         });
+        self.offline = report.offline;
         self.last_error = problem.or_else(|| report.offline_reason.clone());
         if report.offline || report.problem.is_some() {
             return;
@@ -149,6 +152,7 @@ mod tests {
             Some("2026-01-02T00:00:00Z")
         );
         assert_eq!(state.last_error.as_deref(), Some("no connection"));
+        assert!(state.offline);
         assert_eq!(state.converged, Some(true));
         let stream = state.stream(Scope::Platform, "platform_components");
         assert_eq!(stream.unwrap().digest, "0000000000000000");

@@ -1,0 +1,130 @@
+//! The command line: options that every command takes, and the list of commands. Each command's
+//! own arguments are in its file.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    config, conflict, decision, doctor, dump, error, import, learning, login, logout,
+    process_queue, pull, queue, search, session, status, sync, task, test,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  coditect import claude                     bring in the transcripts of this machine
+  coditect search \"connection refused\"       find it again; needs no server
+  coditect decision add \"Use SQLite\" --rationale \"works offline\"
+  echo $KEY | coditect login --server https://coditect.example.org --license -
+  coditect sync && coditect status
+
+Everything works without a server until you log in. Exit codes: 0 done, 1 failed, 2 usage,
+3 not logged in, 4 offline, 5 refused, 6 not found, 7 unhealthy (docs/EXIT-CODES.md).
+
+Environment:
+  CODITECT_HOME      where configuration and data are (default: home)
+  CODITECT_OFFLINE   true: send nothing; false: leave offline mode
+  CODITECT_EMAIL, CODITECT_PASSWORD, CODITECT_ACCESS_TOKEN, CODITECT_TENANT_ID   for login";
+
+/// The working memory of coding agents, on every machine.
+#[derive(Debug, Parser)]
+#[command(name = "coditect", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(
+    infer_long_args = false,
+    disable_help_subcommand = false,
+    subcommand_required = true
+)]
+pub(crate) struct Arguments {
+    /// Print JSON to standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Use the data and login of this profile
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Link this machine to a server
+    Login(login::Login),
+    /// End the session; data and the link of the folder stay
+    Logout(logout::Logout),
+    /// Bring in what other programs have recorded
+    #[command(subcommand)]
+    Import(import::Import),
+    /// Exchange changes with the server
+    Sync(sync::Sync),
+    /// Show what is linked, queued and in step
+    Status(status::Status),
+    /// Check the server and the login
+    Test(test::Test),
+    /// Send what is queued now, whatever waits for a later try
+    ProcessQueue(process_queue::ProcessQueue),
+    /// Look for what is wrong, and say what to do
+    Doctor(doctor::Doctor),
+    /// Decisions and their reasons
+    #[command(subcommand)]
+    Decision(decision::Decision),
+    /// What was learned
+    #[command(subcommand)]
+    Learning(learning::Learning),
+    /// Errors and what fixed them
+    #[command(subcommand)]
+    Error(error::ErrorSolution),
+    /// Tasks of agents and people
+    #[command(subcommand)]
+    Task(task::Task),
+    /// Conversations with agents
+    #[command(subcommand)]
+    Session(session::Session),
+    /// Search messages, decisions, learnings, errors and tasks
+    Search(search::Search),
+    /// Versions that lost against a concurrent one
+    #[command(subcommand)]
+    Conflict(conflict::Conflict),
+    /// Changes that wait to be sent
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    /// Fetch a table that only goes up, from all devices
+    Pull(pull::Pull),
+    /// What is configured, and where it comes from
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Print all rows for comparing replicas
+    #[command(hide = true)]
+    Dump(dump::Dump),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn json_and_profile_go_before_and_after_the_command() {
+        for line in [
+            ["coditect", "--json", "--profile", "work", "status"],
+            ["coditect", "status", "--profile", "work", "--json"],
+        ] {
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            assert!(arguments.json);
+            assert_eq!(arguments.profile.as_deref(), Some("work"));
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_description() {
+        let root = Arguments::command();
+        let mut left: Vec<&clap::Command> = root.get_subcommands().collect();
+        while let Some(command) = left.pop() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            left.extend(command.get_subcommands());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The commands, one file each, and the dispatch to them.
+
+pub(crate) mod config;
+pub(crate) mod conflict;
+pub(crate) mod decision;
+pub(crate) mod doctor;
+pub(crate) mod dump;
+pub(crate) mod error;
+pub(crate) mod import;
+pub(crate) mod learning;
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod process_queue;
+pub(crate) mod pull;
+pub(crate) mod queue;
+mod records;
+pub(crate) mod search;
+pub(crate) mod session;
+pub(crate) mod status;
+pub(crate) mod sync;
+pub(crate) mod task;
+pub(crate) mod test;
+
+use crate::arguments::{Arguments, Command};
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::exit::Exit;
+use crate::printer::Printer;
+
+/// Runs a command.
+pub(crate) fn run(
+    arguments: Arguments,
+    environment: Environment,
+    printer: &Printer,
+) -> anyhow::Result<Exit> {
+    let profile = arguments.profile.as_deref();
+    let mut context = Context::new(environment, profile, printer.clone())?;
+    let context = &mut context;
+    match arguments.command {
+        Command::Login(command) => login::run(context, command),
+        Command::Logout(_) => logout::run(context),
+        Command::Import(import::Import::Claude(command)) => import::run(context, &command),
+        Command::Sync(command) => sync::run(context, &command),
+        Command::Status(_) => status::run(context),
+        Command::Test(_) => test::run(context),
+        Command::ProcessQueue(command) => process_queue::run(context, &command),
+        Command::Doctor(_) => doctor::run(context),
+        Command::Decision(command) => decision::run(context, command),
+        Command::Learning(command) => learning::run(context, command),
+        Command::Error(command) => error::run(context, command),
+        Command::Task(command) => task::run(context, command),
+        Command::Session(command) => session::run(context, command),
+        Command::Search(command) => search::run(context, &command),
+        Command::Conflict(command) => conflict::run(context, command),
+        Command::Queue(command) => queue::run(context, command),
+        Command::Pull(command) => pull::run(context, &command),
+        Command::Config(config::Config::Show(_)) => config::run(context),
+        Command::Dump(_) => dump::run(context),
+    }
+}

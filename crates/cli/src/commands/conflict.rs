@@ -1,0 +1,207 @@
+//! `coditect conflict`.
+
+use clap::{Args, Subcommand};
+use coditect_local_store::{Conflict as Lost, LocalStore};
+use coditect_protocol::catalogue::{File, by_cloud_name};
+use coditect_protocol::wire::Op;
+use serde_json::{Value, json};
+
+use super::records::{self, text};
+use crate::clock;
+use crate::context::Context;
+use crate::exit::{CommandError, Exit};
+use crate::names;
+use crate::table::{Table, one_line, short_time};
+
+const EXAMPLES: &str = "\
+Two devices changed a row without knowing of each other: one version is stored, the other one is
+kept here. Nothing has to be done; show compares the two.
+
+Examples:
+  coditect conflict list
+  coditect conflict show org:3            by its number, or by the row's id
+  coditect conflict settle org:3          you have looked at it";
+
+/// Shows versions that lost.
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub(crate) enum Conflict {
+    /// List them, oldest first
+    List(List),
+    /// Show what was put aside, and what is stored
+    Show(Show),
+    /// Note that you have looked at it; it leaves the list
+    Settle(Show),
+}
+
+/// Which conflicts to list.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Settled ones too
+    #[arg(long)]
+    all: bool,
+}
+
+/// Which conflict to show.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// FILE:NUMBER as the list says, or the row's id or the beginning of it
+    id: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(context: &Context, command: Conflict) -> anyhow::Result<Exit> {
+    match command {
+        Conflict::List(command) => list(context, &command),
+        Conflict::Show(command) => show(context, &command),
+        Conflict::Settle(command) => settle(context, &command),
+    }
+}
+
+fn all(store: &LocalStore, settled_too: bool) -> anyhow::Result<Vec<Lost>> {
+    let mut all = Vec::new();
+    for file in File::ALL {
+        all.extend(store.conflicts(file, settled_too)?);
+    }
+    all.sort_by(|a, b| a.created_at.cmp(&b.created_at));
+    Ok(all)
+}
+
+fn number(lost: &Lost) -> String {
+    format!("{}:{}", lost.file, lost.n)
+}
+
+fn list(context: &Context, command: &List) -> anyhow::Result<Exit> {
+    let store = context.store()?;
+    let found = all(&store, command.all)?;
+    let documents: Vec<Value> = found.iter().map(document).collect();
+    context
+        .printer
+        .either(&json!({"conflicts": documents}), |printer| {
+            if found.is_empty() {
+                printer.note("no conflicts");
+                return Ok(());
+            }
+            let mut table = Table::new(&["number", "since", "table", "row", "put aside"]);
+            for lost in &found {
+                table.row([
+                    number(lost),
+                    short_time(Some(&lost.created_at)),
+                    by_cloud_name(&lost.table).map_or(lost.table.clone(), names::full_name),
+                    names::short_id(&lost.id),
+                    summary(lost),
+                ]);
+            }
+            table.print(printer)
+        })?;
+    Ok(Exit::Ok)
+}
+
+fn summary(lost: &Lost) -> String {
+    let Some(row) = &lost.row else {
+        return "a delete".to_owned();
+    };
+    let names = [
+        "title",
+        "name",
+        "learning",
+        "error_pattern",
+        "description",
+        "content",
+    ];
+    let first = names
+        .iter()
+        .map(|name| text(row, name))
+        .find(|text| !text.is_empty());
+    one_line(&first.unwrap_or_else(|| serde_json::to_string(row).unwrap_or_default()))
+}
+
+fn document(lost: &Lost) -> Value {
+    json!({
+        "conflict": number(lost),
+        "table": lost.table,
+        "scope": lost.scope,
+        "id": lost.id,
+        "kind": lost.kind,
+        "op": lost.op,
+        "version": lost.version,
+        "device_id": lost.device,
+        "kept_version": lost.kept_version,
+        "created_at": lost.created_at,
+        "resolved_at": lost.resolved_at,
+        "row": lost.row,
+    })
+}
+
+/// Returns the conflicts that the text means: one by its number, or all of a row.
+fn find(store: &LocalStore, id: &str) -> anyhow::Result<Vec<Lost>> {
+    let mut found = all(store, true)?;
+    found.retain(|lost| number(lost) == id || (id.len() >= 4 && lost.id.starts_with(id)));
+    let distinct = |lost: &Lost| (lost.table.clone(), lost.id.clone());
+    if let Some(first) = found.first().map(distinct) {
+        if found.iter().all(|lost| distinct(lost) == first) {
+            return Ok(found);
+        }
+        let message = format!("'{id}' fits conflicts of several rows");
+        let error = CommandError::new(Exit::NotFound, message);
+        return Err(error.hint("give more of the id").into());
+    }
+    let error = CommandError::new(Exit::NotFound, format!("there is no conflict '{id}'"));
+    Err(error.hint("coditect conflict list").into())
+}
+
+fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
+    let store = context.store()?;
+    let found = find(&store, &command.id)?;
+    let first = &found[0];
+    let stored = store.get(&first.table, &first.id)?;
+    let documents: Vec<Value> = found.iter().map(document).collect();
+    let stored_document = stored.as_ref().map(records::document);
+    let whole = json!({"stored": stored_document, "conflicts": documents});
+    context.printer.either(&whole, |printer| {
+        for lost in &found {
+            let who = if lost.device.as_deref() == Some(&store.device().to_string()) {
+                "this device".to_owned()
+            } else {
+                format!("device {}", lost.device.as_deref().unwrap_or("-"))
+            };
+            let what = if lost.op == Op::Delete {
+                "deleted"
+            } else {
+                "wrote"
+            };
+            let (number, time) = (number(lost), short_time(Some(&lost.created_at)));
+            printer.line(&format!("{number}  {who} {what} this; put aside {time}"))?;
+            let Some(table) = by_cloud_name(&lost.table) else {
+                continue;
+            };
+            for column in table.columns.iter().filter(|column| column.hashed()) {
+                let here = stored.as_ref().map(|view| text(&view.row, column.name));
+                let here = here.unwrap_or_default();
+                let there = lost.row.as_ref().map(|row| text(row, column.name));
+                let there = there.unwrap_or_default();
+                if here != there {
+                    printer.line(&format!("  {}", column.name))?;
+                    printer.line(&format!("    stored    {}", one_line(&here)))?;
+                    printer.line(&format!("    put aside {}", one_line(&there)))?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn settle(context: &Context, command: &Show) -> anyhow::Result<Exit> {
+    let mut store = context.store()?;
+    let mut settled = 0_u64;
+    for lost in find(&store, &command.id)? {
+        settled += u64::from(store.settle_conflict(lost.file, lost.n, clock::now_ms())?);
+    }
+    context
+        .printer
+        .either(&json!({"settled": settled}), |printer| {
+            printer.line(&format!("{settled} settled"))
+        })?;
+    Ok(Exit::Ok)
+}

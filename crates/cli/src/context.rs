@@ -1,0 +1,96 @@
+//! What every command works with: paths, configuration, the printer, and the way to the store.
+
+use std::path::PathBuf;
+
+use coditect_client::{CloudConfig, ConfigFile, CredentialFile, Paths, SyncState};
+use coditect_local_store::{LocalStore, Random};
+use coditect_protocol::catalogue::File;
+
+use crate::clock;
+use crate::environment::Environment;
+use crate::exit::{CommandError, Exit};
+use crate::logs;
+use crate::printer::Printer;
+
+/// The surroundings of one command.
+pub(crate) struct Context {
+    pub(crate) environment: Environment,
+    pub(crate) paths: Paths,
+    pub(crate) config: ConfigFile,
+    pub(crate) cloud: CloudConfig,
+    pub(crate) printer: Printer,
+}
+
+impl Context {
+    /// Reads the configuration of the profile: the one that is named, else the one that the
+    /// configuration names, else the ordinary one. Writes nothing.
+    pub(crate) fn new(
+        environment: Environment,
+        profile: Option<&str>,
+        printer: Printer,
+    ) -> anyhow::Result<Self> {
+        let home = home(&environment)?;
+        let ordinary = Paths::new(&home, None)?;
+        let config = ConfigFile::load(&ordinary.config_file())?;
+        let configured = config.cloud(None)?.profile;
+        let paths = Paths::new(&home, profile.or(configured.as_deref()))
+            .map_err(|error| CommandError::new(Exit::Usage, error.to_string()))?;
+        let cloud = config.cloud(paths.profile())?;
+        logs::start(&paths.logs_dir());
+        Ok(Self {
+            environment,
+            paths,
+            config,
+            cloud,
+            printer,
+        })
+    }
+
+    /// Returns whether nothing may be sent: the environment decides, then the configuration.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.environment.offline.unwrap_or(self.cloud.offline)
+    }
+
+    /// Opens the four databases, making what is missing.
+    pub(crate) fn store(&self) -> anyhow::Result<LocalStore> {
+        let folder = self.paths.context_storage();
+        Ok(LocalStore::open(&folder, clock::now_ms(), Random::System)?)
+    }
+
+    /// Opens the databases and adopts what other programs wrote to some of them, so that it has
+    /// ids. While another program writes, what it has written so far may lack them.
+    pub(crate) fn adopted_store(&self, files: &[File]) -> anyhow::Result<LocalStore> {
+        let mut store = self.store()?;
+        for file in files {
+            match store.adopt(*file, clock::now_ms()) {
+                Ok(_) | Err(coditect_local_store::Error::Busy(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(store)
+    }
+
+    /// Returns the file with the profile's tokens.
+    pub(crate) fn credentials(&self) -> CredentialFile {
+        CredentialFile::new(self.paths.credentials_file())
+    }
+
+    /// Returns what the last runs of the engine saw.
+    pub(crate) fn state(&self) -> SyncState {
+        SyncState::load(&self.paths.state_file())
+    }
+
+    /// Writes the profile's part of the configuration.
+    pub(crate) fn store_config(&mut self) -> anyhow::Result<()> {
+        self.config.store(self.paths.profile(), &self.cloud)?;
+        Ok(())
+    }
+}
+
+fn home(environment: &Environment) -> anyhow::Result<PathBuf> {
+    environment.home.clone().ok_or_else(|| {
+        CommandError::new(Exit::Usage, "neither CODITECT_HOME nor HOME is set")
+            .hint("export CODITECT_HOME=/a/folder/of/yours")
+            .into()
+    })
+}

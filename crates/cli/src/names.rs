@@ -1,0 +1,164 @@
+//! Names as people give them: tables, scopes, and the beginnings of ids.
+
+use clap::ValueEnum;
+use coditect_local_store::{LocalStore, RowFilter, RowView};
+use coditect_protocol::Scope;
+use coditect_protocol::catalogue::{TABLES, Table};
+
+use crate::exit::{CommandError, Exit};
+
+/// Shortest beginning of an id that is looked up.
+const PREFIX_CHARS_MIN: usize = 4;
+/// Ids that an ambiguous beginning is answered with.
+const CANDIDATES_MAX: u32 = 6;
+/// Rows whose other name is compared with a beginning.
+const ROWS_MAX: u32 = 100_000;
+
+/// Whose rows: one's own, or the organisation's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScopeName {
+    /// Only you, on all your devices
+    User,
+    /// Everybody in the organisation
+    Org,
+}
+
+impl ScopeName {
+    /// Returns the scope as the local files store it.
+    ///
+    /// # Errors
+    /// When the organisation is meant and the folder belongs to none yet.
+    pub(crate) fn local(self, store: &LocalStore) -> anyhow::Result<String> {
+        match self {
+            Self::User => Ok(coditect_protocol::scope::LOCAL_USER.to_owned()),
+            Self::Org => {
+                let owner = store
+                    .owner_of_folder()
+                    .ok_or_else(CommandError::not_logged_in)?;
+                Ok(Scope::Org(owner.tenant.get()).to_string())
+            }
+        }
+    }
+}
+
+/// Returns the table that a cloud name, a local name or `file:table` means.
+///
+/// # Errors
+/// When there is none, or a local name is that of two tables.
+pub(crate) fn table(name: &str) -> anyhow::Result<&'static Table> {
+    let is_meant = |table: &&&Table| match name.split_once(':') {
+        Some((file, local)) => table.file.as_str() == file && table.local == local,
+        None => table.cloud == name || table.local == name,
+    };
+    let found: Vec<&&Table> = TABLES.iter().filter(is_meant).collect();
+    match found.as_slice() {
+        [table] => Ok(table),
+        [] => Err(CommandError::new(Exit::NotFound, format!("there is no table '{name}'")).into()),
+        several => {
+            let names: Vec<String> = several.iter().map(|table| full_name(table)).collect();
+            let message = format!("'{name}' is the name of {}", names.join(" and "));
+            Err(CommandError::new(Exit::NotFound, message).into())
+        }
+    }
+}
+
+/// Returns a table's name as people see it: `file:table`.
+pub(crate) fn full_name(table: &Table) -> String {
+    format!("{}:{}", table.file, table.local)
+}
+
+/// Returns the row whose id is or begins with `text`; of a table whose rows people know by
+/// another column, also by that one.
+///
+/// # Errors
+/// When there is none, or several begin that way.
+pub(crate) fn row(
+    store: &LocalStore,
+    table: &'static Table,
+    noun: &str,
+    text: &str,
+    also: Option<&'static str>,
+) -> anyhow::Result<RowView> {
+    if text.chars().count() < PREFIX_CHARS_MIN {
+        let message =
+            format!("'{text}' is too short for an id: at least {PREFIX_CHARS_MIN} characters");
+        return Err(CommandError::new(Exit::Usage, message).into());
+    }
+    let by_id = RowFilter {
+        id_prefix: Some(text.to_owned()),
+        limit: CANDIDATES_MAX,
+        ..RowFilter::default()
+    };
+    let mut found = store.list(table.cloud, &by_id)?;
+    if let Some(column) = also.filter(|_| found.is_empty()) {
+        found = by_column(store, table, column, text)?;
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => {
+            let message = format!("there is no {noun} '{text}'");
+            Err(CommandError::new(Exit::NotFound, message).into())
+        }
+        _ => {
+            let ids: Vec<&str> = found.iter().filter_map(|row| row.id.as_deref()).collect();
+            let message = format!("'{text}' fits several: {}", ids.join(", "));
+            let error = CommandError::new(Exit::NotFound, message);
+            Err(error.hint("give more of the id").into())
+        }
+    }
+}
+
+/// Returns the rows whose column is `text`, else those whose column begins with it.
+fn by_column(
+    store: &LocalStore,
+    table: &'static Table,
+    column: &str,
+    text: &str,
+) -> anyhow::Result<Vec<RowView>> {
+    let exact = RowFilter {
+        equals: vec![(column.to_owned(), text.into())],
+        limit: CANDIDATES_MAX,
+        ..RowFilter::default()
+    };
+    let found = store.list(table.cloud, &exact)?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let all = RowFilter {
+        limit: ROWS_MAX,
+        ..RowFilter::default()
+    };
+    let mut begins = store.list(table.cloud, &all)?;
+    begins.retain(|view| {
+        let value = view.row.get(column).and_then(|value| value.as_str());
+        value.is_some_and(|value| value.starts_with(text))
+    });
+    begins.truncate(CANDIDATES_MAX as usize);
+    Ok(begins)
+}
+
+/// Returns the part of an id that people need to see: enough of a UUIDv7 to tell rows apart.
+pub(crate) fn short_id(id: &str) -> String {
+    // The first 12 digits of a UUIDv7 are its time; two rows of one millisecond differ behind.
+    id.chars().take(18).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_known_by_each_of_their_names() {
+        for name in ["org_decisions", "decisions", "org:decisions"] {
+            assert_eq!(table(name).unwrap().cloud, "org_decisions", "{name}");
+        }
+        assert_eq!(
+            table("projects:projects").unwrap().cloud,
+            "projects_projects"
+        );
+        let ambiguous = table("projects").unwrap_err().to_string();
+        assert!(ambiguous.contains("org:projects"), "{ambiguous}");
+        assert!(ambiguous.contains("projects:projects"), "{ambiguous}");
+        assert!(table("sessions:decisions").is_err());
+    }
+}
