@@ -260,7 +260,9 @@ mod tests {
             missing.ends_with("missing field `refresh_token`"),
             "{missing}"
         );
-        let wrong = parse::<Vec<u64>>(b"[\"hunter2\"]").unwrap_err().to_string();
+        let Err(AppError::BadRequest(wrong)) = parse::<Vec<u64>>(b"[\"hunter2\"]") else {
+            panic!("a text is no number");
+        };
         assert!(
             wrong.ends_with("expected u64") && !wrong.contains("hunter2"),
             "{wrong}"

@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The request is not of the form that the route takes.
-    #[error("bad request: {0}")]
+    /// The request is not of the form that the route takes. The text may repeat a part of it
+    /// and stays out of the log.
+    #[error("the request is not of the form that the route takes")]
     BadRequest(String),
     /// The body is larger than the route takes, as it came or unpacked.
     #[error("the body is larger than {bytes_max} bytes")]

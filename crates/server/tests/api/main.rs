@@ -1,0 +1,11 @@
+//! The HTTP API: the real router on a real database, without a socket where possible.
+
+mod auth;
+mod connections;
+mod health;
+mod limits;
+mod logs;
+mod problems;
+mod support;
+mod sync;
+mod tenancy;
