@@ -78,7 +78,7 @@ async fn given_up(postgres: &EmbeddedPostgres) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Makes organisation, owner and licence on the first start, and keeps the URL in

@@ -132,7 +132,7 @@ mod tests {
             from("10.1.1.1", "1.1.1.1", ""),
             ("1.1.1.1".to_owned(), false)
         );
-        assert_eq!(from("10.1.1.1", "1.1.1.1", "https, http").1, false);
+        assert!(!from("10.1.1.1", "1.1.1.1", "https, http").1);
         // What the client itself put in front of the list is not believed.
         assert_eq!(
             from("10.1.1.1", "9.9.9.9, 1.1.1.1, 10.2.2.2", "https").0,

@@ -1,4 +1,5 @@
 //! The program `coditect-server` as scripts meet it: output, exit codes, files, signals.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
 mod admin;
 mod serve;
