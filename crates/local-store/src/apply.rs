@@ -276,6 +276,12 @@ impl Work<'_> {
                 && live.is_some() != old.deleted
         });
         let base = Base::of(self, table, stored, stored.row.as_ref(), old.as_ref())?;
+        // A row that a device gave back to a restored server has its old version, but the
+        // counters' sums are those of the parts that are known again by then.
+        let known = known
+            && old
+                .as_ref()
+                .is_some_and(|old| old.counters == base.counters && old.maxima == base.maxima);
         self.set_base(table, scope, &id, &base)?;
         if known && mark.is_none() {
             return Ok(Step::Echo);

@@ -5,7 +5,7 @@
 //! A generation number in the file says which bases were seen since. The state is in the file,
 //! so that a crash in between only delays the end.
 
-use coditect_protocol::catalogue::{Direction, File, Identity, Table};
+use coditect_protocol::catalogue::{Direction, File, Identity, Merge, Table};
 use coditect_protocol::{DeviceId, Epoch};
 use rusqlite::{Connection, params};
 
@@ -129,6 +129,9 @@ impl LocalStore {
                     break;
                 }
             }
+            if !fenced && table.columns_by(Merge::Counter).next().is_some() {
+                self.write(file, |work| push_parts(work, table, now_ms))?;
+            }
         }
         self.write(file, |work| {
             set_meta(work.tx, "reconciling", "0").in_file(file)
@@ -199,6 +202,24 @@ fn requeue(
     Ok(())
 }
 
+/// A server that was set back may have a row and still lack this device's part of its counters:
+/// each device says its own again.
+fn push_parts(work: &mut Work<'_>, table: &'static Table, now_ms: i64) -> Result<()> {
+    for (scope, id) in counted(work, table).in_file(work.file)? {
+        let Some(base) = work.base(table, &scope, &id)? else {
+            continue;
+        };
+        let live = statements::by_key(work.tx, table, &scope, &id).in_file(work.file)?;
+        let Some(live) = live else { continue };
+        let seq = Some(live.seq);
+        let marked = marks::of_row(work.tx, table, &scope, &id, seq).in_file(work.file)?;
+        if marked.is_none() && base.counters.values().any(|counter| counter.own != 0) {
+            work.put_mark(table, seq, &scope, Some(&id), RECONCILE, now_ms, false)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives one file the new device's identity. Doing it again changes nothing more.
 pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     let file = work.file;
@@ -262,24 +283,25 @@ fn take_over(work: &mut Work<'_>, table: &'static Table) -> Result<()> {
 
 /// The former device's parts stay on the server; the new device has added nothing yet.
 fn new_parts(work: &mut Work<'_>) -> Result<()> {
-    let list = || -> rusqlite::Result<Vec<(String, String, String)>> {
-        let mut statement = work.tx.prepare_cached(
-            "select table_name, scope, id from sync_base where counters is not null",
-        )?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        rows.collect()
-    };
-    for (table, scope, id) in list().in_file(work.file)? {
-        let Some(table) = statements::table_in(work.file, &table) else {
-            continue;
-        };
-        let Some(mut base) = work.base(table, &scope, &id)? else {
-            continue;
-        };
-        base.counters
-            .values_mut()
-            .for_each(|counter| counter.own = 0);
-        work.set_base(table, &scope, &id, &base)?;
+    for table in work.file.tables() {
+        for (scope, id) in counted(work, table).in_file(work.file)? {
+            let Some(mut base) = work.base(table, &scope, &id)? else {
+                continue;
+            };
+            base.counters
+                .values_mut()
+                .for_each(|counter| counter.own = 0);
+            work.set_base(table, &scope, &id, &base)?;
+        }
     }
     Ok(())
+}
+
+/// Returns the keys of a table's bases that have counters.
+fn counted(work: &Work<'_>, table: &Table) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut statement = work.tx.prepare_cached(
+        "select scope, id from sync_base where table_name = ?1 and counters is not null",
+    )?;
+    let rows = statement.query_map([table.cloud], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
 }

@@ -5,4 +5,5 @@ mod adoption;
 mod capture;
 mod engine;
 mod files;
+mod random;
 mod support;
