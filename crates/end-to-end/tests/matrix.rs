@@ -120,8 +120,8 @@ impl World {
         self.assert_equal(&server);
     }
 
-    /// What each direction refuses: `down` any push, `up` another device's row, `mirror`
-    /// another author's row, `both` a viewer's write into the organisation.
+    /// What each direction refuses: `down` any push, `up` an edit of another device's row,
+    /// `mirror` a delete of another author's row, `both` a viewer's write into the organisation.
     fn refuse(&self, matrix: &mut Matrix) {
         self.share_mirrored();
         for table in TABLES {
@@ -137,7 +137,7 @@ impl World {
                     (&self.b, "direction_refused")
                 }
                 Direction::Mirror => {
-                    self.colleague.sql(file, &update_sql(table, 3));
+                    self.colleague.sql(file, &format!("delete from {};", table.local));
                     (&self.colleague, "direction_refused")
                 }
                 Direction::Both => {
