@@ -82,6 +82,23 @@ pub enum AppError {
 #[derive(Debug, Clone)]
 pub(crate) struct OperatorText(pub(crate) String);
 
+impl OperatorText {
+    /// Returns the error with its causes.
+    pub(crate) fn of(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            let inner_text = inner.to_string();
+            if !text.ends_with(&inner_text) {
+                text.push_str(": ");
+                text.push_str(&inner_text);
+            }
+            cause = inner.source();
+        }
+        Self(text)
+    }
+}
+
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
 impl AppError {
@@ -219,9 +236,7 @@ impl IntoResponse for AppError {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, value);
         }
-        response
-            .extensions_mut()
-            .insert(OperatorText(operator_text(&self)));
+        response.extensions_mut().insert(OperatorText::of(&self));
         response
     }
 }
@@ -259,21 +274,6 @@ fn is_away(error: &StoreError) -> bool {
         },
         _ => false,
     }
-}
-
-/// Returns the error with its causes, for the log.
-fn operator_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.ends_with(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 fn choices(tenants: &[TenantChoice]) -> Value {

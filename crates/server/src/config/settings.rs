@@ -477,4 +477,22 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn every_setting_is_documented_with_variable_and_default() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/CONFIGURATION.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let rows: Vec<&str> = page
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        for setting in SETTINGS {
+            let row = rows
+                .iter()
+                .find(|row| row.starts_with(&format!("| `{}` ", setting.name)));
+            let row = row.unwrap_or_else(|| panic!("{} is not in the page", setting.name));
+            assert!(row.contains(&format!("`{}`", setting.env)), "{row}");
+            assert!(row.contains(setting.default.unwrap_or_default()), "{row}");
+        }
+    }
 }

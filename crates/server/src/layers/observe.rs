@@ -233,6 +233,16 @@ mod tests {
     }
 
     #[test]
+    fn panic_is_a_fault_whose_text_stays_inside() {
+        let response = as_problem(handle_panic(Box::new("boom")), "r1");
+        let problem = response.extensions().get::<Problem>().unwrap();
+        assert_eq!((problem.status, problem.code), (500, ErrorCode::Internal));
+        assert!(!format!("{problem:?}").contains("boom"));
+        let operator = response.extensions().get::<OperatorText>().unwrap();
+        assert!(operator.0.contains("boom"));
+    }
+
+    #[test]
     fn bare_refusal_becomes_a_problem() {
         let response = (axum::http::StatusCode::PAYLOAD_TOO_LARGE, "plain").into_response();
         let response = as_problem(response, "r1");

@@ -3,9 +3,11 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
 
 use crate::app;
+use crate::error::OperatorText;
 use crate::openapi::{Operation, Reply};
 use crate::state::AppState;
 
@@ -17,12 +19,12 @@ pub(crate) const OPERATION: Operation = Operation {
     ..Operation::PUBLIC
 };
 
-pub(crate) async fn handle(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
-    match app::health::check(&state).await {
-        Ok(()) => (StatusCode::OK, Json(json!({ "status": "healthy" }))),
-        Err(error) => {
-            let body = json!({ "status": "unhealthy", "error": error.to_string() });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body))
-        }
-    }
+pub(crate) async fn handle(State(state): State<AppState>) -> Response {
+    let Err(error) = app::health::check(&state).await else {
+        return Json(json!({ "status": "healthy" })).into_response();
+    };
+    let body = json!({ "status": "unhealthy", "error": error.to_string() });
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    response.extensions_mut().insert(OperatorText::of(&error));
+    response
 }
