@@ -333,3 +333,6 @@ fn left(path: &Path, earlier: &FileState) -> u64 {
     let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     size.checked_sub(earlier.offset).unwrap_or(size)
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,19 +79,22 @@ pub(crate) fn row(
     text: &str,
     also: Option<&'static str>,
 ) -> anyhow::Result<RowView> {
-    if text.chars().count() < PREFIX_CHARS_MIN {
-        let message =
-            format!("'{text}' is too short for an id: at least {PREFIX_CHARS_MIN} characters");
-        return Err(CommandError::new(Exit::Usage, message).into());
-    }
-    let by_id = RowFilter {
-        id_prefix: Some(text.to_owned()),
-        limit: CANDIDATES_MAX,
-        ..RowFilter::default()
+    let mut found = match also {
+        Some(column) => by_column(store, table, column, text)?,
+        None => Vec::new(),
     };
-    let mut found = store.list(table.cloud, &by_id)?;
-    if let Some(column) = also.filter(|_| found.is_empty()) {
-        found = by_column(store, table, column, text)?;
+    if found.is_empty() {
+        if text.chars().count() < PREFIX_CHARS_MIN {
+            let message =
+                format!("'{text}' is too short for an id: at least {PREFIX_CHARS_MIN} characters");
+            return Err(CommandError::new(Exit::Usage, message).into());
+        }
+        let by_id = RowFilter {
+            id_prefix: Some(text.to_owned()),
+            limit: CANDIDATES_MAX,
+            ..RowFilter::default()
+        };
+        found = store.list(table.cloud, &by_id)?;
     }
     match found.len() {
         1 => Ok(found.remove(0)),
@@ -121,7 +124,7 @@ fn by_column(
         ..RowFilter::default()
     };
     let found = store.list(table.cloud, &exact)?;
-    if !found.is_empty() {
+    if !found.is_empty() || text.chars().count() < PREFIX_CHARS_MIN {
         return Ok(found);
     }
     let all = RowFilter {

@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_last_column_is_cut_to_the_width() {
         let lines = table().lines(Some(24));
-        assert_eq!(lines[2], "bcd  1000  two lines […");
+        assert_eq!(lines[2], "bcd  1000  two lines [3…");
         assert!(lines.iter().all(|line| measure_text_width(line) <= 24));
     }
 

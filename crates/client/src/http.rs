@@ -219,11 +219,10 @@ impl Http {
                 request = request.header(CONTENT_ENCODING, "zstd");
             }
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| outcome::unreachable_server(&error))?;
-        let reply = self.read(response).await;
+        let reply = match request.send().await {
+            Ok(response) => self.read(response).await,
+            Err(error) => Err(outcome::unreachable_server(&error)),
+        };
         log_request(path, &reply);
         reply
     }
