@@ -1,5 +1,7 @@
 //! A number never appears behind a reader: many writers, delays, rollbacks, readers following.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
+
 #[path = "sync/support.rs"]
 #[expect(dead_code, reason = "shared with the other tests of sync")]
 mod support;

@@ -16,6 +16,8 @@ pub enum SystemTask {
     ImportCatalogue,
     /// Changing the epoch after a restore.
     ChangeEpoch,
+    /// Writing out a tenant's rows, by the operator.
+    Dump,
 }
 
 impl SystemTask {
@@ -27,6 +29,7 @@ impl SystemTask {
             Self::Administer => "administer",
             Self::ImportCatalogue => "import_catalogue",
             Self::ChangeEpoch => "change_epoch",
+            Self::Dump => "dump",
         }
     }
 }

@@ -4,13 +4,17 @@
 //! [`coditect_core::merge`]; this module reads, locks, numbers and writes.
 
 mod access;
+pub mod catalogue;
 mod columns;
 mod conflicts;
+pub mod dump;
 mod error;
 mod escape;
 #[cfg(feature = "fault-injection")]
 mod faults;
 mod held;
+#[cfg(test)]
+mod plans;
 mod pull;
 mod push;
 mod sql;

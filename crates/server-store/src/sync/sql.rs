@@ -47,6 +47,9 @@ pub(super) struct TableSql {
     pub(super) cursors: String,
     /// Rows with a cursor from `$3` to `$4`, in order.
     pub(super) page: String,
+    /// Rows of a tenant behind scope `$2` and id `$3`, at most `$4`, with the scope at the end;
+    /// for the system role. Of the catalogue: behind id `$1`, at most `$2`.
+    pub(super) dump: String,
 }
 
 static STATEMENTS: LazyLock<Vec<TableSql>> =
@@ -67,15 +70,16 @@ fn make(table: &Table) -> TableSql {
     if table.class == Class::Catalogue {
         let columns = format!("{PLATFORM_COMMON}, extra{own}");
         return TableSql {
-            fetch: String::new(),
+            fetch: format!("select {columns} from {name}"),
             insert: String::new(),
-            upsert: String::new(),
+            upsert: upsert_catalogue(table),
             cursors: format!(
                 "select cursor from {name} where cursor > $1 order by cursor limit $2"
             ),
             page: format!(
                 "select {columns} from {name} where cursor between $1 and $2 order by cursor"
             ),
+            dump: format!("select {columns} from {name} where id > $1 order by id limit $2"),
         };
     }
     let columns = format!("{COMMON}, extra{own}");
@@ -92,7 +96,53 @@ fn make(table: &Table) -> TableSql {
             "select {columns} from {name} where {guard} and cursor between $3 and $4 \
              order by cursor"
         ),
+        dump: format!(
+            "select {columns}, scope_id from {name} where tenant_id = $1 \
+             and (scope_id, id) > ($2, $3) order by scope_id, id limit $4"
+        ),
     }
+}
+
+/// Returns the multi-row insert or replacement of the catalogue's rows; `$1` and on are arrays.
+fn upsert_catalogue(table: &Table) -> String {
+    let of_devices = ["user_id", "device_id", "origin_device"];
+    let common = INSERTED
+        .into_iter()
+        .filter(|(name, _)| !of_devices.contains(name));
+    let common = common.map(|(name, ty)| (name.to_owned(), ty));
+    let own = table
+        .columns
+        .iter()
+        .map(|column| (quoted(column.name), sql_type(column.ty)));
+    let columns: Vec<_> = common.chain(own).collect();
+    let names = columns
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let arrays = arrays(&columns, 1);
+    let set = columns
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| *name != "id");
+    let set = set
+        .map(|name| format!("{name} = excluded.{name}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    format!(
+        "insert into {} ({names}) select {names} from unnest({arrays}) as given ({names}) \
+         on conflict (id) do update set {set}",
+        table.cloud
+    )
+}
+
+/// Returns the list of array parameters, the first of which is `$first`.
+fn arrays(columns: &[(String, &str)], first: usize) -> String {
+    let numbered = columns.iter().zip(first..);
+    numbered
+        .map(|((_, ty), n)| format!("${n}::{ty}[]"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Returns the multi-row insert up to the action of its ON CONFLICT.
@@ -108,12 +158,7 @@ fn insert(table: &Table) -> String {
         .map(|(name, _)| name.as_str())
         .collect::<Vec<_>>()
         .join(", ");
-    let arrays = columns
-        .iter()
-        .enumerate()
-        .map(|(position, (_, ty))| format!("${}::{ty}[]", position + 3))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let arrays = arrays(&columns, 3);
     format!(
         "insert into {} (tenant_id, scope_id, {names}) select $1, $2, {names} \
          from unnest({arrays}) as given ({names}) on conflict (tenant_id, scope_id, id)",

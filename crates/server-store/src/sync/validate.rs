@@ -109,8 +109,8 @@ fn table(name: &str, file: File) -> Result<&'static Table, Refusal> {
     Ok(table)
 }
 
-/// Returns the canonical row when the one sent writes a number in another way.
-fn row(table: &Table, row: &Row) -> Result<Option<Row>, Refusal> {
+/// Returns the canonical row when the one given writes a number in another way.
+pub(super) fn row(table: &Table, row: &Row) -> Result<Option<Row>, Refusal> {
     let canonical = canonical::row(table, row.clone());
     let odd = row.iter().find(|(name, value)| {
         !canonical
@@ -137,10 +137,8 @@ fn row(table: &Table, row: &Row) -> Result<Option<Row>, Refusal> {
         .iter()
         .filter(|column| column.ty == ColumnType::Blob);
     for (column, value) in blobs.filter_map(|column| Some((column, row.get(column.name)?))) {
-        if !value
-            .as_str()
-            .is_some_and(|text| STANDARD.decode(text).is_ok())
-        {
+        let text = value.as_str();
+        if text.is_none_or(|text| STANDARD.decode(text).is_err()) {
             return Err(Refusal::malformed(format!("{} is no base64", column.name)));
         }
     }

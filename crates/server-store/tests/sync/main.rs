@@ -1,8 +1,12 @@
 //! Push and pull against PostgreSQL, as the app's role and under row security.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
+
+mod catalogue;
 mod clocks;
 mod colleagues;
 mod conflicts;
+mod dump;
 mod facts;
 mod odd_input;
 mod pages;

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use coditect_core::hash;
-use coditect_protocol::wire::Row;
 use serde_json::Value;
 use tokio_postgres::types::{Json, Type};
 use uuid::Uuid;
@@ -61,7 +60,7 @@ impl Versions {
         self.users.push(kept.user);
         self.deleted.push(kept.row.is_none());
         self.reasons.push(kept.reason);
-        let content = Value::Object(kept.row.clone().unwrap_or_else(Row::new));
+        let content = Value::Object(kept.row.clone().unwrap_or_default());
         self.contents
             .push(Json(escape::json(&content).into_owned()));
         Ok(())
