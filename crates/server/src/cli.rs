@@ -94,6 +94,17 @@ pub enum AdminCommand {
     /// The database's life
     #[command(subcommand)]
     Epoch(EpochCommand),
+    /// The platform's component catalogue, the same for all organisations
+    #[command(subcommand)]
+    Catalogue(CatalogueCommand),
+    /// Print every synced row of an organisation as JSON lines, to compare replicas with
+    ///
+    /// Holds content of all its people: an operator's tool for proofs, not a backup.
+    Dump {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+    },
 }
 
 /// Form of the output.
@@ -184,6 +195,21 @@ pub enum EpochCommand {
     /// Every device then reads its streams again from the start and pushes what the database
     /// lacks; nothing is lost and nobody is locked out.
     Bump {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// The platform's component catalogue.
+#[derive(Debug, Subcommand)]
+pub enum CatalogueCommand {
+    /// Make the catalogue what a file says
+    ///
+    /// JSON lines, each {"table": "platform_components", "row": {…}}; the file is the full set,
+    /// what it lacks is removed. Nothing changes when a line is wrong.
+    Import {
+        /// The file; - reads standard input
+        file: std::path::PathBuf,
         #[command(flatten)]
         output: Output,
     },

@@ -2,16 +2,26 @@
 
 use anyhow::Context as _;
 use coditect_protocol::{OrganizationId, UserId};
+use coditect_server_store::sync::{catalogue, dump};
 use coditect_server_store::{Db, StoreError, admin, cluster};
 use serde_json::{Value, json};
+use std::io::Write as _;
 
 use super::{Exit, NO_SUCH_THING, database, print};
-use crate::cli::{AdminCommand, EpochCommand, LicenseCommand, Output, TenantCommand, UserCommand};
+use crate::cli::{
+    AdminCommand, CatalogueCommand, EpochCommand, LicenseCommand, Output, TenantCommand,
+    UserCommand,
+};
 use crate::config::Config;
 use crate::state::Clock;
 
 pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Result<()> {
     let opened = database::open_for_command(config).await?;
+    if let AdminCommand::Dump { tenant } = command {
+        let dumped = dump(&opened.db, &tenant).await;
+        opened.close().await?;
+        return dumped;
+    }
     let done = act(&opened.db, command).await;
     opened.close().await?;
     let (output, result) = done?;
@@ -33,7 +43,45 @@ async fn act(db: &Db, command: AdminCommand) -> anyhow::Result<(Output, Value)> 
                 .context("cannot change the epoch")?;
             Ok((output, json!({ "epoch": epoch })))
         }
+        AdminCommand::Catalogue(CatalogueCommand::Import { file, output }) => {
+            let text = read(&file)?;
+            let imported = catalogue::import(db, &text, Clock::system().now()).await;
+            let imported = imported.context("cannot import the catalogue")?;
+            Ok((output, serde_json::to_value(imported)?))
+        }
+        AdminCommand::Dump { .. } => unreachable!("a dump is no single result"),
     }
+}
+
+/// Writes one line a row as it is read, so that the size of the organisation does not matter.
+async fn dump(db: &Db, tenant: &str) -> anyhow::Result<()> {
+    let tenant_id = find_tenant(db, tenant).await?;
+    let mut out = std::io::BufWriter::new(std::io::stdout());
+    dump::dump(db, tenant_id, |line| -> Result<(), DumpError> {
+        serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
+        Ok(out.write_all(b"\n")?)
+    })
+    .await
+    .context("cannot dump the organisation")?;
+    out.flush().context("cannot write the dump")
+}
+
+/// Why a dump ended early.
+#[derive(Debug, thiserror::Error)]
+enum DumpError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot write: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+fn read(file: &std::path::Path) -> anyhow::Result<String> {
+    let text = if file == std::path::Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    text.with_context(|| format!("cannot read {}", file.display()))
 }
 
 async fn tenant(db: &Db, command: TenantCommand) -> anyhow::Result<(Output, Value)> {
