@@ -56,7 +56,7 @@ pub fn value(column: &Column, value: Value) -> Result<Value, String> {
             other => Err(other.to_string()),
         },
         ColumnType::Integer => match value.as_i64() {
-            Some(number) if number.abs() <= INTEGER_MAX => Ok(Value::from(number)),
+            Some(number) if is_exact(number) => Ok(Value::from(number)),
             _ => whole(&value).map(Value::from).ok_or_else(|| text_of(value)),
         },
         ColumnType::Real => match value.as_f64() {
@@ -86,7 +86,7 @@ pub fn value(column: &Column, value: Value) -> Result<Value, String> {
 fn json(value: Value) -> Value {
     match value {
         Value::Number(number) => {
-            if let Some(whole) = number.as_i64().filter(|whole| whole.abs() <= INTEGER_MAX) {
+            if let Some(whole) = number.as_i64().filter(|whole| is_exact(*whole)) {
                 return Value::from(whole);
             }
             let double = number.as_f64().unwrap_or(0.0);
@@ -100,6 +100,11 @@ fn json(value: Value) -> Value {
         ),
         other => other,
     }
+}
+
+/// Returns whether every JSON reader keeps the integer.
+const fn is_exact(number: i64) -> bool {
+    number.unsigned_abs() <= INTEGER_MAX.unsigned_abs()
 }
 
 fn whole(value: &Value) -> Option<i64> {
@@ -217,6 +222,13 @@ mod tests {
         let raw = json!({"title": "t", "confidence": 0.5, "extra": {"confidence": "high"}});
         let expected = json!({"title": "t", "confidence": 0.5});
         assert_eq!(canonical("org_decisions", raw), expected);
+    }
+
+    #[test]
+    fn the_lowest_integer_does_not_fit() {
+        let raw = json!({"skill_name": "s", "learning": "l", "usage_count": i64::MIN});
+        let once = canonical("org_skill_learnings", raw);
+        assert_eq!(once["extra"]["usage_count"], i64::MIN.to_string());
     }
 
     #[test]
