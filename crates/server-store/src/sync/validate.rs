@@ -188,7 +188,7 @@ fn counters(table: &Table, change: &Change) -> Result<(), Refusal> {
         if !is_counter {
             return Err(Refusal::malformed("a counter part names no counter column"));
         }
-        if part.seq < 0 || part.total.abs() > INTEGER_MAX {
+        if part.seq < 0 || part.total.unsigned_abs() > INTEGER_MAX.unsigned_abs() {
             return Err(Refusal::malformed(format!(
                 "the part of {name} is out of range"
             )));

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
 
+mod any_row;
 mod catalogue;
 mod clocks;
 mod colleagues;

@@ -134,7 +134,7 @@ impl Counters {
                 .filter(|((name, _), _)| *name == column.name)
                 .peekable();
             if of_column.peek().is_some() {
-                let sum: i64 = of_column.map(|(_, part)| part.total).sum();
+                let sum = of_column.fold(0_i64, |sum, (_, part)| sum.saturating_add(part.total));
                 let sum = sum.clamp(-INTEGER_MAX, INTEGER_MAX);
                 sums.insert(column.name.to_owned(), Value::from(sum));
             }
