@@ -17,7 +17,7 @@ struct Device {
 
 impl Device {
     fn new(seed: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::support::folder();
         let mut store = LocalStore::open(folder.path(), NOW, Random::Seeded(seed)).unwrap();
         bind(&mut store);
         Self { folder, store }
@@ -359,7 +359,7 @@ fn search_finds_what_sql_wrote_and_forgets_what_it_removed() {
 
 #[test]
 fn rows_made_before_the_first_login_belong_to_who_logs_in() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let mut a = LocalStore::open(folder.path(), NOW, Random::Seeded(1)).unwrap();
     a.insert("org_decisions", "user", row(json!({"title": "early"})), NOW)
         .unwrap();

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{NOW, Server, assert_converged, bind, push, row, sync};
+use crate::support::{NOW, Server, assert_converged, bind, folder, push, row, sync};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Writer {
@@ -160,36 +160,62 @@ struct Fixture {
     seqs: [i64; 2],
 }
 
-impl Fixture {
+/// A folder with two acknowledged rows, as it is before every case.
+struct Template {
+    folder: tempfile::TempDir,
+    server: Server,
+    table: &'static Table,
+    main: &'static str,
+    ids: [String; 2],
+}
+
+impl Template {
     fn new(cloud: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let mut store = LocalStore::open(folder.path(), NOW, Random::Seeded(1)).unwrap();
         bind(&mut store);
         let mut server = Server::new();
-        let table = by_cloud_name(cloud).unwrap();
-        let main = if cloud == "org_decisions" {
-            "title"
-        } else {
-            "content"
-        };
+        let fact = cloud == "context_messages";
+        let main = if fact { "content" } else { "title" };
         for (key, text) in [("m1", "one"), ("m2", "two")] {
-            let mut columns = json!({main: text});
-            if cloud == "context_messages" {
-                columns = json!({main: text, "message_id": key, "session_id": "s", "role": "user"});
-            }
+            let columns = if fact {
+                json!({main: text, "message_id": key, "session_id": "s", "role": "user"})
+            } else {
+                json!({main: text})
+            };
             store.insert(cloud, "user", row(columns), NOW).unwrap();
         }
         let sent = sync(&mut store, &mut server);
-        let ids = [sent[0].id.to_string(), sent[1].id.to_string()];
-        let seqs = [1, 2];
         Self {
             folder,
-            store,
             server,
-            table,
+            table: by_cloud_name(cloud).unwrap(),
             main,
-            ids,
-            seqs,
+            ids: [sent[0].id.to_string(), sent[1].id.to_string()],
+        }
+    }
+}
+
+impl Fixture {
+    fn new(cloud: &'static str) -> Self {
+        Self::of(&Template::new(cloud))
+    }
+
+    fn of(template: &Template) -> Self {
+        let folder = folder();
+        for file in File::ALL {
+            let name = format!("{file}.db");
+            let from = template.folder.path().join(&name);
+            std::fs::copy(from, folder.path().join(&name)).unwrap();
+        }
+        Self {
+            store: LocalStore::open(folder.path(), NOW, Random::Seeded(2)).unwrap(),
+            folder,
+            server: template.server.clone(),
+            table: template.table,
+            main: template.main,
+            ids: template.ids.clone(),
+            seqs: [1, 2],
         }
     }
 
@@ -249,6 +275,7 @@ fn every_change_of_a_fact_ends_in_the_right_mark() {
 }
 
 fn run_matrix(cloud: &'static str) {
+    let before = Template::new(cloud);
     for writer in [Writer::Sqlite3, Writer::Python, Writer::Plain] {
         if !is_installed(writer) {
             println!("{cloud}: {writer:?} is not installed, its column is skipped");
@@ -257,7 +284,7 @@ fn run_matrix(cloud: &'static str) {
         for recursive in [false, true] {
             for (name, template, expected) in CASES {
                 let case = format!("{cloud}, {writer:?}, recursive {recursive}: {name}");
-                run_case(cloud, writer, recursive, template, expected, &case);
+                run_case(&before, writer, recursive, template, expected, &case);
                 println!("ok {case}");
             }
         }
@@ -265,14 +292,14 @@ fn run_matrix(cloud: &'static str) {
 }
 
 fn run_case(
-    cloud: &'static str,
+    before: &Template,
     writer: Writer,
     recursive: bool,
     template: &str,
     expected: &[Expected],
     case: &str,
 ) {
-    let mut fixture = Fixture::new(cloud);
+    let mut fixture = Fixture::of(before);
     assert!(fixture.marks().is_empty(), "{case}");
     // The closing blank lets the table's name be replaced at the end of a statement too.
     let sql = fixture.sql(&format!("{template} "));
@@ -323,7 +350,7 @@ fn is_installed(writer: Writer) -> bool {
     let mut command = match writer {
         Writer::Plain => return true,
         Writer::Sqlite3 => Command::new("sqlite3"),
-        Writer::Python => Command::new("python3"),
+        Writer::Python => python(),
     };
     let arguments: &[&str] = match writer {
         Writer::Python => &["-c", "import sqlite3"],
@@ -335,6 +362,16 @@ fn is_installed(writer: Writer) -> bool {
         .stderr(Stdio::null())
         .status();
     status.is_ok_and(|status| status.success())
+}
+
+/// Returns the system's Python; one that a version manager wraps starts slowly.
+fn python() -> Command {
+    let system = Path::new("/usr/bin/python3");
+    Command::new(if system.exists() {
+        system
+    } else {
+        Path::new("python3")
+    })
 }
 
 fn write(writer: Writer, path: &Path, recursive: bool, sql: &str) {
@@ -355,7 +392,7 @@ fn write(writer: Writer, path: &Path, recursive: bool, sql: &str) {
             let script = "import sqlite3, sys\n\
                           c = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
                           c.executescript(sys.stdin.read())";
-            let mut command = Command::new("python3");
+            let mut command = python();
             command.args(["-c", script]).arg(path);
             command
         }

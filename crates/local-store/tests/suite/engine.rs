@@ -227,12 +227,12 @@ fn a_hundred_devices_count_exactly_and_make_no_conflict() {
         use_again(device, id, 1);
     }
     for device in &mut devices {
-        sync(device, &mut server);
+        push(device, &mut server);
         use_again(device, id, 2);
         assert!(device.conflicts(File::Org, true).unwrap().is_empty());
     }
     for device in &mut devices {
-        let sent = sync(device, &mut server);
+        let sent = push(device, &mut server);
         assert!(sent.iter().all(|change| !change.register));
     }
     for device in &mut devices {
@@ -240,6 +240,7 @@ fn a_hundred_devices_count_exactly_and_make_no_conflict() {
         assert_eq!(used(device, id), 1 + 100 + 200);
         assert!(device.conflicts(File::Org, true).unwrap().is_empty());
     }
+    assert_converged(&mut devices[99], &server);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of the local store as its users see it: other programs write to the files, a small
 //! server answers.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod adoption;
 mod capture;

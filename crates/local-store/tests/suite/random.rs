@@ -303,15 +303,15 @@ fn run(seeds: std::ops::RangeInclusive<u64>, faults: Faults) {
 
 #[test]
 fn random_histories_converge_and_count_exactly() {
-    run(1..=40, Faults::None);
+    run(1..=25, Faults::None);
 }
 
 #[test]
 fn random_histories_with_restores_converge_and_count_exactly() {
-    run(1..=40, Faults::Restores);
+    run(1..=25, Faults::Restores);
 }
 
 #[test]
 fn random_histories_with_restores_and_fences_converge() {
-    run(1..=40, Faults::RestoresAndFences);
+    run(1..=25, Faults::RestoresAndFences);
 }

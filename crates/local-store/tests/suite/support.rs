@@ -20,6 +20,12 @@ pub(crate) const NOW: i64 = 1_760_000_000_000;
 pub(crate) const TENANT: Uuid = Uuid::from_u128(0x7e);
 pub(crate) const USER: Uuid = Uuid::from_u128(0x05);
 
+/// Returns a new folder, in memory where the system offers that: these tests are about rows,
+/// not about disks.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 pub(crate) fn own() -> Scope {
     Scope::User(USER)
 }
