@@ -19,6 +19,7 @@ use coditect_testkit::{TestDb, TestUser};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
+use tokio_postgres::Client;
 
 use support::{NOW_MS, Peer, fresh_uuid, insert, row, table};
 
@@ -111,7 +112,7 @@ async fn write(mut peer: Peer, load: Load, key: Arc<TokenKey>, committed: Commit
 }
 
 /// Follows both streams until the writers are done and both heads are reached.
-async fn follow(mut peer: Peer, done: Arc<AtomicBool>) -> HashSet<(Scope, RowId)> {
+async fn follow(mut peer: Peer, admin: Client, done: Arc<AtomicBool>) -> HashSet<(Scope, RowId)> {
     let mut seen = HashSet::new();
     loop {
         let last = done.load(Ordering::SeqCst);
@@ -148,7 +149,10 @@ async fn follow(mut peer: Peer, done: Arc<AtomicBool>) -> HashSet<(Scope, RowId)
         }
         if at_head {
             // A reader that never rests takes the cores from the writers.
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            admin
+                .query_typed("select pg_sleep(0.005)", &[])
+                .await
+                .unwrap();
         }
     }
 }
@@ -156,12 +160,11 @@ async fn follow(mut peer: Peer, done: Arc<AtomicBool>) -> HashSet<(Scope, RowId)
 /// Samples how many transactions are open in the database.
 async fn watch(db: &TestDb, done: &AtomicBool, highest: &AtomicI64) {
     let admin = db.superuser_client().await;
-    let sql = "select count(*) from pg_stat_activity
+    let sql = "select count(*), pg_sleep(0.02) from pg_stat_activity
         where datname = current_database() and xact_start is not null and pid <> pg_backend_pid()";
     while !done.load(Ordering::SeqCst) {
         let open: i64 = admin.query_typed_one(sql, &[]).await.unwrap().get(0);
         highest.fetch_max(open, Ordering::SeqCst);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
 
@@ -176,9 +179,15 @@ async fn run(db: &TestDb, user: &TestUser, load: Load) -> Run {
     let key = Arc::new(TokenKey::new(db.secrets().file_token_key()));
     let committed = Committed::default();
     let (done, highest) = (Arc::new(AtomicBool::new(false)), AtomicI64::new(0));
-    let readers: Vec<_> = (0..2)
-        .map(|_| tokio::spawn(follow(Peer::new(db, user), Arc::clone(&done))))
-        .collect();
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let admin = db.superuser_client().await;
+        readers.push(tokio::spawn(follow(
+            Peer::new(db, user),
+            admin,
+            Arc::clone(&done),
+        )));
+    }
     let writers: Vec<_> = devices(db, user, load.writers)
         .await
         .into_iter()

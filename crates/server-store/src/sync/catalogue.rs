@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn the_first_bad_line_is_named() {
-        let good = r#"{"table":"components","row":{"component_id":"c","component_type":"agent","name":"n"}}"#;
+        let row = r#"{"component_id":"c","component_type":"agent","name":"n"}"#;
+        let good = &format!(r#"{{"table":"components","row":{row}}}"#);
         assert_eq!(parse(good).unwrap()["platform_components"].len(), 1);
         for (bad, says) in [
             ("{", "EOF"),

@@ -157,7 +157,10 @@ async fn a_hundred_devices_count_to_the_exact_sum_without_conflict() {
 async fn greater_numbers_win_beside_a_conflict() {
     let db = TestDb::new().await;
     let (mut a, mut b) = two_devices(&db).await;
-    let session = |title: &str, messages: i64| json!({"session_id": "s", "title": title, "message_count": messages});
+    let session = |title: &str, messages: i64| {
+        let ends = "2026-01-01T00:00:00Z";
+        json!({"session_id": "s", "title": title, "message_count": messages, "end_time": ends})
+    };
     let base = a.add(a.own(), "context_sessions", session("base", 1)).await;
     let of = |title, messages, at| {
         update(
