@@ -1,19 +1,21 @@
 //! What comes in: pages of the server's streams, stored in cursor order, one transaction per
 //! page with the cursor in it. Storing a page again changes nothing.
 
-use coditect_core::canonical;
 use coditect_core::sync::{Applied, Comparison};
-use coditect_protocol::catalogue::{File, Table, by_cloud_name};
+use coditect_core::{canonical, hash};
+use coditect_protocol::catalogue::{Direction, File, Table, by_cloud_name};
 use coditect_protocol::wire::pull::{Page, Position, PullReply};
 use coditect_protocol::wire::{Op, Row, Stored};
 use coditect_protocol::{Cursor, DeviceId, Epoch, Scope};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::base::{Base, Edit};
+use crate::conflicts::{Kind, NewConflict};
 use crate::database::{meta, set_meta};
 use crate::digest;
 use crate::error::{Error, InFile as _, Result};
 use crate::marks::{self, RECONCILE};
+use crate::reconcile::is_set_back;
 use crate::statements::{self, LocalRow};
 use crate::value;
 use crate::work::Work;
@@ -248,8 +250,11 @@ impl Work<'_> {
         let mut mark = marks::of_row(self.tx, table, scope, &id, seq).in_file(self.file)?;
         let old = self.base(table, scope, &id)?;
         self.forget_foreign(table, scope, &id)?;
-        let unmarked = mark.is_none() && old.is_none() && table.comes_down();
-        if let Some(live) = live.as_ref().filter(|_| unmarked) {
+        if let Some(live) = live
+            .as_ref()
+            .filter(|_| mark.is_none() && table.comes_down())
+            && self.is_unsent(table, live, old.as_ref())
+        {
             // Somebody removed the mark since the adoption: what was written is still unsent.
             let made = live.updated_at.as_deref().and_then(canonical::ms_from_time);
             let made_ms = made.unwrap_or_else(|| stored.version.unix_ms() as i64);
@@ -258,6 +263,7 @@ impl Work<'_> {
         }
         if let Some(mark) = &mark {
             if self.guards.base {
+                let old = old.map(|old| self.with_lost_edit(old, stored));
                 self.move_base(table, scope, &id, stored, old, live)?;
                 self.readopt(mark.n)?;
                 return Ok(Step::Dirty);
@@ -294,6 +300,13 @@ impl Work<'_> {
         })
     }
 
+    /// Returns whether an unmarked row has a content that the server never had.
+    fn is_unsent(&self, table: &Table, live: &LocalRow, old: Option<&Base>) -> bool {
+        let known = old.filter(|old| !old.deleted).map(|old| old.hash);
+        let writable = table.direction != Direction::Down;
+        writable && known != Some(hash::content(table, &live.canonical(table)))
+    }
+
     /// After the server was set back: whether this file has a newer state of the row, which the
     /// server lost.
     fn is_newer(&self, old: &Base, stored: &Stored) -> bool {
@@ -307,6 +320,55 @@ impl Work<'_> {
             && !same
     }
 
+    /// After the server was set back, what it has of a row may have been written by one who never
+    /// saw the version that was lost. If that one was this device's, it is kept.
+    fn keep_overtaken(
+        &self,
+        table: &Table,
+        scope: &str,
+        stored: &Stored,
+        old: Option<&Base>,
+        live: Option<&LocalRow>,
+    ) -> Result<()> {
+        let (Some(old), Some(live)) = (old, live) else {
+            return Ok(());
+        };
+        let own = old.device == self.device && old.generation < self.generation && !old.deleted;
+        let overtaken = old.version < stored.version && old.hash.to_string() != stored.hash;
+        if !(self.reconciling && own && overtaken && is_set_back(self.tx).in_file(self.file)?) {
+            return Ok(());
+        }
+        let row = live.canonical(table);
+        if hash::content(table, &row) != old.hash {
+            // Edited since: the push says what it was made from.
+            return Ok(());
+        }
+        self.keep_conflict(&NewConflict {
+            table,
+            scope,
+            id: &stored.id.to_string(),
+            kind: Kind::Concurrent,
+            op: Op::Upsert,
+            version: Some(old.version),
+            device: Some(old.device),
+            kept_version: Some(stored.version),
+            row: Some(&row),
+            at_ms: stored.version.unix_ms() as i64,
+        })
+    }
+
+    /// Returns the base with a note that the server lost its content, if it did: what this file
+    /// has of the row is then an edit of the register, even if only a counter was changed since.
+    fn with_lost_edit(&self, mut old: Base, stored: &Stored) -> Base {
+        if old.edit.is_none() && self.is_newer(&old, stored) {
+            old.edit = Some(Edit {
+                version: Some(old.version),
+                hash: None,
+            });
+        }
+        old
+    }
+
     /// Queues the newer state under its old version; the base becomes what the server has.
     fn keep_newer(
         &mut self,
@@ -318,12 +380,7 @@ impl Work<'_> {
         live: Option<LocalRow>,
     ) -> Result<()> {
         let seq = live.as_ref().map(|live| live.seq);
-        let lost = Edit {
-            version: Some(old.version),
-            hash: None,
-        };
-        let mut before = old.clone();
-        before.edit = Some(lost);
+        let before = self.with_lost_edit(old.clone(), stored);
         self.move_base(table, scope, id, stored, Some(before), live)?;
         let made_ms = old.version.unix_ms() as i64;
         self.put_mark(table, seq, scope, Some(id), RECONCILE, made_ms, false)?;

@@ -139,6 +139,11 @@ impl LocalStore {
     }
 }
 
+/// Returns whether the file is being reconciled with a server that was set back.
+pub(crate) fn is_set_back(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(meta(connection, "reconciling")?.as_deref() == Some(AFTER_EPOCH))
+}
+
 fn forget_token(work: &Work<'_>) -> Result<()> {
     drop_batch(work)?;
     let sql = "delete from sync_token";
