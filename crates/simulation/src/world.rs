@@ -14,13 +14,13 @@ pub use device::Device;
 pub use ledger::{Ledger, Token};
 pub use log::Log;
 
-use crate::model;
+use crate::model::{self, Key};
 use crate::random::Random;
 use coditect_core::sync::Report;
 use coditect_local_store as local;
-use coditect_protocol::UserId;
 use coditect_protocol::wire::Row;
-use std::collections::BTreeMap;
+use coditect_protocol::{Epoch, UserId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Virtual time at the start, milliseconds since 1970.
@@ -117,6 +117,10 @@ struct World {
     now_ms: i64,
     backup: Option<model::Database>,
     set_backs: u32,
+    /// The epoch in which the server was set back and has not found out yet.
+    unnoticed: Option<Epoch>,
+    /// Rows that pulls brought in that time.
+    blind: BTreeSet<Key>,
     saved: Option<faults::SavedFile>,
     /// The last report of each device.
     reports: Vec<Option<Report>>,
@@ -158,6 +162,8 @@ impl World {
             now_ms: START_MS,
             backup: None,
             set_backs: 0,
+            unnoticed: None,
+            blind: BTreeSet::new(),
             saved: None,
             reports: Vec::new(),
             lost: Vec::new(),

@@ -325,7 +325,10 @@ impl Server {
             Ok(key) => key,
             Err((code, reason)) => return refused(code, reason),
         };
-        let stored = self.answer(&key, change);
+        let Some(stored) = self.answer(&key, change) else {
+            return refused(ErrorCode::MalformedRow, "it was refused before");
+        };
+        let stored = Some(stored);
         Outcome {
             status: Status::Duplicate,
             code: None,

@@ -188,7 +188,7 @@ impl World {
 
     /// Names of the counters with something that is not acknowledged.
     fn pending_names(&self, number: usize) -> Vec<String> {
-        let sql = "select skill_name from skill_learnings t where exists (
+        let sql = "select skill_name from skill_learnings t where version is null or exists (
                      select 1 from sync_queue q where q.table_name = 'org_skill_learnings'
                        and (q.row_seq = t.seq or q.row_id = t.id))";
         let rows = self.devices[number].rows(File::Org, sql);
@@ -218,6 +218,7 @@ impl World {
         }
         self.set_backs += 1;
         self.server.restore(backup);
+        self.unnoticed = Some(self.server.database.epoch);
         self.log.event("the server is set back".to_owned());
         self.log.count("servers set back", 1);
     }

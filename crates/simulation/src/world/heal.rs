@@ -6,6 +6,8 @@ use coditect_protocol::catalogue::File;
 
 /// Rounds of syncs after which nothing may move any more.
 const ROUNDS_MAX: usize = 12;
+/// Rounds in which people ask for parked rows again.
+const RETRY_ROUNDS: usize = 2;
 /// Steps after which a run must have ended.
 const STEPS_MAX: usize = 3_000;
 
@@ -18,12 +20,14 @@ impl World {
         for number in 0..self.devices.len() {
             self.devices[number].online = true;
             self.finish(number)?;
-            self.retry_parked(number);
         }
         for round in 0..ROUNDS_MAX {
             self.log.event(format!("round {round}"));
             let mut quiet = true;
             for number in 0..self.devices.len() {
+                if round < RETRY_ROUNDS {
+                    self.retry_parked(number);
+                }
                 quiet &= still(&self.sync(number)?);
             }
             if quiet {

@@ -53,6 +53,8 @@ pub struct Ledger {
     places: BTreeMap<Place, Token>,
     /// Texts that their own user replaced or deleted.
     replaced: BTreeSet<Token>,
+    /// Texts that somebody who saw them replaced, and by what; by nothing in a delete.
+    steps: BTreeMap<Token, Vec<Option<Token>>>,
     /// Texts that were lost with a file that a person set back.
     excused: BTreeSet<Token>,
     /// What was added to the counter of each row, by the row's name.
@@ -68,8 +70,11 @@ impl Ledger {
         Token(self.next)
     }
 
-    /// Notes that a user put `token` into a row, or deleted it.
-    pub(super) fn wrote(&mut self, place: Place, token: Option<Token>) {
+    /// Notes that a user who saw `before` put `token` into a row, or deleted it.
+    pub(super) fn wrote(&mut self, place: Place, before: Option<Token>, token: Option<Token>) {
+        if let Some(before) = before {
+            self.steps.entry(before).or_default().push(token);
+        }
         let before = match token {
             Some(token) => self.places.insert(place, token),
             None => self.places.remove(&place),
@@ -140,6 +145,16 @@ impl Ledger {
     pub(super) fn owed(&self) -> impl Iterator<Item = Token> {
         let all = (1..=self.next).map(Token);
         all.filter(|token| !self.replaced.contains(token) && !self.excused.contains(token))
+    }
+
+    /// Returns whether a text was lost with a file that a person set back.
+    pub(super) fn is_excused(&self, token: Token) -> bool {
+        self.excused.contains(&token)
+    }
+
+    /// Returns what replaced each text knowingly.
+    pub(super) const fn steps(&self) -> &BTreeMap<Token, Vec<Option<Token>>> {
+        &self.steps
     }
 
     /// Returns the exact sum of a named row's counter; none when it cannot be known.

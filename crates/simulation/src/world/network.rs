@@ -3,8 +3,10 @@
 
 use super::World;
 use super::device::{Run, Waits, failure, summary};
-use crate::model::Begun;
+use crate::model::{Begun, Key};
 use coditect_core::sync::{Action, Failure, Input, Outgoing, Report};
+use coditect_protocol::catalogue::by_cloud_name;
+use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::{PushReply, PushRequest, Status};
 
 impl World {
@@ -82,20 +84,37 @@ impl World {
         lost
     }
 
-    fn carry_pull(
-        &mut self,
-        number: usize,
-        request: coditect_protocol::wire::pull::PullRequest,
-    ) -> Waits {
+    fn carry_pull(&mut self, number: usize, request: PullRequest) -> Waits {
         let silence = || Waits::PullAnswered(Err(Failure::Offline("no answer".to_owned())));
         if self.lost("requests lost") {
             return silence();
         }
         let answer = self.server.pull(self.devices[number].user, &request);
+        if let Ok(reply) = &answer
+            && self.unnoticed == Some(reply.epoch)
+        {
+            self.note_blind(reply);
+        }
         if self.lost("replies lost") {
             return silence();
         }
         Waits::PullAnswered(answer.map(Box::new).map_err(failure))
+    }
+
+    /// Until a push shows that the server was set back, pulls go on in the old epoch, and what
+    /// they bring replaces rows that only their device still has.
+    fn note_blind(&mut self, reply: &PullReply) {
+        for page in &reply.pages {
+            let tables = page.changes.iter().filter_map(|stored| {
+                let table = by_cloud_name(&stored.table)?.cloud;
+                Some(Key {
+                    scope: page.scope,
+                    table,
+                    id: stored.id,
+                })
+            });
+            self.blind.extend(tables);
+        }
     }
 
     fn carry_push(&mut self, batch: Box<Outgoing>) -> Result<Waits, String> {
@@ -173,12 +192,17 @@ impl World {
         };
         for (change, outcome) in request.changes.iter().zip(&reply.outcomes) {
             let line = format!(
-                "{number}: push {} {} {} {:?} base {:?} {:?}: {:?} {:?} at {:?}",
-                request.file,
+                "{number}: push {} {} {} {:?} base {:?} {} {:?}: {:?} {:?} at {:?}",
+                request.scope.kind(),
                 change.table,
                 change.id,
                 change.op,
                 change.base.map(|base| base.to_i64()),
+                if change.register {
+                    "register"
+                } else {
+                    "beside"
+                },
                 change.row.as_ref().and_then(super::Token::of),
                 outcome.status,
                 outcome.code,

@@ -80,6 +80,18 @@ impl Writer<'_> {
         ))
     }
 
+    /// The text that somebody sees in a row.
+    fn text(&self, file: File, table: &str, seq: i64) -> Option<Token> {
+        let column = match table {
+            "decisions" => "rationale",
+            "skill_learnings" => "learning",
+            "task_tracking" => "description",
+            _ => "content",
+        };
+        let sql = format!("select {column} from {table} where seq = {seq}");
+        Token::read(self.device.rows(file, &sql).first()?[0].as_str()?)
+    }
+
     fn run(&mut self, file: File, sql: &str) {
         self.device.write_sql(file, sql);
     }
@@ -90,21 +102,25 @@ impl Writer<'_> {
         let last = format!("select max(seq) from {table}");
         let seq = self.device.rows(file, &last)[0][0].as_i64().unwrap_or(0);
         if token.is_some() {
-            self.ledger.wrote((self.number, file, table, seq), token);
+            self.ledger
+                .wrote((self.number, file, table, seq), None, token);
         }
     }
 
     /// Runs an UPDATE of one row and notes its text.
     fn edit(&mut self, file: File, table: &'static str, seq: i64, set: &str, token: Token) {
+        let before = self.text(file, table, seq);
         self.run(file, &format!("update {table} set {set} where seq = {seq}"));
-        self.ledger
-            .wrote((self.number, file, table, seq), Some(token));
+        let place = (self.number, file, table, seq);
+        self.ledger.wrote(place, before, Some(token));
     }
 
     fn delete(&mut self, file: File, table: &'static str, name: &str) -> Option<String> {
         let (seq, named) = self.row(file, table, name)?;
+        let before = self.text(file, table, seq);
         self.run(file, &format!("delete from {table} where seq = {seq}"));
-        self.ledger.wrote((self.number, file, table, seq), None);
+        self.ledger
+            .wrote((self.number, file, table, seq), before, None);
         if table == "skill_learnings" {
             // What was added and not sent yet is gone with the row, unless another revives it.
             self.ledger.blur(named.clone());
@@ -151,8 +167,8 @@ fn replace_decision(w: &mut Writer<'_>) -> Option<String> {
          select seq, id, scope, title, '{text}' from decisions where seq = {seq}"
     );
     w.run(File::Org, &sql);
-    w.ledger
-        .wrote((w.number, File::Org, "decisions", seq), Some(token));
+    let place = (w.number, File::Org, "decisions", seq);
+    w.ledger.wrote(place, Token::read(&old), Some(token));
     Some(format!("replace decision {old} by {text}"))
 }
 
