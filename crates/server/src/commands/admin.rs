@@ -17,14 +17,11 @@ use crate::state::Clock;
 
 pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Result<()> {
     let opened = database::open_for_command(config).await?;
-    if let AdminCommand::Dump { tenant } = command {
-        let dumped = dump(&opened.db, &tenant).await;
-        opened.close().await?;
-        return dumped;
-    }
     let done = act(&opened.db, command).await;
     opened.close().await?;
-    let (output, result) = done?;
+    let Some((output, result)) = done? else {
+        return Ok(());
+    };
     print(&if output.json {
         format!("{result}\n")
     } else {
@@ -32,25 +29,31 @@ pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Resul
     })
 }
 
-async fn act(db: &Db, command: AdminCommand) -> anyhow::Result<(Output, Value)> {
-    match command {
-        AdminCommand::Tenant(command) => tenant(db, command).await,
-        AdminCommand::User(command) => user(db, command).await,
-        AdminCommand::License(command) => license(db, command).await,
+/// Does what was asked and returns what to print, unless that is printed already.
+async fn act(db: &Db, command: AdminCommand) -> anyhow::Result<Option<(Output, Value)>> {
+    let done = match command {
+        AdminCommand::Tenant(command) => tenant(db, command).await?,
+        AdminCommand::User(command) => user(db, command).await?,
+        AdminCommand::License(command) => license(db, command).await?,
         AdminCommand::Epoch(EpochCommand::Bump { output }) => {
-            let epoch = cluster::change_epoch(db)
-                .await
-                .context("cannot change the epoch")?;
-            Ok((output, json!({ "epoch": epoch })))
+            let epoch = cluster::change_epoch(db).await;
+            (
+                output,
+                json!({ "epoch": epoch.context("cannot change the epoch")? }),
+            )
         }
         AdminCommand::Catalogue(CatalogueCommand::Import { file, output }) => {
             let text = read(&file)?;
             let imported = catalogue::import(db, &text, Clock::system().now()).await;
             let imported = imported.context("cannot import the catalogue")?;
-            Ok((output, serde_json::to_value(imported)?))
+            (output, serde_json::to_value(imported)?)
         }
-        AdminCommand::Dump { .. } => unreachable!("a dump is no single result"),
-    }
+        AdminCommand::Dump { tenant } => {
+            dump(db, &tenant).await?;
+            return Ok(None);
+        }
+    };
+    Ok(Some(done))
 }
 
 /// Writes one line a row as it is read, so that the size of the organisation does not matter.

@@ -1,5 +1,8 @@
 //! `admin`: the same with the server running and stopped.
 
+use coditect_core::hash;
+use coditect_protocol::catalogue::by_cloud_name;
+use coditect_protocol::{API_VERSION, Version};
 use serde_json::json;
 
 use crate::support::{Done, Folder, Server, run};
@@ -46,6 +49,82 @@ fn organisations_people_and_licences_are_made_running_and_stopped() {
     );
     check_lists(&folder, &running);
     check_refusals(&folder);
+}
+
+#[test]
+fn catalogue_comes_down_and_rows_are_dumped() {
+    let folder = Folder::new();
+    let server = Server::up(&folder);
+    let file = folder.file("catalogue.jsonl");
+    let line = json!({ "table": "platform_components",
+        "row": { "component_id": "c-1", "component_type": "agent", "name": "Reviewer" } });
+    std::fs::write(&file, format!("{line}\n")).unwrap();
+    let words = ["admin", "catalogue", "import", file.to_str().unwrap()];
+    assert_eq!(folder.json(&words)["added"], 1);
+    assert_eq!(folder.json(&words)["unchanged"], 1);
+    std::fs::write(&file, "{}\n").unwrap();
+    let wrong = run(&mut folder.command(&words));
+    assert_eq!((wrong.code, wrong.out.as_str()), (Some(1), ""));
+    assert!(wrong.err.contains("line 1"), "{}", wrong.err);
+
+    let key = json!({ "license_key": folder.bootstrap()["license_key"] });
+    let (_, login) = server.post("/api/v1/auth/license/", &key);
+    let token = login["access_token"].as_str().unwrap();
+    let pull = json!({ "api_version": API_VERSION, "device": login["device_id"],
+        "positions": [{ "scope": "platform", "file": "platform" }] });
+    let (status, page) = server.post_as(token, "/api/v1/sync/pull", &pull);
+    assert_eq!(
+        (status, &page["pages"][0]["changes"][0]["row"]["name"]),
+        (200, &json!("Reviewer"))
+    );
+
+    let (status, pushed) = server.post_as(token, "/api/v1/sync/push", &one_decision(&login));
+    assert_eq!(
+        (status, &pushed["outcomes"][0]["status"]),
+        (200, &json!("applied")),
+        "{pushed}"
+    );
+    let dump = run(&mut folder.command(&["admin", "dump", "--tenant", "default"]));
+    assert_eq!(dump.code, Some(0), "{}", dump.err);
+    let titles: Vec<serde_json::Value> = dump
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|line| line["table"] == "org_decisions")
+        .map(|line| line["row"]["title"].clone())
+        .collect();
+    assert_eq!(titles, [json!("use Rust")]);
+    assert_eq!(
+        run(&mut folder.command(&["admin", "dump", "--tenant", "x"])).code,
+        Some(4)
+    );
+}
+
+/// Returns a push of one decision into the caller's own scope.
+fn one_decision(login: &serde_json::Value) -> serde_json::Value {
+    let table = by_cloud_name("org_decisions").unwrap();
+    let row = json!({ "title": "use Rust" });
+    let hash = hash::content(table, row.as_object().unwrap()).to_string();
+    let at = "2026-01-01T00:00:00.000000Z";
+    json!({
+        "api_version": API_VERSION,
+        "device": login["device_id"],
+        "batch_id": "00000000-0000-4000-8000-000000000001",
+        "sent_at_ms": 1_767_225_600_000_i64,
+        "file": "org",
+        "scope": format!("user:{}", login["user_id"].as_str().unwrap()),
+        "changes": [{
+            "table": table.cloud,
+            "id": "00000000-0000-7000-8000-000000000002",
+            "op": "upsert",
+            "proposed": Version::from_parts(1_767_225_600_000, 0),
+            "register": true,
+            "hash": hash,
+            "created_at": at,
+            "updated_at": at,
+            "row": row,
+        }],
+    })
 }
 
 struct Made {

@@ -30,19 +30,16 @@ async fn external_database_is_served_and_administered() {
         assert_eq!(done.code, Some(0), "{done:?}");
         serde_json::from_str(&done.out).unwrap()
     };
-    let work = || {
-        assert_eq!(json(&["migrate", "--json"]), json!({ "applied": [] }));
-        json(&["admin", "tenant", "create", "--name", "acme", "--json"]);
-        let words = [
-            "admin", "user", "create", "--tenant", "acme", "--email", "a@b.c", "--json",
-        ];
-        let user = json(&words);
-        let server = Server::start(with_database(&["serve", "--listen", "127.0.0.1:0"]));
-        assert_eq!(server.get("/health").0, 200);
-        let body = json!({ "email": "a@b.c", "password": user["password"] });
-        let (status, login) = server.post("/api/v1/auth/login/", &body);
-        assert_eq!((status, &login["tenant_id"]), (200, &user["tenant_id"]));
-        assert_eq!(server.signal("TERM"), (Some(0), String::new()));
-    };
-    work();
+    assert_eq!(json(&["migrate", "--json"]), json!({ "applied": [] }));
+    json(&["admin", "tenant", "create", "--name", "acme", "--json"]);
+    let words = [
+        "admin", "user", "create", "--tenant", "acme", "--email", "a@b.c", "--json",
+    ];
+    let user = json(&words);
+    let server = Server::start(with_database(&["serve", "--listen", "127.0.0.1:0"]));
+    assert_eq!(server.get("/health").0, 200);
+    let body = json!({ "email": "a@b.c", "password": user["password"] });
+    let (status, login) = server.post("/api/v1/auth/login/", &body);
+    assert_eq!((status, &login["tenant_id"]), (200, &user["tenant_id"]));
+    assert_eq!(server.signal("TERM"), (Some(0), String::new()));
 }
