@@ -8,7 +8,7 @@ mod rows;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use coditect_capture::claude::{
@@ -128,7 +128,7 @@ impl<'a> Importer<'a> {
 
     fn transcript(
         &mut self,
-        path: &PathBuf,
+        path: &Path,
         earlier: FileState,
         observe: &mut impl FnMut(Progress),
     ) -> anyhow::Result<()> {

@@ -71,8 +71,8 @@ pub fn perform_local(
 }
 
 /// Runs the engine to its end. `clock` returns the time in milliseconds since 1970, `random`
-/// spreads retries, `observe` is told after every step that moved something. One process at a time may sync a folder: the
-/// caller holds its lease.
+/// spreads retries, `observe` is told after every step that moved something. One process at a
+/// time may sync a folder: the caller holds its lease.
 ///
 /// # Errors
 /// [`SyncError`] when a local database fails. What was stored before stays; the next run goes on

@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod conflicts;
 pub mod credentials;
 pub mod driver;
 mod files;

@@ -73,6 +73,15 @@ impl HttpTransport {
         &self.http
     }
 
+    /// Reads a document with the profile's token.
+    pub(crate) async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<T, Failure> {
+        let token = self.credentials.access_token.as_str();
+        self.http.get(path, Some(token)).await
+    }
+
     async fn renew(&mut self) -> Result<bool, Failure> {
         // Another process may have renewed them while this one waited.
         let lock = self.file.as_ref().map(CredentialFile::lock);

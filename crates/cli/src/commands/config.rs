@@ -52,84 +52,77 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
 
 fn settings(context: &Context) -> anyhow::Result<Vec<Setting>> {
     let (cloud, environment, paths) = (&context.cloud, &context.environment, &context.paths);
-    let file = |given: bool| if given { "file" } else { "default" }.to_owned();
-    let secret = |name: &'static str, given: bool, variable: &str| Setting {
-        name,
-        value: if given {
-            json!("(set, not shown)")
-        } else {
-            Value::Null
-        },
-        source: if given {
-            format!("${variable}")
-        } else {
-            "default".to_owned()
-        },
+    let email = match &environment.email {
+        Some(email) => setting("email", json!(email), "$CODITECT_EMAIL"),
+        None => of_file("email", json!(cloud.email)),
     };
-    let of_file = |name: &'static str, value: Value| Setting {
-        name,
-        source: file(!value.is_null()),
-        value,
-    };
-    let offline = match environment.offline {
-        Some(_) => "$CODITECT_OFFLINE".to_owned(),
-        None => file(cloud.offline),
+    let offline = match (environment.offline, cloud.offline) {
+        (Some(_), _) => "$CODITECT_OFFLINE",
+        (None, true) => "file",
+        (None, false) => "default",
     };
     let hours = cloud.queue_max_age_hours;
     let hours_given = hours != coditect_protocol::limits::QUEUE_AGE_HOURS_MAX;
     let stored = context.credentials().load()?.is_some();
+    let home = paths.home().display().to_string();
     Ok(vec![
-        Setting {
-            name: "home",
-            value: json!(paths.home().display().to_string()),
-            source: "$CODITECT_HOME or $HOME".to_owned(),
-        },
+        setting("home", json!(home), "$CODITECT_HOME or $HOME"),
         of_file("profile", json!(paths.profile())),
         of_file("server", json!(cloud.server)),
         of_file("tenant_id", json!(cloud.tenant_id)),
         of_file("user_id", json!(cloud.user_id)),
         of_file("device_id", json!(cloud.device_id)),
-        match &environment.email {
-            Some(email) => Setting {
-                name: "email",
-                value: json!(email),
-                source: "$CODITECT_EMAIL".to_owned(),
-            },
-            None => of_file("email", json!(cloud.email)),
-        },
-        Setting {
-            name: "offline",
-            value: json!(context.is_offline()),
-            source: offline,
-        },
-        Setting {
-            name: "queue_max_age_hours",
-            value: json!(hours),
-            source: file(hours_given),
-        },
-        Setting {
-            name: "allow_plain_http",
-            value: json!(cloud.allow_plain_http),
-            source: file(cloud.allow_plain_http),
-        },
+        email,
+        setting("offline", json!(context.is_offline()), offline),
+        setting(
+            "queue_max_age_hours",
+            json!(hours),
+            file_or_default(hours_given),
+        ),
+        setting(
+            "allow_plain_http",
+            json!(cloud.allow_plain_http),
+            file_or_default(cloud.allow_plain_http),
+        ),
         secret(
             "password",
             environment.password.is_some(),
-            "CODITECT_PASSWORD",
+            "$CODITECT_PASSWORD",
         ),
         secret(
             "access_token",
             environment.access_token.is_some(),
-            "CODITECT_ACCESS_TOKEN",
+            "$CODITECT_ACCESS_TOKEN",
         ),
-        Setting {
-            name: "credentials",
-            value: if stored {
-                json!("(stored, not shown)")
-            } else {
-                Value::Null
-            },
-            source: paths.credentials_file().display().to_string(),
-        },
+        secret(
+            "credentials",
+            stored,
+            &paths.credentials_file().display().to_string(),
+        ),
     ])
+}
+
+fn setting(name: &'static str, value: Value, source: &str) -> Setting {
+    Setting {
+        name,
+        value,
+        source: source.to_owned(),
+    }
+}
+
+fn of_file(name: &'static str, value: Value) -> Setting {
+    let source = file_or_default(!value.is_null());
+    setting(name, value, source)
+}
+
+fn secret(name: &'static str, given: bool, source: &str) -> Setting {
+    if given {
+        setting(name, json!("(set, not shown)"), source)
+    } else {
+        setting(name, Value::Null, "default")
+    }
+}
+
+const fn file_or_default(given: bool) -> &'static str {
+    if given { "file" } else { "default" }
 }

@@ -1,21 +1,24 @@
 //! `coditect conflict`.
 
 use clap::{Args, Subcommand};
-use coditect_local_store::{Conflict as Lost, LocalStore};
+use coditect_client::conflicts::{self, ServerConflict};
+use coditect_local_store::{Conflict as LocalConflict, LocalStore};
+use coditect_protocol::Scope;
 use coditect_protocol::catalogue::{File, by_cloud_name};
-use coditect_protocol::wire::Op;
+use coditect_protocol::wire::{Op, Row};
 use serde_json::{Value, json};
 
 use super::records::{self, text};
 use crate::clock;
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
-use crate::names;
 use crate::table::{Table, one_line, short_time};
+use crate::{names, remote};
 
 const EXAMPLES: &str = "\
 Two devices changed a row without knowing of each other: one version is stored, the other one is
-kept here. Nothing has to be done; show compares the two.
+kept. Nothing has to be done; show compares the two. This device keeps those that it met itself;
+those of other devices are asked from the server when it answers.
 
 Examples:
   coditect conflict list
@@ -58,22 +61,134 @@ pub(crate) fn run(context: &Context, command: Conflict) -> anyhow::Result<Exit> 
     }
 }
 
-fn all(store: &LocalStore, settled_too: bool) -> anyhow::Result<Vec<Lost>> {
+/// A version that lost, kept here or on the server.
+struct Lost {
+    /// How people name it: `org:3`, or `server:` and the beginning of the row's id.
+    number: String,
+    /// Where it is kept here.
+    local: Option<(File, i64)>,
+    table: String,
+    scope: String,
+    id: String,
+    kind: Value,
+    op: Op,
+    version: Option<String>,
+    device: Option<String>,
+    kept_version: Option<String>,
+    row: Option<Row>,
+    created_at: String,
+    resolved_at: Option<String>,
+}
+
+impl Lost {
+    fn of_device(lost: LocalConflict) -> Self {
+        Self {
+            number: format!("{}:{}", lost.file, lost.n),
+            local: Some((lost.file, lost.n)),
+            table: lost.table,
+            scope: lost.scope,
+            id: lost.id,
+            kind: json!(lost.kind),
+            op: lost.op,
+            version: lost.version.map(|version| version.to_string()),
+            device: lost.device,
+            kept_version: lost.kept_version.map(|version| version.to_string()),
+            row: lost.row,
+            created_at: lost.created_at,
+            resolved_at: lost.resolved_at,
+        }
+    }
+
+    fn of_server(lost: ServerConflict, scope: String) -> Self {
+        let id = lost.row_id.to_string();
+        Self {
+            number: format!("server:{}", names::short_id(&id)),
+            local: None,
+            table: lost.table,
+            scope,
+            id,
+            kind: json!(if lost.reason == "edited_fact" {
+                "fact"
+            } else {
+                "concurrent"
+            }),
+            op: lost.loser_op,
+            version: Some(lost.loser_version.to_string()),
+            device: Some(lost.loser_device.to_string()),
+            kept_version: Some(lost.winner_version.to_string()),
+            row: lost.row,
+            created_at: lost.detected_at,
+            resolved_at: None,
+        }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        (&self.table, &self.id, &self.version, &self.device)
+            == (&other.table, &other.id, &other.version, &other.device)
+    }
+}
+
+/// Returns what this device and the server keep, settled ones included, oldest first.
+fn all(context: &Context, store: &LocalStore) -> anyhow::Result<Vec<Lost>> {
     let mut all = Vec::new();
     for file in File::ALL {
-        all.extend(store.conflicts(file, settled_too)?);
+        let local = store.conflicts(file, true)?;
+        all.extend(local.into_iter().map(Lost::of_device));
+    }
+    match of_server(context, store) {
+        Ok(found) => {
+            for lost in found {
+                if !all.iter().any(|known| known.same(&lost)) {
+                    all.push(lost);
+                }
+            }
+        }
+        Err(error) => {
+            let reason = format!("the server was not asked: {error:#}");
+            context.printer.warning(&reason);
+        }
     }
     all.sort_by(|a, b| a.created_at.cmp(&b.created_at));
     Ok(all)
 }
 
-fn number(lost: &Lost) -> String {
-    format!("{}:{}", lost.file, lost.n)
+fn of_server(context: &Context, store: &LocalStore) -> anyhow::Result<Vec<Lost>> {
+    if store.owner_of_folder().is_none() || context.is_offline() {
+        return Ok(Vec::new());
+    }
+    let mut transport = remote::transport(context, store)?;
+    let mut scopes: Vec<Scope> = store
+        .streams()?
+        .into_iter()
+        .map(|(scope, _)| scope)
+        .collect();
+    scopes.dedup();
+    scopes.retain(|scope| *scope != Scope::Platform);
+    let ask = async {
+        let mut listed = Vec::new();
+        for scope in scopes {
+            listed.push((scope, conflicts::list(&mut transport, scope).await?));
+        }
+        Ok(listed)
+    };
+    let listed = remote::block_on(ask)?;
+    let listed = listed.map_err(|failure| CommandError::from_failure(&failure))?;
+    let mut found = Vec::new();
+    for (scope, conflicts) in listed {
+        let local = store.local_scope(scope)?;
+        found.extend(
+            conflicts
+                .into_iter()
+                .map(|lost| Lost::of_server(lost, local.clone())),
+        );
+    }
+    Ok(found)
 }
 
 fn list(context: &Context, command: &List) -> anyhow::Result<Exit> {
     let store = context.store()?;
-    let found = all(&store, command.all)?;
+    let mut found = all(context, &store)?;
+    found.retain(|lost| command.all || lost.resolved_at.is_none());
     let documents: Vec<Value> = found.iter().map(document).collect();
     context
         .printer
@@ -85,7 +200,7 @@ fn list(context: &Context, command: &List) -> anyhow::Result<Exit> {
             let mut table = Table::new(&["number", "since", "table", "row", "put aside"]);
             for lost in &found {
                 table.row([
-                    number(lost),
+                    lost.number.clone(),
                     short_time(Some(&lost.created_at)),
                     by_cloud_name(&lost.table).map_or(lost.table.clone(), names::full_name),
                     names::short_id(&lost.id),
@@ -118,7 +233,7 @@ fn summary(lost: &Lost) -> String {
 
 fn document(lost: &Lost) -> Value {
     json!({
-        "conflict": number(lost),
+        "conflict": lost.number.clone(),
         "table": lost.table,
         "scope": lost.scope,
         "id": lost.id,
@@ -134,9 +249,9 @@ fn document(lost: &Lost) -> Value {
 }
 
 /// Returns the conflicts that the text means: one by its number, or all of a row.
-fn find(store: &LocalStore, id: &str) -> anyhow::Result<Vec<Lost>> {
-    let mut found = all(store, true)?;
-    found.retain(|lost| number(lost) == id || (id.len() >= 4 && lost.id.starts_with(id)));
+fn find(context: &Context, store: &LocalStore, id: &str) -> anyhow::Result<Vec<Lost>> {
+    let mut found = all(context, store)?;
+    found.retain(|lost| lost.number == id || (id.len() >= 4 && lost.id.starts_with(id)));
     let distinct = |lost: &Lost| (lost.table.clone(), lost.id.clone());
     if let Some(first) = found.first().map(distinct) {
         if found.iter().all(|lost| distinct(lost) == first) {
@@ -152,7 +267,7 @@ fn find(store: &LocalStore, id: &str) -> anyhow::Result<Vec<Lost>> {
 
 fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
     let store = context.store()?;
-    let found = find(&store, &command.id)?;
+    let found = find(context, &store, &command.id)?;
     let first = &found[0];
     let stored = store.get(&first.table, &first.id)?;
     let documents: Vec<Value> = found.iter().map(document).collect();
@@ -170,7 +285,7 @@ fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
             } else {
                 "wrote"
             };
-            let (number, time) = (number(lost), short_time(Some(&lost.created_at)));
+            let (number, time) = (lost.number.clone(), short_time(Some(&lost.created_at)));
             printer.line(&format!("{number}  {who} {what} this; put aside {time}"))?;
             let Some(table) = by_cloud_name(&lost.table) else {
                 continue;
@@ -195,8 +310,11 @@ fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
 fn settle(context: &Context, command: &Show) -> anyhow::Result<Exit> {
     let mut store = context.store()?;
     let mut settled = 0_u64;
-    for lost in find(&store, &command.id)? {
-        settled += u64::from(store.settle_conflict(lost.file, lost.n, clock::now_ms())?);
+    for lost in find(context, &store, &command.id)? {
+        // What only the server keeps was met by another device, and is settled there.
+        if let Some((file, n)) = lost.local {
+            settled += u64::from(store.settle_conflict(file, n, clock::now_ms())?);
+        }
     }
     context
         .printer

@@ -1,8 +1,8 @@
 //! `coditect dump`: hidden, for comparing replicas row by row.
 
 use clap::Args;
-use coditect_protocol::catalogue::File;
-use serde_json::{Value, json};
+use coditect_protocol::catalogue::{Direction, File, by_cloud_name};
+use serde_json::json;
 
 use super::status;
 use crate::context::Context;
@@ -23,11 +23,19 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
         return Err(CommandError::not_logged_in().into());
     }
     let printer = &context.printer;
-    printer.line(&json!({"this_device": store.device()}).to_string())?;
+    let device = store.device().to_string();
+    printer.line(&json!({"this_device": device}).to_string())?;
     for file in File::ALL {
         status::adopt(&mut store, file)?;
         for row in store.canonical_dump(file)? {
-            let mut line = json!({
+            // A row of an `up` table counts on the device that was first to push it (PROTOCOL
+            // 19); a copy of it here is outside of what replicas are compared by.
+            let up =
+                by_cloud_name(&row.table).is_some_and(|table| table.direction == Direction::Up);
+            if up && !row.origin.is_empty() && row.origin != device {
+                continue;
+            }
+            let line = json!({
                 "table": row.table,
                 "scope": row.scope,
                 "id": row.id,
@@ -36,10 +44,8 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
                 "origin": row.origin,
                 "hash": row.hash,
                 "deleted": row.deleted,
+                "row": row.row,
             });
-            if let (Some(columns), Value::Object(line)) = (row.row, &mut line) {
-                line.insert("row".to_owned(), Value::Object(columns));
-            }
             printer.line(&line.to_string())?;
         }
     }
