@@ -5,7 +5,8 @@ Usage: compare-replicas.py SERVER.jsonl DEVICE.jsonl [DEVICE.jsonl ...]
 
 Every line is one row: table, scope, id, version, device, origin, hash, deleted, row. A device must
 hold every row of the server whose table comes down, and of the tables that only go up those that
-it was first to push; and it must hold nothing else. Prints the differences and exits with 1 when
+it was first to push (others of these only if it made the same rows); and it must hold nothing
+else. Prints the differences and exits with 1 when
 there are any. The device's own scope is written as on the wire.
 """
 
@@ -44,6 +45,9 @@ def differences(server, device, rows):
         for key, entry in server.items()
         if key[0] not in UP_ONLY or entry["origin"] == device
     }
+    for key in rows.keys() & server.keys():
+        if key[0] in UP_ONLY:
+            expected[key] = server[key]
     for key in sorted(expected.keys() - rows.keys()):
         yield f"missing {key}"
     for key in sorted(rows.keys() - expected.keys()):
