@@ -4,9 +4,10 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use clap::{ArgGroup, Args};
 use coditect_client::{Credentials, Http, auth};
+use coditect_core::sync::Failure;
 use coditect_local_store::{LocalStore, Owner};
 use coditect_protocol::wire::auth::{LicenseLogin, LoginReply, PasswordLogin};
-use coditect_protocol::{DeviceId, OrganizationId, UserId};
+use coditect_protocol::{DeviceId, ErrorCode, OrganizationId, UserId};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -186,8 +187,27 @@ async fn authenticate(
         }
         Proof::Token(token) => return from_token(http, token, device),
     };
-    let reply = result.map_err(|failure| CommandError::from_failure(&failure))?;
+    let reply = result.map_err(|failure| refused(&failure))?;
     Ok(from_reply(http, &reply))
+}
+
+/// A refused login needs other advice than a session that ended.
+fn refused(failure: &Failure) -> CommandError {
+    let error = CommandError::from_failure(failure);
+    match failure {
+        Failure::Unauthenticated(_) => {
+            error.hint("check the licence key, or the e-mail address and the password")
+        }
+        Failure::Refused(problem) if problem.code == ErrorCode::TenantAmbiguous => {
+            let listed = problem.extra.get("tenants").map(ToString::to_string);
+            error.hint(format!(
+                "name one with --tenant ID: {}",
+                listed.unwrap_or_default()
+            ))
+        }
+        Failure::Offline(_) => error.hint("is the address right, and is the server running?"),
+        _ => error,
+    }
 }
 
 fn from_reply(http: &Http, reply: &LoginReply) -> Session {
