@@ -198,6 +198,15 @@ fn adopt_live(
     };
     let made_ms = mark.made_ms(now_ms);
     let row = prepare(table, live.raw.clone());
+    // Asked by the id that the row has: where the device is part of the key, its key would give
+    // an id of this device.
+    if let Some(own) = &live.id
+        && is_foreign(work, table, &scope, own)?
+    {
+        adopted.parked += 1;
+        let reason = "the row belongs to another device";
+        return work.park(mark.n, ErrorCode::DirectionRefused.as_str(), reason);
+    }
     let id = match identity(work, table, &scope, &live, &row, made_ms)? {
         Ok(id) => id,
         Err(reason) => {
@@ -212,11 +221,6 @@ fn adopt_live(
     if let Some(twin) = twin.filter(|twin| twin.seq != live.seq) {
         adopted.joined += 1;
         return join(work, table, mark, &live, &row, twin, made_ms);
-    }
-    if is_foreign(work, table, &scope, &id)? {
-        adopted.parked += 1;
-        let reason = "the row belongs to another device";
-        return work.park(mark.n, ErrorCode::DirectionRefused.as_str(), reason);
     }
     let base = work.base(table, &scope, &id)?;
     if base.is_none() && has_moved(work, table, &live, &scope, &id)? {
@@ -328,7 +332,7 @@ fn join(
     mark: &Mark,
     second: &LocalRow,
     row: &Row,
-    mut first: LocalRow,
+    first: LocalRow,
     made_ms: i64,
 ) -> Result<()> {
     statements::remove(work.tx, table, second.seq).in_file(work.file)?;
@@ -369,19 +373,9 @@ fn join(
         })?;
     }
     if joined != before {
-        let content = hash::content(table, &joined);
-        first.content_hash = Some(content.to_string());
         statements::write(work.tx, table, &first, &joined).in_file(work.file)?;
-        work.index(table, first.seq, &joined)?;
-        work.put_mark(
-            table,
-            Some(first.seq),
-            &scope,
-            Some(&id),
-            "update",
-            made_ms,
-            true,
-        )?;
+        let seq = Some(first.seq);
+        work.put_mark(table, seq, &scope, Some(&id), "update", made_ms, false)?;
     }
     Ok(())
 }

@@ -261,6 +261,7 @@ impl Work<'_> {
             self.put_mark(table, seq, scope, Some(&id), "found", made_ms, false)?;
             mark = marks::of_row(self.tx, table, scope, &id, seq).in_file(self.file)?;
         }
+        self.keep_overtaken(table, scope, stored, old.as_ref(), live.as_ref())?;
         if let Some(mark) = &mark {
             if self.guards.base {
                 let old = old.map(|old| self.with_lost_edit(old, stored));
@@ -413,10 +414,7 @@ impl Work<'_> {
                 hash: None,
             }),
         };
-        base.pulled = match base.edit {
-            Some(_) => Some(stored.clone()),
-            None => None,
-        };
+        base.pulled = base.edit.map(|_| stored.clone());
         self.set_base(table, scope, id, &base)?;
         let Some(live) = live else { return Ok(()) };
         self.shift_counters(table, live.seq, old.as_ref(), &base, &live.raw)

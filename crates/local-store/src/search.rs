@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::LocalStore;
+use crate::adopt::Adopted;
 use crate::error::{Error, InFile as _, Result};
 use crate::statements;
 use crate::work::Work;
@@ -70,9 +71,9 @@ impl LocalStore {
         let mut files: Vec<File> = tables.iter().map(|table| table.file).collect();
         files.dedup();
         for file in files {
-            match self.adopt(file, now_ms) {
+            match self.adopt_marks(file, now_ms, &mut Adopted::default()) {
                 // Somebody writes; what is indexed can be searched all the same.
-                Ok(_) | Err(Error::Busy(_)) => {}
+                Ok(()) | Err(Error::Busy(_)) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -1,6 +1,10 @@
 //! Tests of the local store as its users see it: other programs write to the files, a small
 //! server answers.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do, and say what they skip"
+)]
 
 mod adoption;
 mod capture;
