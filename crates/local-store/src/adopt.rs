@@ -238,24 +238,27 @@ fn adopt_live(
         adopted.unchanged += 1;
         return settle_unchanged(work, table, mark, live, &row, &scope, &id, base);
     }
-    live.created_at = live
-        .created_at
-        .as_deref()
-        .and_then(canonical::time)
-        .or_else(|| Some(canonical::time_from_ms(made_ms)));
     live.id = Some(id.clone());
     live.scope = scope.clone();
-    live.deleted_at = None;
     live.content_hash = Some(content.to_string());
-    live.device_id = Some(work.device.to_string());
-    live.updated_at = Some(canonical::time_from_ms(made_ms));
-    if live.user_id.as_deref().is_none_or(str::is_empty) {
-        live.user_id = work.owner.map(|owner| owner.user.to_string());
-    }
+    stamp(work, &mut live, made_ms);
     statements::write(work.tx, table, &live, &row).in_file(work.file)?;
     work.index(table, live.seq, &row)?;
     adopted.ready += 1;
     work.adopt_mark(mark.n, Some(live.seq), &scope, &id)
+}
+
+/// Says when a row was changed, and by whom.
+fn stamp(work: &Work<'_>, live: &mut LocalRow, made_ms: i64) {
+    let made_at = canonical::time_from_ms(made_ms);
+    let created = live.created_at.as_deref().and_then(canonical::time);
+    live.created_at = Some(created.unwrap_or_else(|| made_at.clone()));
+    live.updated_at = Some(made_at);
+    live.deleted_at = None;
+    live.device_id = Some(work.device.to_string());
+    if live.user_id.as_deref().is_none_or(str::is_empty) {
+        live.user_id = work.owner.map(|owner| owner.user.to_string());
+    }
 }
 
 /// Returns the row redacted and canonical.

@@ -135,7 +135,8 @@ pub(crate) fn drop_batch(work: &Work<'_>) -> Result<()> {
         work.tx.execute("delete from sync_batch", [])?;
         work.tx.execute("delete from sync_batch_mark", [])?;
         work.tx.execute(
-            "update sync_queue set batch_id = null where batch_id is not null and table_name is not null",
+            "update sync_queue set batch_id = null
+             where batch_id is not null and table_name is not null",
             [],
         )?;
         Ok(())
