@@ -147,6 +147,9 @@ impl Server {
 
     /// Begins a new life of the database, as `admin epoch bump` does.
     pub fn bump_epoch(&mut self) {
+        if !self.guards.epoch {
+            return;
+        }
         let old = self.database.epoch;
         self.database.past_epochs.push(old);
         self.database.epoch = Epoch(self.random.next());

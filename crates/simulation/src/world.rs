@@ -98,6 +98,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 struct Weather {
     /// How many of a thousand requests or replies are lost, each.
     loss_per_mille: u64,
+    /// How many of a thousand times an open transaction stays open for another step.
+    slow_per_mille: u64,
     copies: bool,
     restores: bool,
     set_backs: bool,
@@ -139,6 +141,7 @@ impl World {
         let users = [UserId::new(random.uuid()), UserId::new(random.uuid())];
         let weather = Weather {
             loss_per_mille: [0, 20, 60, 150][random.below(4)],
+            slow_per_mille: [0, 300, 800][random.below(3)],
             copies: random.chance(350),
             restores: random.chance(350),
             set_backs: random.chance(350),
@@ -233,9 +236,12 @@ impl World {
             }
             return Ok(());
         }
-        for _ in 0..=self.random.below(5) {
-            if self.devices[number].run.is_some() {
-                self.advance(number)?;
+        // What goes over the network ends the step, so that others act while it is on its way.
+        for _ in 0..12 {
+            self.advance(number)?;
+            let run = self.devices[number].run.as_ref();
+            if run.is_none_or(|run| run.waits.is_remote()) || self.random.chance(150) {
+                break;
             }
         }
         Ok(())

@@ -53,6 +53,13 @@ pub(super) enum Waits {
     PushAnswered(Result<Box<PushReply>, Failure>),
 }
 
+impl Waits {
+    /// Whether something is on its way.
+    pub(super) const fn is_remote(&self) -> bool {
+        !matches!(self, Self::Act(_))
+    }
+}
+
 impl Device {
     /// Begins a run.
     pub(super) fn begin(&mut self) {

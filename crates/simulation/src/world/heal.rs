@@ -6,6 +6,8 @@ use coditect_protocol::catalogue::File;
 
 /// Rounds of syncs after which nothing may move any more.
 const ROUNDS_MAX: usize = 12;
+/// Round after which somebody looks at what does not converge.
+const BUMP_ROUND: usize = 3;
 /// Rounds in which people ask for parked rows again.
 const RETRY_ROUNDS: usize = 2;
 /// Steps after which a run must have ended.
@@ -16,6 +18,7 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), String> {
         self.log.event("everything heals".to_owned());
         self.weather.loss_per_mille = 0;
+        self.weather.slow_per_mille = 0;
         self.server.refused_word = None;
         for number in 0..self.devices.len() {
             self.devices[number].online = true;
@@ -30,6 +33,9 @@ impl World {
                 }
                 quiet &= still(&self.sync(number)?);
             }
+            if round == BUMP_ROUND {
+                self.bump_epoch();
+            }
             if quiet {
                 self.log.count("rounds until quiet", round as u64);
                 return Ok(());
@@ -41,6 +47,18 @@ impl World {
             "not quiet after {ROUNDS_MAX} rounds:\n{}",
             last.join("\n")
         ))
+    }
+
+    /// Somebody who sees that devices do not converge after the server was set back, and that it
+    /// did not find out, begins a new epoch by hand (PROTOCOL 25).
+    fn bump_epoch(&mut self) {
+        let apart = |report: &Report| report.converged == Some(false);
+        let unnoticed = self.unnoticed == Some(self.server.database.epoch);
+        if unnoticed && self.reports.iter().flatten().any(apart) {
+            self.server.bump_epoch();
+            self.log.event("the epoch is changed by hand".to_owned());
+            self.log.count("epochs changed by hand", 1);
+        }
     }
 
     /// Lets a device run once, from start to end.

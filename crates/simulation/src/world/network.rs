@@ -24,6 +24,9 @@ impl World {
             Waits::PullSent(request) => (None, Some(self.carry_pull(number, request))),
             Waits::PullAnswered(answer) => (Some(Input::Pulled(answer)), None),
             Waits::PushSent(batch) => (None, Some(self.carry_push(batch)?)),
+            Waits::PushOpen(batch, ticket) if self.is_slow() => {
+                (None, Some(Waits::PushOpen(batch, ticket)))
+            }
             Waits::PushOpen(batch, ticket) => (None, Some(self.commit(number, batch, &ticket)?)),
             Waits::PushAnswered(answer) => (Some(Input::Pushed(answer)), None),
         };
@@ -74,6 +77,10 @@ impl World {
             self.log.event(format!("{number}: settles {settled:?}"));
         }
         Ok(input)
+    }
+
+    fn is_slow(&mut self) -> bool {
+        self.random.chance(self.weather.slow_per_mille)
     }
 
     fn lost(&mut self, what: &'static str) -> bool {

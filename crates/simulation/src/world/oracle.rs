@@ -336,11 +336,14 @@ impl World {
 
     /// Who lost a conflict can find the own version on the own device.
     fn judge_losers(&self) -> Result<(), String> {
+        let history = self.server.database.history.values().flatten();
         for (number, row) in &self.lost {
             let Some(token) = row.as_ref().and_then(Token::of) else {
                 continue;
             };
-            let found = self.local_losers(*number).contains(&token);
+            // Sent again to a server that was set back, it may have won.
+            let won = history.clone().any(|row| Token::of(row) == Some(token));
+            let found = won || self.local_losers(*number).contains(&token);
             // A file that was put back forgot what it had learned since.
             if !found && !self.devices[*number].copied {
                 return Err(format!(
