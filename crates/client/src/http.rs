@@ -335,11 +335,13 @@ fn decompress(body: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Returns whether a status says that the server is there but cannot work now.
+/// Returns whether a status says that the server is there but cannot work now. A fault of the
+/// server is no refusal of the rows: it must not park them.
 pub(crate) fn is_absent(status: u16) -> bool {
     matches!(
         StatusCode::from_u16(status),
         Ok(StatusCode::REQUEST_TIMEOUT
+            | StatusCode::INTERNAL_SERVER_ERROR
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT)

@@ -123,6 +123,14 @@ impl Server {
         text.lines().next()?.trim().parse().ok()
     }
 
+    /// Returns how many pushes the server's log says were answered.
+    #[must_use]
+    pub fn answered_pushes(&self) -> usize {
+        let log = std::fs::read_to_string(self.folder.path().join("server.log"));
+        let answered = |line: &&str| line.contains("/sync/push") && line.contains("answered");
+        log.unwrap_or_default().lines().filter(answered).count()
+    }
+
     /// Returns the server's URL.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -83,7 +83,14 @@ fn acknowledged_rows_survive_kill_9_of_every_part() {
         insert(&a, round);
         ledger.keep(&a);
         let mut client = a.spawn(&["sync"]);
-        pause(usual.mul_f64(0.1 + 1.1 * fraction(round)));
+        // Every other client is killed as soon as the server says that it has answered a push:
+        // between the commit and its acknowledgement.
+        let answered = server.answered_pushes();
+        if target == Target::Client && round % 2 == 1 {
+            while server.answered_pushes() == answered && client.try_wait().unwrap().is_none() {}
+        } else {
+            pause(usual.mul_f64(0.1 + 1.1 * fraction(round)));
+        }
         let before = a.sql("org", "select count(*) from sync_batch;");
         match target {
             Target::Client => {

@@ -140,6 +140,7 @@ async fn statuses_decide_when_there_is_no_problem_document() {
         Failure::Refused(_)
     ));
     for status in [
+        "500 Internal Server Error",
         "502 Bad Gateway",
         "503 Service Unavailable",
         "504 Gateway Timeout",
