@@ -469,7 +469,9 @@ fn settle_unchanged(
     let known = live.id.as_deref() == Some(id)
         && live.content_hash.as_deref() == Some(&content)
         && live.raw == *row
-        && live.scope == scope;
+        && live.scope == scope
+        && live.version == Some(base.version.to_i64())
+        && live.device_id == Some(base.device.to_string());
     if !known {
         live.id = Some(id.to_owned());
         live.scope = scope.to_owned();

@@ -151,6 +151,9 @@ fn forget_token(work: &Work<'_>) -> Result<()> {
 }
 
 fn start(work: &mut Work<'_>, kind: &str) -> Result<()> {
+    // A fence on the way through another epoch does not end what that began.
+    let set_back = is_set_back(work.tx).in_file(work.file)?;
+    let kind = if set_back { AFTER_EPOCH } else { kind };
     let begin = || -> rusqlite::Result<()> {
         work.tx.execute("delete from sync_cursor", [])?;
         set_meta(work.tx, "generation", &(work.generation + 1).to_string())?;
