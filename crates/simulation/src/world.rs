@@ -209,21 +209,24 @@ impl World {
 
     fn write(&mut self) -> Result<(), String> {
         let number = self.random.below(self.devices.len());
-        let organization = format!("org:{}", self.server.organization());
-        let mut writer = people::Writer {
-            device: &mut self.devices[number],
-            number,
-            ledger: &mut self.ledger,
-            random: &mut self.random,
-            organization: &organization,
-            refused_word: self.server.refused_word.as_deref(),
-        };
+        let mut writer = self.writer(number);
         let done = people::write(&mut writer);
         if let Some(what) = done {
             self.log.event(format!("{number}: {what}"));
             self.log.count("local writes", 1);
         }
         Ok(())
+    }
+
+    fn writer(&mut self, number: usize) -> people::Writer<'_> {
+        people::Writer {
+            device: &mut self.devices[number],
+            number,
+            ledger: &mut self.ledger,
+            random: &mut self.random,
+            organization: format!("org:{}", self.server.organization()),
+            refused_word: self.server.refused_word.as_deref(),
+        }
     }
 
     /// Lets one device take some steps of its run, or begin one.

@@ -1,5 +1,9 @@
 //! Seeds of the simulation. 500 in an ordinary run, more with `SIMULATION_SEEDS`; one alone,
 //! with its log, with `SIMULATION_SEED=N cargo nextest run -p coditect-simulation replay`.
+#![expect(
+    clippy::print_stdout,
+    reason = "the histogram is a result of these tests"
+)]
 
 use coditect_simulation::world::{Outcome, Settings, simulate};
 use std::collections::BTreeMap;

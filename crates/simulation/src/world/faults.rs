@@ -233,15 +233,8 @@ impl World {
     }
 
     fn clear_queue(&mut self, number: usize) {
-        let organization = format!("org:{}", self.server.organization());
-        let mut writer = people::Writer {
-            device: &mut self.devices[number],
-            number,
-            ledger: &mut self.ledger,
-            random: &mut self.random,
-            organization: &organization,
-            refused_word: None,
-        };
+        let mut writer = self.writer(number);
+        writer.refused_word = None;
         if let Some(what) = people::clear_queue(&mut writer) {
             self.log.event(format!("{number}: {what}"));
             self.log.count("queue entries deleted by hand", 1);

@@ -1,6 +1,6 @@
 //! The end of a run: everything works again, and every device syncs until nothing moves.
 
-use super::World;
+use super::{World, people};
 use coditect_core::sync::Report;
 use coditect_protocol::catalogue::File;
 
@@ -23,6 +23,11 @@ impl World {
         for number in 0..self.devices.len() {
             self.devices[number].online = true;
             self.finish(number)?;
+            if self.devices[number].copied {
+                // A copy is noticed when it sends something.
+                people::write_everywhere(&mut self.writer(number));
+                self.log.event(format!("{number}: is used in every file"));
+            }
         }
         for round in 0..ROUNDS_MAX {
             self.log.event(format!("round {round}"));

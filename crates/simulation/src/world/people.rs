@@ -49,7 +49,7 @@ pub(super) struct Writer<'a> {
     pub(super) ledger: &'a mut Ledger,
     pub(super) random: &'a mut Random,
     /// The organisation's scope, as files store it.
-    pub(super) organization: &'a str,
+    pub(super) organization: String,
     /// A word to write that the server refuses.
     pub(super) refused_word: Option<&'a str>,
 }
@@ -60,10 +60,17 @@ pub(super) fn write(writer: &mut Writer<'_>) -> Option<String> {
     kind(writer)
 }
 
+/// Has somebody write into every file that takes part, so that each of them is sent.
+pub(super) fn write_everywhere(writer: &mut Writer<'_>) {
+    insert_decision(writer);
+    write_task(writer);
+    use_component(writer);
+}
+
 impl Writer<'_> {
     fn scope(&mut self) -> String {
         if self.random.chance(350) {
-            self.organization.to_owned()
+            self.organization.clone()
         } else {
             "user".to_owned()
         }
