@@ -1,11 +1,15 @@
 //! The embedded PostgreSQL through its life: first start, later starts, crashes, orphans.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what is skipped, and a child's readiness"
+)]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use coditect_server_store::embedded::{
@@ -14,16 +18,77 @@ use coditect_server_store::embedded::{
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-/// Returns a temporary folder that the unprivileged user may enter.
-fn folder() -> TempDir {
-    let temp = tempfile::tempdir().unwrap();
-    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    temp
+/// Where a test's cluster lies.
+struct Place {
+    temp: TempDir,
+    /// The folder above the cluster's.
+    base: PathBuf,
+    /// The cluster's folder; made by the supervisor.
+    folder: PathBuf,
+}
+
+impl Place {
+    /// Returns a place that the unprivileged user may enter.
+    fn open() -> Self {
+        Self::with_modes(0o755)
+    }
+
+    /// Returns a place below folders that only root may enter, `None` when we are not root.
+    fn closed() -> Option<Self> {
+        let place = Self::with_modes(0o700);
+        if fs::metadata(&place.base).unwrap().uid() == 0 {
+            return Some(place);
+        }
+        println!("skipped: no user but root starts postgresql as somebody else");
+        None
+    }
+
+    fn with_modes(mode: u32) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let base = temp.path().join("base");
+        fs::create_dir(&base).unwrap();
+        for folder in [temp.path(), &base] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let folder = base.join("postgres");
+        Self { temp, base, folder }
+    }
+}
+
+/// Runs each case in an open folder, and as root once more below a closed one.
+macro_rules! in_open_and_closed_folders {
+    ($($case:ident,)*) => {
+        mod open_folder {
+            $(#[test] fn $case() { super::$case(&super::Place::open()); })*
+        }
+        #[cfg(target_os = "linux")]
+        mod closed_folder {
+            $(#[test] fn $case() {
+                if let Some(place) = super::Place::closed() { super::$case(&place); }
+            })*
+        }
+    };
+}
+
+in_open_and_closed_folders! {
+    data_is_there_after_a_stop_and_a_second_start,
+    server_is_durable_and_listens_on_its_socket_only,
+    killed_server_comes_back_with_what_was_committed,
+    killed_session_leaves_the_others_data,
+    settings_and_log_files_are_looked_after_while_it_runs,
+    start_after_a_crash_of_everything_recovers,
+    running_orphan_is_stopped_before_a_start,
+    stale_process_id_of_another_program_is_no_obstacle,
+    second_supervisor_is_refused_and_may_join,
+    detached_server_is_joined_by_the_next_and_can_be_stopped,
+    long_folder_works_through_a_short_socket,
+    half_made_cluster_is_made_again,
+    server_outlives_no_killed_supervisor,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' own configuration")]
-fn options(temp: &TempDir) -> EmbeddedOptions {
-    let mut options = EmbeddedOptions::new(temp.path().join("postgres"));
+fn options(folder: &Path) -> EmbeddedOptions {
+    let mut options = EmbeddedOptions::new(folder);
     let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     options.search = BinarySearch {
         explicit: value("CODITECT_POSTGRES_BIN").map(Into::into),
@@ -33,20 +98,24 @@ fn options(temp: &TempDir) -> EmbeddedOptions {
     options
 }
 
-async fn connect(server: &EmbeddedPostgres) -> Client {
+async fn try_connect(server: &EmbeddedPostgres) -> Result<Client, tokio_postgres::Error> {
     let url = server.superuser_url("postgres");
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
-    client
+    Ok(client)
 }
 
 /// Runs `work` with a connection, outside of any runtime that the caller may have.
 fn with_client<T>(server: &EmbeddedPostgres, work: impl AsyncFnOnce(Client) -> T) -> T {
+    with_runtime(async || work(try_connect(server).await.unwrap()).await)
+}
+
+fn with_runtime<T>(work: impl AsyncFnOnce() -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async { work(connect(server).await).await })
+    runtime.block_on(work())
 }
 
 fn kill(pid: u32) {
@@ -59,10 +128,8 @@ fn kill(pid: u32) {
     );
 }
 
-#[test]
-fn data_is_there_after_a_stop_and_a_second_start() {
-    let temp = folder();
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+fn data_is_there_after_a_stop_and_a_second_start(place: &Place) {
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     with_client(&server, async |client| {
         client
             .batch_execute("create table kept (n int); insert into kept values (7)")
@@ -72,7 +139,14 @@ fn data_is_there_after_a_stop_and_a_second_start() {
     let pid = server.pid().unwrap();
     server.stop();
     assert!(!Path::new(&format!("/proc/{pid}/stat")).exists());
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+    for left in [
+        "data/postmaster.pid",
+        "run/.s.PGSQL.5432",
+        "run/.s.PGSQL.5432.lock",
+    ] {
+        assert!(!place.folder.join(left).exists(), "{left} is left");
+    }
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     let n: i32 = with_client(&server, async |client| {
         client
             .query_typed_one("select n from kept", &[])
@@ -83,10 +157,8 @@ fn data_is_there_after_a_stop_and_a_second_start() {
     assert_eq!(n, 7);
 }
 
-#[test]
-fn server_is_durable_and_listens_on_its_socket_only() {
-    let temp = folder();
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+fn server_is_durable_and_listens_on_its_socket_only(place: &Place) {
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     let settings: Vec<String> = with_client(&server, async |client| {
         let names = [
             "fsync",
@@ -105,17 +177,12 @@ fn server_is_durable_and_listens_on_its_socket_only() {
         values
     });
     assert_eq!(settings, ["on", "on", "on", ""]);
-    let mode = fs::metadata(temp.path().join("postgres"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(&place.folder).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
 
-#[test]
-fn killed_server_comes_back_with_what_was_committed() {
-    let temp = folder();
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+fn killed_server_comes_back_with_what_was_committed(place: &Place) {
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     with_client(&server, async |client| {
         client
             .batch_execute("create table kept (n int); insert into kept values (7)")
@@ -139,10 +206,107 @@ fn killed_server_comes_back_with_what_was_committed() {
     assert!(!*server.given_up().unwrap().borrow());
 }
 
-#[test]
-fn start_after_a_crash_of_everything_recovers() {
-    let temp = folder();
-    let mut detached = options(&temp);
+/// PostgreSQL ends all sessions then and recovers by itself, without a new start.
+fn killed_session_leaves_the_others_data(place: &Place) {
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
+    let pid = server.pid();
+    let session: i32 = with_client(&server, async |client| {
+        let made = "create table kept (n int); insert into kept values (7)";
+        client.batch_execute(made).await.unwrap();
+        let session = client.query_typed_one("select pg_backend_pid()", &[]).await;
+        let session = session.unwrap().get(0);
+        kill(u32::try_from(session).unwrap());
+        // Returns when the session is gone.
+        client
+            .batch_execute("select pg_sleep(600)")
+            .await
+            .unwrap_err();
+        session
+    });
+    let n: i32 = with_runtime(async || {
+        loop {
+            // Refused while the recovery lasts.
+            if let Ok(client) = try_connect(&server).await
+                && let Ok(row) = client.query_typed_one("select n from kept", &[]).await
+            {
+                return row.get(0);
+            }
+        }
+    });
+    assert_eq!((n, server.pid()), (7, pid));
+    let log = fs::read_to_string(place.folder.join("postgres.log")).unwrap();
+    assert!(
+        log.contains(&format!("(PID {session}) was terminated by signal 9")),
+        "{log}"
+    );
+    assert!(log.contains("automatic recovery in progress"), "{log}");
+}
+
+/// What the server does by itself or on request, with files that it names in full or not.
+fn settings_and_log_files_are_looked_after_while_it_runs(place: &Place) {
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
+    let (folder, pages) = with_client(&server, async |client| {
+        client
+            .batch_execute("create table kept (n int)")
+            .await
+            .unwrap();
+        for _ in 0..6 {
+            let round = [
+                "insert into kept values (7)",
+                "select pg_switch_wal()",
+                "checkpoint",
+            ];
+            for statement in round {
+                client.batch_execute(statement).await.unwrap();
+            }
+        }
+        client.batch_execute("vacuum full kept").await.unwrap();
+        client
+            .batch_execute("alter system set work_mem = '7MB'")
+            .await
+            .unwrap();
+        client
+            .batch_execute("select pg_reload_conf()")
+            .await
+            .unwrap();
+        loop {
+            let row = client.query_typed_one("show work_mem", &[]).await.unwrap();
+            if row.get::<_, &str>(0) == "7MB" {
+                break;
+            }
+        }
+        let folder = client
+            .query_typed_one("show data_directory", &[])
+            .await
+            .unwrap();
+        // Reads pg_control by its full path.
+        let control = "select full_page_writes from pg_control_checkpoint()";
+        let control = client.query_typed_one(control, &[]).await.unwrap();
+        (folder.get::<_, String>(0), control.get::<_, bool>(0))
+    });
+    assert!(pages && folder.ends_with("/data"), "{folder}");
+    let open = fs::metadata(&place.base).unwrap().mode() & 0o001 != 0;
+    assert_eq!(
+        Path::new(&folder).starts_with("/proc/self/fd"),
+        !open,
+        "{folder}"
+    );
+    let log = fs::read_to_string(place.folder.join("postgres.log")).unwrap();
+    let recycled = log
+        .lines()
+        .filter_map(|line| line.split_once(" recycled;")?.0.rsplit_once(' '));
+    let recycled: u32 = recycled
+        .filter_map(|(_, number)| number.parse::<u32>().ok())
+        .sum();
+    assert!(recycled > 0, "{log}");
+    assert!(
+        !log.contains("ERROR") && !log.contains("could not"),
+        "{log}"
+    );
+}
+
+fn start_after_a_crash_of_everything_recovers(place: &Place) {
+    let mut detached = options(&place.folder);
     detached.lifetime = Lifetime::Detached;
     let server = EmbeddedPostgres::start(&detached).unwrap();
     with_client(&server, async |client| {
@@ -153,8 +317,8 @@ fn start_after_a_crash_of_everything_recovers() {
     .unwrap();
     // Nobody supervises it, so that nothing cleans up behind this.
     kill(server.pid().unwrap());
-    assert!(temp.path().join("postgres/data/postmaster.pid").exists());
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+    assert!(place.folder.join("data/postmaster.pid").exists());
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     let n: i32 = with_client(&server, async |client| {
         client
             .query_typed_one("select n from kept", &[])
@@ -165,40 +329,36 @@ fn start_after_a_crash_of_everything_recovers() {
     assert_eq!(n, 7);
 }
 
-#[test]
-fn running_orphan_is_stopped_before_a_start() {
-    let temp = folder();
-    let mut detached = options(&temp);
+fn running_orphan_is_stopped_before_a_start(place: &Place) {
+    let mut detached = options(&place.folder);
     detached.lifetime = Lifetime::Detached;
     let orphan = EmbeddedPostgres::start(&detached).unwrap();
     let orphan_pid = orphan.pid().unwrap();
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     assert_ne!(server.pid().unwrap(), orphan_pid);
-    let log = fs::read_to_string(temp.path().join("postgres/postgres.log")).unwrap();
+    let log = fs::read_to_string(place.folder.join("postgres.log")).unwrap();
     assert!(log.contains("received fast shutdown request"), "{log}");
 }
 
-#[test]
-fn stale_process_id_of_another_program_is_no_obstacle() {
-    let temp = folder();
-    EmbeddedPostgres::start(&options(&temp)).unwrap().stop();
-    let pid_file = temp.path().join("postgres/data/postmaster.pid");
+fn stale_process_id_of_another_program_is_no_obstacle(place: &Place) {
+    EmbeddedPostgres::start(&options(&place.folder))
+        .unwrap()
+        .stop();
+    let pid_file = place.folder.join("data/postmaster.pid");
     // Process 1 always runs and is never ours.
     fs::write(&pid_file, "1\n").unwrap();
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     assert!(server.pid().is_some());
 }
 
-#[test]
-fn second_supervisor_is_refused_and_may_join() {
-    let temp = folder();
-    let first = EmbeddedPostgres::start(&options(&temp)).unwrap();
-    let second = EmbeddedPostgres::start(&options(&temp));
+fn second_supervisor_is_refused_and_may_join(place: &Place) {
+    let first = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
+    let second = EmbeddedPostgres::start(&options(&place.folder));
     assert!(
         matches!(second, Err(EmbeddedError::Locked { .. })),
         "{second:?}"
     );
-    let joined = EmbeddedPostgres::start_or_attach(&options(&temp)).unwrap();
+    let joined = EmbeddedPostgres::start_or_attach(&options(&place.folder)).unwrap();
     assert!(!joined.is_supervisor());
     assert_eq!(joined.pid(), first.pid());
     drop(joined);
@@ -208,10 +368,8 @@ fn second_supervisor_is_refused_and_may_join() {
     .unwrap();
 }
 
-#[test]
-fn detached_server_is_joined_by_the_next_and_can_be_stopped() {
-    let temp = folder();
-    let mut detached = options(&temp);
+fn detached_server_is_joined_by_the_next_and_can_be_stopped(place: &Place) {
+    let mut detached = options(&place.folder);
     detached.lifetime = Lifetime::Detached;
     let pid = EmbeddedPostgres::start_or_attach(&detached).unwrap().pid();
     let next = EmbeddedPostgres::start_or_attach(&detached).unwrap();
@@ -221,11 +379,9 @@ fn detached_server_is_joined_by_the_next_and_can_be_stopped() {
     assert_eq!(next.pid(), None);
 }
 
-#[test]
-fn long_folder_works_through_a_short_socket() {
-    let temp = folder();
-    let mut options = options(&temp);
-    options.folder = temp.path().join("x".repeat(120)).join("postgres");
+fn long_folder_works_through_a_short_socket(place: &Place) {
+    let mut options = options(&place.folder);
+    options.folder = place.base.join("x".repeat(120)).join("postgres");
     let server = EmbeddedPostgres::start(&options).unwrap();
     with_client(&server, async |client| {
         client.batch_execute("select 1").await
@@ -235,39 +391,35 @@ fn long_folder_works_through_a_short_socket() {
 
 #[test]
 fn folder_of_another_major_version_is_refused() {
-    let temp = folder();
-    let data = temp.path().join("postgres/data");
+    let place = Place::open();
+    let data = place.folder.join("data");
     fs::create_dir_all(&data).unwrap();
     fs::write(data.join("PG_VERSION"), "9\n").unwrap();
-    let error = EmbeddedPostgres::start(&options(&temp)).unwrap_err();
+    let error = EmbeddedPostgres::start(&options(&place.folder)).unwrap_err();
     assert!(
         matches!(error, EmbeddedError::WrongMajor { wanted: 9, .. }),
         "{error}"
     );
 }
 
-#[test]
-fn half_made_cluster_is_made_again() {
-    let temp = folder();
-    let half = temp.path().join("postgres/data.new/base");
+fn half_made_cluster_is_made_again(place: &Place) {
+    let half = place.folder.join("data.new/base");
     fs::create_dir_all(&half).unwrap();
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     assert!(server.pid().is_some() && !half.exists());
 }
 
-#[test]
 #[expect(
     clippy::disallowed_methods,
     reason = "tells the child process what it is"
 )]
-fn server_outlives_no_killed_supervisor() {
+fn server_outlives_no_killed_supervisor(place: &Place) {
     const FOLDER: &str = "CODITECT_TEST_SUPERVISE";
-    const NAME: &str = "server_outlives_no_killed_supervisor";
+    const NAME: &str = "open_folder::server_outlives_no_killed_supervisor";
     if let Some(folder) = std::env::var_os(FOLDER) {
-        // The child: supervises until it is killed.
-        let mut child_options = options(&tempfile::tempdir().unwrap());
-        child_options.folder = folder.into();
-        let server = EmbeddedPostgres::start(&child_options).unwrap();
+        // The child: supervises until it is killed, and could not clean up then.
+        fs::remove_dir_all(place.temp.path()).unwrap();
+        let server = EmbeddedPostgres::start(&options(Path::new(&folder))).unwrap();
         with_client(&server, async |client| {
             client
                 .batch_execute("create table kept (n int); insert into kept values (7)")
@@ -279,10 +431,9 @@ fn server_outlives_no_killed_supervisor() {
             std::thread::park();
         }
     }
-    let temp = folder();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", NAME, "--nocapture"])
-        .env(FOLDER, temp.path().join("postgres"))
+        .env(FOLDER, &place.folder)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -293,7 +444,7 @@ fn server_outlives_no_killed_supervisor() {
         .unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    let server = EmbeddedPostgres::start(&options(&temp)).unwrap();
+    let server = EmbeddedPostgres::start(&options(&place.folder)).unwrap();
     assert_ne!(server.pid(), Some(pid));
     let n: i32 = with_client(&server, async |client| {
         client

@@ -3,11 +3,12 @@
 use std::fs::{self, File, Permissions};
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::os::{self, Account, Tie};
+use super::reach::{Entrance, Reach};
 use super::{Binaries, EmbeddedError};
 
 /// Longest path of a unix socket that all supported systems accept (macOS: 104 with the NUL).
@@ -25,6 +26,8 @@ pub(super) struct Layout {
     pub(super) socket_dir: PathBuf,
     pub(super) log: PathBuf,
     pub(super) account: Option<Account>,
+    /// How PostgreSQL itself gets to `root`; all paths here are real ones.
+    pub(super) reach: Reach,
 }
 
 impl Layout {
@@ -32,16 +35,17 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::Unreachable`] when the unprivileged user could not enter `root`.
+    /// [`EmbeddedError::Unreachable`] when the unprivileged user has no way to `root`.
     pub(super) fn prepare(root: &Path) -> Result<Self, EmbeddedError> {
         fs::create_dir_all(root).map_err(EmbeddedError::io("create", root))?;
         let root = root
             .canonicalize()
             .map_err(EmbeddedError::io("resolve", root))?;
         let account = unprivileged_account();
-        if let Some(account) = account {
-            check_reachable(&root, account)?;
-        }
+        let reach = match account {
+            Some(account) => Reach::of(&root, account)?,
+            None => Reach::Path,
+        };
         own(&root, account)?;
         let socket_dir = socket_dir(&root);
         fs::create_dir_all(&socket_dir).map_err(EmbeddedError::io("create", &socket_dir))?;
@@ -53,6 +57,7 @@ impl Layout {
             socket_dir,
             log,
             account,
+            reach,
         })
     }
 
@@ -84,17 +89,19 @@ impl Layout {
             }
             _ => {}
         }
+        let entrance = Entrance::open(&self.root, self.reach)?;
         let program = binaries.program("initdb");
         let mut command = Command::new(&program);
         command
             .arg("-D")
-            .arg(&scratch)
+            .arg(entrance.path(&scratch))
             .args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8"]);
         command
             .args(["--locale=C", "--no-sync"])
             .stdin(Stdio::null());
         clean_environment(&mut command);
-        os::prepare_child(&mut command, self.account, Tie::DiesWithThread);
+        let folder = entrance.into_folder();
+        os::prepare_child(&mut command, self.account, Tie::DiesWithThread, folder);
         let output = command
             .output()
             .map_err(EmbeddedError::io("run", &program))?;
@@ -163,29 +170,6 @@ fn own(folder: &Path, account: Option<Account>) -> Result<(), EmbeddedError> {
         .map_err(EmbeddedError::io("set the mode of", folder))
 }
 
-/// Checks that `account` may pass through every folder above `root`.
-fn check_reachable(root: &Path, account: Account) -> Result<(), EmbeddedError> {
-    for parent in root.ancestors().skip(1) {
-        let meta = fs::metadata(parent).map_err(EmbeddedError::io("read", parent))?;
-        let needed = if meta.uid() == account.uid {
-            0o100
-        } else if meta.gid() == account.gid {
-            0o010
-        } else {
-            0o001
-        };
-        if meta.mode() & needed == 0 {
-            let (root, parent) = (root.to_owned(), parent.to_owned());
-            return Err(EmbeddedError::Unreachable {
-                root,
-                parent,
-                uid: account.uid,
-            });
-        }
-    }
-    Ok(())
-}
-
 /// Returns `root/run`, or a short folder elsewhere when the socket's path would be too long.
 fn socket_dir(root: &Path) -> PathBuf {
     let inside = root.join("run");
@@ -220,21 +204,5 @@ mod tests {
             "{}",
             long.display()
         );
-    }
-
-    #[test]
-    fn closed_parent_is_named() {
-        let temp = tempfile::tempdir().expect("temporary folder");
-        let closed = temp.path().join("closed");
-        let inner = closed.join("inner");
-        fs::create_dir_all(&inner).expect("folders");
-        fs::set_permissions(&closed, Permissions::from_mode(0o700)).expect("mode");
-        fs::set_permissions(temp.path(), Permissions::from_mode(0o755)).expect("mode");
-        let stranger = Account {
-            uid: 12_345_678,
-            gid: 12_345_678,
-        };
-        let error = check_reachable(&inner, stranger).expect_err("closed to strangers");
-        assert!(matches!(error, EmbeddedError::Unreachable { parent, .. } if parent == closed));
     }
 }

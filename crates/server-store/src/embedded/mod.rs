@@ -8,6 +8,7 @@ mod binaries;
 mod cluster;
 mod os;
 mod process;
+mod reach;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -295,7 +296,8 @@ pub enum EmbeddedError {
         /// Major versions of the programs that were found.
         found: Vec<u32>,
     },
-    /// The user that PostgreSQL runs as may not pass through a folder above the data.
+    /// The user that PostgreSQL runs as may not pass through a folder above the data, and the
+    /// system has no `/proc/self/fd` by which it could do without.
     #[error(
         "postgresql runs as user id {uid}, which cannot enter {} above {}\nhint: use a data \
          folder such as /var/lib/coditect, or chmod a+x that folder",

@@ -4,11 +4,13 @@
 
 #![expect(
     unsafe_code,
-    reason = "dropping privileges, signals and syncfs have no safe counterpart in std"
+    reason = "privileges, inherited descriptors, signals, syncfs: std has no safe counterpart"
 )]
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -60,7 +62,15 @@ pub(super) fn account_by_name(name: &str) -> Option<Account> {
 }
 
 /// Makes `command` drop to `account` (when given) and follow `tie`, just before it executes.
-pub(super) fn prepare_child(command: &mut Command, account: Option<Account>, tie: Tie) {
+///
+/// It inherits `folder` (when given) under the same number; no other child does, and we have it
+/// open for as long as `command` lives.
+pub(super) fn prepare_child(
+    command: &mut Command,
+    account: Option<Account>,
+    tie: Tie,
+    folder: Option<File>,
+) {
     let parent = std::process::id();
     let prepare = move || -> io::Result<()> {
         // SAFETY: only async-signal-safe calls, on values copied before the fork.
@@ -74,6 +84,10 @@ pub(super) fn prepare_child(command: &mut Command, account: Option<Account>, tie
                 check(libc::setgroups(0, std::ptr::null()))?;
                 check(libc::setgid(account.gid))?;
                 check(libc::setuid(account.uid))?;
+            }
+            if let Some(folder) = &folder {
+                // The flags are the child's own: ours stays closed to all others.
+                check(libc::fcntl(folder.as_raw_fd(), libc::F_SETFD, 0))?;
             }
         }
         if tie == Tie::DiesWithThread {
@@ -151,15 +165,14 @@ pub(super) fn wait_without_reaping(pid: u32) {
 ///
 /// Fails when the system reports a write error.
 #[cfg(target_os = "linux")]
-pub(super) fn sync_file_system(file: &std::fs::File) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
+pub(super) fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for the time of the call.
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
 /// Writes everything to the disk; other systems have no call for a single file system.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn sync_file_system(_file: &std::fs::File) -> io::Result<()> {
+pub(super) fn sync_file_system(_file: &File) -> io::Result<()> {
     // SAFETY: sync has no preconditions.
     unsafe { libc::sync() };
     Ok(())

@@ -17,12 +17,15 @@ use tokio::sync::watch;
 
 use super::cluster::{self, Layout, PORT, SUPERUSER};
 use super::os::{self, Tie};
+use super::reach::{Entrance, Reach};
 use super::{Binaries, Durability, EmbeddedError, EmbeddedOptions};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 const FAST_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// A setting without a meaning to PostgreSQL: its command line then has the folder's real path.
+const REAL_PATH_SETTING: &str = "coditect.data_folder";
 const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// More unexpected ends than this within [`RESTART_WINDOW`] and the supervisor gives up.
 const RESTARTS_MAX: usize = 10;
@@ -241,14 +244,18 @@ fn spawn(launch: &Launch, tie: Tie) -> Result<Child, EmbeddedError> {
         .truncate(fresh)
         .open(&layout.log)
         .map_err(EmbeddedError::io("open", &layout.log))?;
+    let entrance = Entrance::open(&layout.root, layout.reach)?;
     let program = launch.binaries.program("postgres");
     let mut command = Command::new(&program);
     command
         .arg("-D")
-        .arg(&layout.data)
+        .arg(entrance.path(&layout.data))
         .arg("-k")
-        .arg(&layout.socket_dir);
+        .arg(entrance.path(&layout.socket_dir));
     command.args(["-p", &PORT.to_string()]);
+    if layout.reach == Reach::Descriptor {
+        command.arg("-c").arg(real_path_setting(&layout.data));
+    }
     for setting in settings(options) {
         command.arg("-c").arg(setting);
     }
@@ -257,8 +264,12 @@ fn spawn(launch: &Launch, tie: Tie) -> Result<Child, EmbeddedError> {
         .stdout(Stdio::null())
         .stderr(log);
     cluster::clean_environment(&mut command);
-    os::prepare_child(&mut command, layout.account, tie);
+    os::prepare_child(&mut command, layout.account, tie, entrance.into_folder());
     command.spawn().map_err(EmbeddedError::io("run", &program))
+}
+
+fn real_path_setting(data: &Path) -> String {
+    format!("{REAL_PATH_SETTING}={}", data.display())
 }
 
 fn settings(options: &EmbeddedOptions) -> Vec<String> {
@@ -361,7 +372,7 @@ fn stop_orphan(layout: &Layout, pid: i32) -> Result<(), EmbeddedError> {
     Err(EmbeddedError::Orphan { pid })
 }
 
-/// Returns whether the process `pid` is a PostgreSQL on the folder `data`.
+/// Returns whether the process `pid` is a PostgreSQL on the folder `data`, however it reaches it.
 fn serves(pid: i32, data: &Path) -> bool {
     let line = match fs::read(format!("/proc/{pid}/cmdline")) {
         Ok(line) => line,
@@ -373,5 +384,9 @@ fn serves(pid: i32, data: &Path) -> bool {
         }
     };
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
-    line.contains("postgres") && line.contains(&format!("-D {} ", data.display()))
+    let names = [
+        format!("-D {} ", data.display()),
+        format!("-c {} ", real_path_setting(data)),
+    ];
+    line.contains("postgres") && names.iter().any(|name| line.contains(name))
 }
