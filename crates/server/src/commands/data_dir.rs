@@ -4,10 +4,9 @@
 //! PostgreSQL in it for a moment; `server.json` says where the running server is;
 //! `bootstrap.json` (mode 0600) holds what the first start made.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -56,9 +55,7 @@ impl DataDir {
                 .create(path)
                 .with_context(|| format!("cannot make the data folder {}", path.display()))?;
         }
-        let data_dir = Self::open(path)?;
-        data_dir.open_for_postgres()?;
-        Ok(data_dir)
+        Self::open(path)
     }
 
     /// Returns a folder that exists.
@@ -67,19 +64,6 @@ impl DataDir {
             .canonicalize()
             .with_context(|| format!("cannot use the data folder {}", path.display()))?;
         Ok(Self { path })
-    }
-
-    /// Started as root, PostgreSQL runs as another user, who has to pass through the folder to
-    /// its own part. What is secret in it has a mode of its own.
-    fn open_for_postgres(&self) -> anyhow::Result<()> {
-        let meta = fs::metadata(&self.path)?;
-        let mode = meta.permissions().mode();
-        if meta.uid() == 0 && is_root(&self.path)? && mode & 0o001 == 0 {
-            tracing::info!("letting PostgreSQL's user pass through the data folder (mode o+x)");
-            fs::set_permissions(&self.path, Permissions::from_mode(mode | 0o011))
-                .with_context(|| format!("cannot set the mode of {}", self.path.display()))?;
-        }
-        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -225,15 +209,10 @@ fn lock_file(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// Returns whether this process may act as root on `path`: only root may give a folder away, so
-/// giving it to whom it belongs already changes nothing and tells.
-fn is_root(path: &Path) -> anyhow::Result<bool> {
-    let meta = fs::metadata(path)?;
-    Ok(meta.uid() == 0 && chown(path, Some(0), Some(meta.gid())).is_ok())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -262,7 +241,9 @@ mod tests {
     #[test]
     fn bootstrap_file_is_private_and_reads_back() {
         let temp = tempfile::tempdir().unwrap();
+        let before = fs::metadata(temp.path()).unwrap().permissions();
         let data_dir = DataDir::prepare(temp.path()).unwrap();
+        assert_eq!(fs::metadata(temp.path()).unwrap().permissions(), before);
         assert!(data_dir.bootstrap().unwrap().is_none());
         let file = BootstrapFile {
             url: "u".into(),
