@@ -62,6 +62,11 @@ async fn the_later_edit_wins_whichever_comes_first_and_the_other_is_kept() {
             (Status::Applied, Status::Conflict)
         );
         let now = a.pull(a.own(), File::Org).await.remove(0);
+        assert_eq!(
+            (now.origin, now.user_id),
+            (a.device, Some(a.caller.user_id()))
+        );
+        assert_eq!(now.created_at, base.created_at);
         assert_eq!(now.row.unwrap()["title"], "of b");
         let loser = second.loser.unwrap();
         assert_eq!((loser.op, loser.device), (Op::Upsert, a.device));
