@@ -6,6 +6,7 @@ use coditect_end_to_end::{Device, Dump, Server, assert_same};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::process::Child;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -83,14 +84,7 @@ fn acknowledged_rows_survive_kill_9_of_every_part() {
         insert(&a, round);
         ledger.keep(&a);
         let mut client = a.spawn(&["sync"]);
-        // Every other client is killed as soon as the server says that it has answered a push:
-        // between the commit and its acknowledgement.
-        let answered = server.answered_pushes();
-        if target == Target::Client && round % 2 == 1 {
-            while server.answered_pushes() == answered && client.try_wait().unwrap().is_none() {}
-        } else {
-            pause(usual.mul_f64(0.1 + 1.1 * fraction(round)));
-        }
+        wait_for_the_moment(&server, &mut client, target, round, usual);
         let before = a.sql("org", "select count(*) from sync_batch;");
         match target {
             Target::Client => {
@@ -162,6 +156,23 @@ fn classify(device: &Device, server: &Dump, out_before: &str) -> Hit {
         Hit::Committed
     } else {
         Hit::InFlight
+    }
+}
+
+/// Every other client is killed as soon as the server says that it has answered a push: between
+/// the commit and its acknowledgement. All other kills come at a moment that the round gives.
+fn wait_for_the_moment(
+    server: &Server,
+    client: &mut Child,
+    target: Target,
+    round: u64,
+    usual: Duration,
+) {
+    let answered = server.answered_pushes();
+    if target == Target::Client && round % 2 == 1 {
+        while server.answered_pushes() == answered && client.try_wait().unwrap().is_none() {}
+    } else {
+        pause(usual.mul_f64(0.1 + 1.1 * fraction(round)));
     }
 }
 

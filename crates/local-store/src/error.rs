@@ -11,13 +11,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file is no SQLite database. It was left untouched.
-    #[error("'{}' is not a SQLite database; it was left untouched\n  hint: move it away, or use another folder", .0.display())]
+    #[error(
+        "'{}' is not a SQLite database; it was left untouched\n  \
+         hint: move it away, or use another folder",
+        .0.display()
+    )]
     NotADatabase(PathBuf),
     /// The file is a database of another program. It was left untouched.
-    #[error("'{}' is a database of another program; it was left untouched\n  hint: move it away, or use another folder", .0.display())]
+    #[error(
+        "'{}' is a database of another program; it was left untouched\n  \
+         hint: move it away, or use another folder",
+        .0.display()
+    )]
     NotOurs(PathBuf),
     /// The file is ours, but another one of the four.
-    #[error("'{}' holds the {found} database, not {expected}; it was left untouched", .path.display())]
+    #[error(
+        "'{}' holds the {found} database, not {expected}; it was left untouched",
+        .path.display()
+    )]
     WrongFile {
         /// Where it lies.
         path: PathBuf,
@@ -27,7 +38,11 @@ pub enum Error {
         found: String,
     },
     /// A newer version of the program wrote the file. It was left untouched.
-    #[error("'{}' has schema version {found}, this program knows {known}; it was left untouched\n  hint: install the newer version of coditect", .path.display())]
+    #[error(
+        "'{}' has schema version {found}, this program knows {known}; it was left untouched\n  \
+         hint: install the newer version of coditect",
+        .path.display()
+    )]
     TooNew {
         /// Where it lies.
         path: PathBuf,
@@ -38,7 +53,8 @@ pub enum Error {
     },
     /// The folder belongs to another tenant or user.
     #[error(
-        "this folder belongs to user {user} of organisation {tenant}\n  hint: use another profile: coditect --profile NAME login"
+        "this folder belongs to user {user} of organisation {tenant}\n  \
+         hint: use another profile: coditect --profile NAME login"
     )]
     BoundToAnother {
         /// Tenant that it belongs to.
@@ -48,7 +64,8 @@ pub enum Error {
     },
     /// The folder's files belong to different owners.
     #[error(
-        "the files of this folder belong to different owners\n  hint: restore all four files from the same backup"
+        "the files of this folder belong to different owners\n  \
+         hint: restore all four files from the same backup"
     )]
     MixedOwners,
     /// The folder belongs to nobody yet.
@@ -59,7 +76,8 @@ pub enum Error {
     Leased,
     /// The file could not be locked in time.
     #[error(
-        "the {0} database is locked by another program\n  hint: close the program that holds a transaction open"
+        "the {0} database is locked by another program\n  \
+         hint: close the program that holds a transaction open"
     )]
     Busy(File),
     /// The table is not in the catalogue.

@@ -4,16 +4,24 @@
 //! Other programs (`sqlite3`, a script) may write to the files at any time; triggers mark what
 //! they change, and [`LocalStore::adopt`] makes it a row that can be sent.
 //!
-//! | for | call |
-//! |---|---|
-//! | opening | [`LocalStore::open`], [`LocalStore::in_memory`], [`Profile`] |
-//! | the owner | [`LocalStore::bind`], [`LocalStore::owner_of_folder`], [`LocalStore::device`], [`LocalStore::set_device`], [`LocalStore::lease`] |
-//! | the engine | [`LocalStore::adopt`], [`LocalStore::positions`], [`LocalStore::apply_reply`], [`LocalStore::scopes_with_work`], [`LocalStore::next_batch`], [`LocalStore::settle`], [`LocalStore::refuse`], [`LocalStore::begin_reconcile`], [`LocalStore::fence`], [`LocalStore::finish_reconcile`] |
-//! | fetching `up` tables | [`LocalStore::store_foreign`] |
-//! | rows | [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`], [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`] |
-//! | importing | [`LocalStore::ingest`], [`LocalStore::import_state`] |
-//! | queue and conflicts | [`LocalStore::queue_state`], [`LocalStore::queue_entries`], [`LocalStore::retry_parked`], [`LocalStore::clear_delays`], [`LocalStore::count_unmarked`], [`LocalStore::conflicts`], [`LocalStore::settle_conflict`] |
-//! | comparing | [`LocalStore::digests`], [`LocalStore::canonical_dump`], [`LocalStore::check_rows`] |
+//! Public methods:
+//!
+//! - opening: [`LocalStore::open`], [`LocalStore::in_memory`], [`Profile`].
+//! - the owner: [`LocalStore::bind`], [`LocalStore::owner_of_folder`], [`LocalStore::device`],
+//!   [`LocalStore::set_device`], [`LocalStore::lease`].
+//! - the engine: [`LocalStore::adopt`], [`LocalStore::positions`], [`LocalStore::apply_reply`],
+//!   [`LocalStore::scopes_with_work`], [`LocalStore::next_batch`], [`LocalStore::settle`],
+//!   [`LocalStore::refuse`], [`LocalStore::begin_reconcile`], [`LocalStore::fence`],
+//!   [`LocalStore::finish_reconcile`].
+//! - fetching `up` tables: [`LocalStore::store_foreign`].
+//! - rows: [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`],
+//!   [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`].
+//! - importing: [`LocalStore::ingest`], [`LocalStore::import_state`].
+//! - queue and conflicts: [`LocalStore::queue_state`], [`LocalStore::queue_entries`],
+//!   [`LocalStore::retry_parked`], [`LocalStore::clear_delays`], [`LocalStore::count_unmarked`],
+//!   [`LocalStore::conflicts`], [`LocalStore::settle_conflict`].
+//! - comparing: [`LocalStore::digests`], [`LocalStore::canonical_dump`],
+//!   [`LocalStore::check_rows`].
 //!
 //! Tables are named by their cloud names everywhere; scopes as the files store them, or as
 //! [`coditect_protocol::Scope`].

@@ -55,7 +55,10 @@ ids! {
 impl PartialSchema for ErrorCode {
     fn schema() -> RefOr<Schema> {
         let codes = Self::ALL.iter().map(|code| code.as_str());
-        text().enum_values(Some(codes)).description(Some("Stable code of a refusal")).into()
+        text()
+            .enum_values(Some(codes))
+            .description(Some("Stable code of a refusal"))
+            .into()
     }
 }
 impl ToSchema for ErrorCode {}
@@ -66,7 +69,9 @@ impl PartialSchema for Problem {
         let tenants = ArrayBuilder::new().items(ObjectBuilder::new());
         ObjectBuilder::new()
             .schema_type(SchemaType::Type(Type::Object))
-            .description(Some("Problem document (RFC 9457); further fields depend on the code"))
+            .description(Some(
+                "Problem document (RFC 9457); further fields depend on the code",
+            ))
             .property("type", text())
             .property("title", text())
             .property("status", integer())

@@ -1,6 +1,8 @@
 //! Bodies of requests and replies.
 
 pub mod auth;
+pub mod context;
+pub mod devices;
 pub mod pull;
 pub mod push;
 

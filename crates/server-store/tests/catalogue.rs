@@ -25,7 +25,8 @@ const GLOBAL: [&str; 10] = [
 
 const TENANT: &str =
     "(tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid)";
-const SCOPED: &str = "((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid) \
+const SCOPED: &str = "((tenant_id = \
+     (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid) \
      AND (scope_id = ANY \
      ((NULLIF(current_setting('app.scopes'::text, true), ''::text))::uuid[])))";
 

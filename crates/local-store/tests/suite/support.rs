@@ -141,20 +141,9 @@ impl Server {
             counters: &counters,
         };
         let verdict = decide(table, existing.as_ref(), &incoming);
-        let loser = verdict.losing.map(|losing| match (losing, &before) {
-            (Losing::Existing, Some(stored)) => Loser {
-                version: stored.version,
-                device: stored.device,
-                op: stored.op,
-                row: stored.row.clone(),
-            },
-            _ => Loser {
-                version: change.proposed,
-                device: request.device,
-                op: change.op,
-                row: change.row.clone(),
-            },
-        });
+        let loser = verdict
+            .losing
+            .map(|losing| loser(losing, before.as_ref(), request, change));
         if let Some(write) = verdict.write {
             let head = self.heads.entry(request.scope).or_default();
             *head += 1;
@@ -349,5 +338,22 @@ pub(crate) fn assert_converged(store: &mut LocalStore, server: &Server) {
             assert_eq!(dumped.hash, stored.hash, "{dumped:?}");
             assert_eq!(dumped.row, stored.row, "{}", dumped.id);
         }
+    }
+}
+
+fn loser(losing: Losing, before: Option<&Stored>, request: &PushRequest, change: &Change) -> Loser {
+    match (losing, before) {
+        (Losing::Existing, Some(stored)) => Loser {
+            version: stored.version,
+            device: stored.device,
+            op: stored.op,
+            row: stored.row.clone(),
+        },
+        _ => Loser {
+            version: change.proposed,
+            device: request.device,
+            op: change.op,
+            row: change.row.clone(),
+        },
     }
 }
