@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    config, conflict, decision, doctor, dump, error, import, learning, login, logout,
+    config, conflict, decision, device, doctor, dump, error, import, learning, login, logout,
     process_queue, pull, queue, search, session, status, sync, task, test,
 };
 
@@ -91,6 +91,9 @@ pub(crate) enum Command {
     /// What is configured, and where it comes from
     #[command(subcommand)]
     Config(config::Config),
+    /// The machines of the account
+    #[command(subcommand)]
+    Device(device::Device),
     /// Print all rows for comparing replicas
     #[command(hide = true)]
     Dump(dump::Dump),

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod conflict;
 pub(crate) mod decision;
+pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod dump;
 pub(crate) mod error;
@@ -55,6 +56,7 @@ pub(crate) fn run(
         Command::Queue(command) => queue::run(context, command),
         Command::Pull(command) => pull::run(context, &command),
         Command::Config(config::Config::Show(_)) => config::run(context),
+        Command::Device(command) => device::run(context, command),
         Command::Dump(_) => dump::run(context),
     }
 }

@@ -199,6 +199,15 @@ impl Http {
         outcome::decode(&outcome::check(reply)?)
     }
 
+    /// Deletes what a path names.
+    ///
+    /// # Errors
+    /// [`Failure`] as for a post.
+    pub async fn delete(&self, path: &str, token: Option<&str>) -> Result<(), Failure> {
+        let reply = self.exchange(Method::DELETE, path, None, token).await?;
+        outcome::check(reply).map(drop)
+    }
+
     async fn exchange(
         &self,
         method: Method,

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod config;
 pub mod conflicts;
 pub mod credentials;
+pub mod devices;
 pub mod driver;
 mod files;
 pub mod http;

@@ -82,6 +82,12 @@ impl HttpTransport {
         self.http.get(path, Some(token)).await
     }
 
+    /// Deletes what a path names, with the profile's token.
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
+        let token = self.credentials.access_token.as_str();
+        self.http.delete(path, Some(token)).await
+    }
+
     async fn renew(&mut self) -> Result<bool, Failure> {
         // Another process may have renewed them while this one waited.
         let lock = self.file.as_ref().map(CredentialFile::lock);

@@ -16,6 +16,7 @@ use crate::credential::{
     KeyKind, OpaqueKey, TenantId, generate_password, hash_password, normal_email, random_uuid,
 };
 use crate::db::{Db, SystemTask, SystemTx};
+use crate::devices;
 use crate::identity::Role;
 
 /// A tenant as the operator sees it.
@@ -102,8 +103,6 @@ const INSERT_LICENSE: &str = "insert into licenses
 const LICENSES: &str = "select id, user_id, created_at, revoked_at from licenses
     where tenant_id = $1 order by created_at";
 const REVOKE_LICENSE: &str = "update licenses set revoked_at = $3
-    where tenant_id = $1 and id = $2 and revoked_at is null";
-const REVOKE_DEVICE: &str = "update devices set revoked_at = $3
     where tenant_id = $1 and id = $2 and revoked_at is null";
 const ANY_TENANT: &str = "select exists (select from tenants)";
 
@@ -339,7 +338,15 @@ pub async fn revoke_device(
     device: DeviceId,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    revoke(db, tenant, REVOKE_DEVICE, "device", device.get(), now).await
+    db.system(SystemTask::Administer, |mut tx| async move {
+        let tenant = TenantId::new(tenant.get());
+        if devices::lock_out(&mut tx, tenant, None, device, now).await? {
+            Ok(())
+        } else {
+            Err(StoreError::NotFound)
+        }
+    })
+    .await
 }
 
 /// Makes the tenant `default` with an owner and a licence, unless there is a tenant already.

@@ -3,11 +3,13 @@
 use chrono::{DateTime, Utc};
 use coditect_protocol::DeviceId;
 use coditect_protocol::wire::auth::DeviceInfo;
+use serde_json::json;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::audit::{self, Entry};
 use crate::credential::{Caller, TenantId, random_uuid};
 use crate::db::{Db, Param, SystemTask, SystemTx, TenantTx};
 
@@ -29,9 +31,13 @@ pub struct Device {
 }
 
 const SELECT: &str = "select id, user_id, name, created_at, last_seen_at, revoked_at
-    from devices where tenant_id = $1";
+    from devices where tenant_id = $1 order by created_at, id";
 const FIND: &str = "select id, user_id, name, created_at, last_seen_at, revoked_at
     from devices where tenant_id = $1 and id = $2";
+const REVOKE: &str = "update devices set revoked_at = $3
+    where tenant_id = $1 and id = $2 and revoked_at is null";
+const END_LOGINS: &str = "update refresh_tokens set revoked_at = $3
+    where tenant_id = $1 and device_id = $2 and revoked_at is null";
 const SEEN: &str = "update devices set last_seen_at = $3 where tenant_id = $1 and id = $2";
 const HOLDERS: &str = "select tenant_id, user_id, revoked_at from devices where id = $1";
 const REGISTER: &str = "insert into devices
@@ -68,7 +74,7 @@ pub async fn find_active_own(tx: &mut TenantTx) -> Result<Device, StoreError> {
     Ok(device)
 }
 
-/// Returns all devices of the transaction's tenant.
+/// Returns all devices of the transaction's tenant, oldest first.
 ///
 /// # Errors
 ///
@@ -77,24 +83,6 @@ pub async fn list(tx: &mut TenantTx) -> Result<Vec<Device>, StoreError> {
     let tenant = tx.tenant().get();
     let rows = tx.query(SELECT, &[(&tenant, Type::UUID)]).await?;
     rows.iter().map(device).collect()
-}
-
-/// Notes that the device was heard of at `now`.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn seen(tx: &mut TenantTx, id: Uuid, now: DateTime<Utc>) -> Result<(), StoreError> {
-    let tenant = tx.tenant().get();
-    let params = [
-        (
-            &tenant as &(dyn tokio_postgres::types::ToSql + Sync),
-            Type::UUID,
-        ),
-        (&id, Type::UUID),
-        (&now, Type::TIMESTAMPTZ),
-    ];
-    tx.execute(SEEN, &params).await.map(drop)
 }
 
 /// Registers a new device for the caller and returns its id: a file that was fenced goes on as
@@ -127,6 +115,58 @@ pub async fn register_replacement(
         }
     })
     .await
+}
+
+/// Locks a device of the caller's tenant out: its logins end, and no transaction is opened for
+/// it any more, from this moment on. One that is locked out already stays so.
+///
+/// Whether the caller may do this is decided before.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn revoke(
+    db: &Db,
+    caller: &Caller,
+    id: DeviceId,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let actor = Some((caller.user_id().get(), caller.device_id().get()));
+    db.system(SystemTask::RevokeDevice, |mut tx| async move {
+        lock_out(&mut tx, caller.tenant(), actor, id, now).await
+    })
+    .await
+    .map(drop)
+}
+
+/// Locks a device out and notes who did so; returns whether it was not locked out before.
+pub(crate) async fn lock_out(
+    tx: &mut SystemTx,
+    tenant: TenantId,
+    actor: Option<(Uuid, Uuid)>,
+    id: DeviceId,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let (tenant_id, device) = (tenant.get(), id.get());
+    let params: [Param<'_>; 3] = [
+        (&tenant_id, Type::UUID),
+        (&device, Type::UUID),
+        (&now, Type::TIMESTAMPTZ),
+    ];
+    if tx.execute(REVOKE, &params).await? == 0 {
+        return Ok(false);
+    }
+    let logins = tx.execute(END_LOGINS, &params).await?;
+    let entry = Entry {
+        at: now,
+        action: "revoked",
+        resource_type: Some("device"),
+        resource_id: Some(id.to_string()),
+        detail: json!({ "refresh_tokens": logins }),
+    };
+    let (user, by) = actor.unzip();
+    audit::record_for(tx, tenant, user, by, &entry).await?;
+    Ok(true)
 }
 
 /// What became of a registration.
@@ -173,6 +213,22 @@ pub(crate) async fn register(
         insert(tx, tenant, id, user, now, info).await?;
     }
     Ok(Registration::Registered(DeviceId::new(id)))
+}
+
+/// Notes that the device was heard of at `now`.
+pub(crate) async fn heard_of(
+    tx: &mut SystemTx,
+    tenant: TenantId,
+    id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let tenant = tenant.get();
+    let params: [Param<'_>; 3] = [
+        (&tenant, Type::UUID),
+        (&id, Type::UUID),
+        (&now, Type::TIMESTAMPTZ),
+    ];
+    tx.execute(SEEN, &params).await.map(drop)
 }
 
 async fn insert(

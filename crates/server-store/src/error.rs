@@ -30,6 +30,9 @@ pub enum StoreError {
     /// The user is not an active member of the tenant, or the tenant is suspended.
     #[error("the user is not an active member of the tenant")]
     NotMember,
+    /// The device that the caller logged in on was locked out.
+    #[error("the device is revoked")]
+    DeviceRevoked,
     /// The transaction continued after a failed statement and was rolled back.
     #[error("the transaction failed earlier and was rolled back")]
     Aborted,
@@ -77,6 +80,8 @@ pub enum StoreError {
 
 /// SQLSTATE that `enter` raises for a user who is not an active member.
 pub(crate) const NOT_MEMBER: &str = "CO001";
+/// SQLSTATE that `enter` raises for a device that was locked out.
+pub(crate) const DEVICE_REVOKED: &str = "CO003";
 
 impl StoreError {
     /// Returns whether the transaction may simply be run again.
@@ -141,6 +146,7 @@ impl From<tokio_postgres::Error> for StoreError {
                 }
             }
             code if code.code() == NOT_MEMBER => Self::NotMember,
+            code if code.code() == DEVICE_REVOKED => Self::DeviceRevoked,
             code if *code == SqlState::IN_FAILED_SQL_TRANSACTION => Self::Aborted,
             _ => Self::Driver(error),
         }

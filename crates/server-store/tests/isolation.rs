@@ -339,3 +339,38 @@ async fn restore_people(admin: &Client, tenant: &TestTenant, user: &TestUser) {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn revoked_device_gets_no_transaction_and_its_neighbours_do() {
+    let test = TestDb::new().await;
+    let acme = test.with_tenant("acme").await;
+    let umbrella = test.with_tenant("umbrella").await;
+    let ann = test.with_user(&acme, "ann@acme.test").await;
+    let bob = test.with_user(&umbrella, "bob@umbrella.test").await;
+    let second = test.log_in(&ann.license_key, &Default::default()).await;
+    let now = test.clock().now();
+    // The same device id in another tenant is another device.
+    devices::revoke(test.db(), &bob.caller, ann.device_id, now)
+        .await
+        .unwrap();
+    let list = async |caller| {
+        let listed = test.db().tenant("test", caller, |mut tx| async move {
+            devices::list(&mut tx).await
+        });
+        listed.await
+    };
+    assert_eq!(list(&ann.caller).await.unwrap().len(), 2);
+    devices::revoke(test.db(), &second.caller, ann.device_id, now)
+        .await
+        .unwrap();
+    let outcome = list(&ann.caller).await;
+    assert!(matches!(outcome, Err(StoreError::DeviceRevoked)));
+    let left = list(&second.caller).await.unwrap();
+    let revoked = left.iter().filter(|one| one.revoked_at.is_some());
+    let revoked: Vec<_> = revoked.map(|one| one.id).collect();
+    assert_eq!((left.len(), revoked), (2, vec![ann.device_id]));
+    let trail = "select count(*) from audit_log where action = 'revoked' and resource_type = \
+                 'device' and device_id is not null";
+    let rows = test.system_client().await.query_typed(trail, &[]).await;
+    assert_eq!(rows.unwrap()[0].get::<_, i64>(0), 1);
+}

@@ -1,5 +1,6 @@
 //! Rules and the order of store calls. Knows neither HTTP nor SQL.
 
 pub mod auth;
+pub mod devices;
 pub mod health;
 pub mod sync;

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::{self, Read};
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use coditect_protocol::limits::{BODY_BYTES_MAX, BODY_COMPRESSED_BYTES_MAX};
@@ -65,6 +65,24 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for CheckedQuery<T> 
     ) -> Result<Self, Self::Rejection> {
         let Query(value) = Query::try_from_uri(&parts.uri)
             .map_err(|error| AppError::BadRequest(format!("the query string: {error}")))?;
+        Ok(Self(value))
+    }
+}
+
+/// The one parameter of a path; text that cannot be one names nothing that exists.
+#[derive(Debug)]
+pub(crate) struct CheckedPath<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for CheckedPath<T> {
+    type Rejection = AppError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Self, Self::Rejection> {
+        let Path(value) = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|_| AppError::NotFound)?;
         Ok(Self(value))
     }
 }

@@ -122,7 +122,9 @@ impl AppError {
             | Self::LoginDenied
             | Self::Store(StoreError::NotMember) => ErrorCode::Unauthenticated,
             Self::TenantAmbiguous(_) => ErrorCode::TenantAmbiguous,
-            Self::DeviceUnknown => ErrorCode::DeviceUnknown,
+            Self::DeviceUnknown | Self::Store(StoreError::DeviceRevoked) => {
+                ErrorCode::DeviceUnknown
+            }
             Self::NotFound | Self::Store(StoreError::NotFound) => ErrorCode::NotFound,
             Self::MethodNotAllowed => ErrorCode::MethodNotAllowed,
             Self::EpochChanged(_) => ErrorCode::EpochChanged,
@@ -170,7 +172,9 @@ impl AppError {
             Self::LoginDenied => "the credential is not accepted",
             Self::Store(StoreError::NotMember) => "the credential is not valid any more",
             Self::TenantAmbiguous(_) => "name one of these organisations as tenant_id",
-            Self::DeviceUnknown => "the device is not registered for the caller, or was revoked",
+            Self::DeviceUnknown | Self::Store(StoreError::DeviceRevoked) => {
+                "the device is not registered for the caller, or was revoked"
+            }
             Self::MethodNotAllowed => "the route exists, but not for this method",
             Self::EpochChanged(_) => "the database was set back: start again from its epoch",
             Self::FileFenced(_) => "the file is a copy or was restored: go on as the new device",

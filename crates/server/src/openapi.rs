@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use coditect_protocol::wire::{Op, Stored, auth, pull, push};
+use coditect_protocol::wire::{Op, Stored, auth, devices, pull, push};
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
     Scope, UserId, Version, catalogue,
@@ -118,17 +118,32 @@ fn operation(endpoint: &Endpoint) -> Value {
         "security": if operation.needs_bearer { json!([{ "bearer": [] }]) } else { json!([]) },
         "responses": responses,
     });
-    if !operation.query.is_empty() {
-        let parameter = |(name, kind, description): &(&str, &str, &str)| {
-            json!({ "name": name, "in": "query", "required": false, "description": description,
-                "schema": { "type": kind } })
-        };
-        out["parameters"] = operation.query.iter().map(parameter).collect();
+    let parameters = parameters(endpoint);
+    if !parameters.is_empty() {
+        out["parameters"] = parameters.into();
     }
     if let Some(schema) = operation.request {
         out["requestBody"] = json!({ "required": true, "content": content(schema) });
     }
     out
+}
+
+/// Returns the parameters in the path, all of them ids, and those of the query.
+fn parameters(endpoint: &Endpoint) -> Vec<Value> {
+    let names = endpoint.path.split('/').filter_map(|part| {
+        let name = part.strip_prefix('{')?;
+        name.strip_suffix('}')
+    });
+    let in_path = names.map(|name| {
+        json!({ "name": name, "in": "path", "required": true,
+            "schema": { "type": "string", "format": "uuid" } })
+    });
+    let in_query = endpoint.operation.query.iter();
+    let in_query = in_query.map(|(name, kind, description)| {
+        json!({ "name": name, "in": "query", "required": false, "description": description,
+            "schema": { "type": kind } })
+    });
+    in_path.chain(in_query).collect()
 }
 
 fn success(reply: Reply) -> (&'static str, Value) {
@@ -149,7 +164,7 @@ fn success(reply: Reply) -> (&'static str, Value) {
 /// Returns the route's codes by status.
 fn refusals(operation: &Operation) -> Vec<(String, Vec<ErrorCode>)> {
     let bearer: &[ErrorCode] = if operation.needs_bearer {
-        &[ErrorCode::Unauthenticated]
+        &[ErrorCode::Unauthenticated, ErrorCode::DeviceUnknown]
     } else {
         &[]
     };
@@ -157,6 +172,7 @@ fn refusals(operation: &Operation) -> Vec<(String, Vec<ErrorCode>)> {
     for code in operation.errors.iter().chain(bearer).chain(COMMON) {
         let status = code.status().to_string();
         match found.iter_mut().find(|(known, _)| *known == status) {
+            Some((_, codes)) if codes.contains(code) => {}
             Some((_, codes)) => codes.push(*code),
             None => found.push((status, vec![*code])),
         }
@@ -191,6 +207,8 @@ fn schemas() -> Value {
     add::<auth::Refresh>(&mut schemas);
     add::<auth::LoginReply>(&mut schemas);
     add::<auth::DeviceInfo>(&mut schemas);
+    add::<devices::Device>(&mut schemas);
+    add::<devices::DeviceList>(&mut schemas);
     add::<push::PushRequest>(&mut schemas);
     add::<push::PushReply>(&mut schemas);
     add::<push::Change>(&mut schemas);

@@ -4,14 +4,14 @@
 use axum::Router;
 use axum::handler::Handler;
 use axum::middleware;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use crate::error::AppError;
 use crate::layers::{guard_transport, handle_panic, limit_requests, observe};
 use crate::openapi::Operation;
-use crate::routes::{auth, health, openapi_json, sync};
+use crate::routes::{auth, devices, health, openapi_json, sync};
 use crate::state::AppState;
 
 /// A route: where it is, what it does, how it is described.
@@ -49,6 +49,16 @@ pub fn endpoints() -> Vec<Endpoint> {
             "/api/v1/auth/logout/",
             auth::logout::handle,
             &auth::logout::OPERATION,
+        ),
+        gets(
+            "/api/v1/devices/",
+            devices::list::handle,
+            &devices::list::OPERATION,
+        ),
+        deletes(
+            "/api/v1/devices/{id}/",
+            devices::revoke::handle,
+            &devices::revoke::OPERATION,
         ),
         posts(
             "/api/v1/sync/push",
@@ -129,6 +139,19 @@ where
         path,
         operation,
         handler: get(handler),
+    }
+}
+
+fn deletes<H, T>(path: &'static str, handler: H, operation: &'static Operation) -> Endpoint
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    Endpoint {
+        method: "DELETE",
+        path,
+        operation,
+        handler: delete(handler),
     }
 }
 

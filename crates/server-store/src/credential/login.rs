@@ -276,12 +276,16 @@ async fn use_refresh_token(
     let expires: DateTime<Utc> = row.try_get(4)?;
     let used: Option<DateTime<Utc>> = row.try_get(5)?;
     let revoked: Option<DateTime<Utc>> = row.try_get(6)?;
-    if !key.has_hash(&hash) || revoked.is_some() || expires <= now {
+    if !key.has_hash(&hash) {
         return Ok(Err(LoginError::Denied));
     }
+    // Before the rest: the holder of a genuine token is told why it ended.
     let device_revoked: Option<DateTime<Utc>> = row.try_get(8)?;
     if device_revoked.is_some() {
         return Ok(Err(LoginError::DeviceRevoked));
+    }
+    if revoked.is_some() || expires <= now {
+        return Ok(Err(LoginError::Denied));
     }
     let family: Uuid = row.try_get(0)?;
     let (user, device): (Uuid, Uuid) = (row.try_get(1)?, row.try_get(2)?);
@@ -300,6 +304,7 @@ async fn use_refresh_token(
         ],
     )
     .await?;
+    devices::heard_of(tx, tenant, device, now).await?;
     let member = Member {
         tenant,
         user,

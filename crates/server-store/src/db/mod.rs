@@ -125,8 +125,9 @@ impl Db {
     /// # Errors
     ///
     /// What the closure returns, which also rolls back; [`StoreError::NotMember`] when the
-    /// caller is no active member of the tenant any more; [`StoreError::Retry`] when all
-    /// attempts met passing conditions.
+    /// caller is no active member of the tenant any more; [`StoreError::DeviceRevoked`] when
+    /// the caller's device was locked out; [`StoreError::Retry`] when all attempts met passing
+    /// conditions.
     pub async fn tenant<T, E, F, Fut>(
         &self,
         label: &'static str,

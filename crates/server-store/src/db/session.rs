@@ -30,7 +30,15 @@ pub(crate) struct Statement<'a> {
 
 /// Most statements in one pipeline; beyond it `join_all` does not promise to send in order.
 const PIPELINE_MAX: usize = 30;
-const ENTER: &str = "select enter($1, $2)";
+const ENTER: &str = "select enter($1, $2, $3)";
+
+/// Who a transaction acts for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Context {
+    pub(super) tenant: Uuid,
+    pub(super) user: Uuid,
+    pub(super) device: Uuid,
+}
 
 /// How a transaction begins.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +79,7 @@ pub(super) struct Session {
     begin: Begin,
     progress: Progress,
     /// Tenant and user to enter with, for tenant transactions.
-    context: Option<(Uuid, Uuid)>,
+    context: Option<Context>,
     /// What `enter` answered.
     entered_as: Option<String>,
 }
@@ -102,8 +110,8 @@ impl Session {
         }
     }
 
-    pub(super) fn enter_as(&mut self, tenant: Uuid, user: Uuid) {
-        self.context = Some((tenant, user));
+    pub(super) fn enter_as(&mut self, context: Context) {
+        self.context = Some(context);
     }
 
     pub(super) fn entered_as(&self) -> Option<&str> {
@@ -256,15 +264,19 @@ async fn finish(connection: Object, sql: &str) -> Result<(), StoreError> {
 async fn open<T>(
     client: &Client,
     begin: Begin,
-    context: Option<(Uuid, Uuid)>,
+    context: Option<Context>,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> (Option<String>, Result<T, StoreError>) {
     let begin = begin.sql();
     let enter = async {
-        let Some((tenant, user)) = context else {
+        let Some(context) = context else {
             return Ok(None);
         };
-        let params: [Param<'_>; 2] = [(&tenant, Type::UUID), (&user, Type::UUID)];
+        let params: [Param<'_>; 3] = [
+            (&context.tenant, Type::UUID),
+            (&context.user, Type::UUID),
+            (&context.device, Type::UUID),
+        ];
         let row = client.query_typed_one(ENTER, &params).await?;
         Ok::<Option<String>, StoreError>(row.try_get(0)?)
     };

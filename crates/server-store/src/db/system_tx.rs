@@ -10,6 +10,8 @@ use crate::StoreError;
 pub enum SystemTask {
     /// Checking a licence key, password or refresh token; the tenant is not known before.
     Authenticate,
+    /// Locking a device out and ending its logins, for a member who may.
+    RevokeDevice,
     /// Making and listing tenants, people and licences, by the operator.
     Administer,
     /// Filling the platform catalogue.
@@ -26,6 +28,7 @@ impl SystemTask {
     pub fn label(self) -> &'static str {
         match self {
             Self::Authenticate => "authenticate",
+            Self::RevokeDevice => "revoke_device",
             Self::Administer => "administer",
             Self::ImportCatalogue => "import_catalogue",
             Self::ChangeEpoch => "change_epoch",

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use super::session::{Param, Session, Slot, Statement};
+use super::session::{Context, Param, Session, Slot, Statement};
 use crate::StoreError;
 use crate::credential::{Caller, TenantId};
 use crate::identity::Role;
@@ -58,7 +58,11 @@ pub struct TenantTx {
 
 impl TenantTx {
     pub(super) fn new(mut session: Session, slot: Slot, caller: Caller) -> Self {
-        session.enter_as(caller.tenant().get(), caller.user_id().get());
+        session.enter_as(Context {
+            tenant: caller.tenant().get(),
+            user: caller.user_id().get(),
+            device: caller.device_id().get(),
+        });
         Self {
             session: Some(session),
             slot,

@@ -7,6 +7,7 @@ mod m20261120_000001_identity;
 mod m20261120_000002_sync_state;
 mod m20261120_000003_synced_tables;
 mod m20261120_000004_digest_counts;
+mod m20261120_000005_device_guard;
 mod synced;
 mod template;
 
@@ -63,6 +64,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000002_sync_state::migration(),
         m20261120_000003_synced_tables::migration(),
         m20261120_000004_digest_counts::migration(),
+        m20261120_000005_device_guard::migration(),
     ]
 }
 

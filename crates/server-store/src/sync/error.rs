@@ -10,7 +10,7 @@ use crate::db::Retryable;
 pub enum SyncError {
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The scope does not exist, or the caller may not know of it.
     #[error("no such scope")]
     ScopeNotFound,
@@ -71,9 +71,18 @@ impl SyncError {
     }
 }
 
+impl From<StoreError> for SyncError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::DeviceRevoked => Self::DeviceUnknown,
+            error => Self::Store(error),
+        }
+    }
+}
+
 impl From<tokio_postgres::Error> for SyncError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Store(error.into())
+        StoreError::from(error).into()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod auth;
 mod connections;
+mod devices;
 mod health;
 mod limits;
 mod logs;

@@ -104,6 +104,10 @@ pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).unwrap()
 }
 
+pub(crate) fn delete(path: &str) -> Request<Body> {
+    Request::delete(path).body(Body::empty()).unwrap()
+}
+
 pub(crate) fn bearer(mut request: Request<Body>, token: &str) -> Request<Body> {
     let value = format!("Bearer {token}").parse().unwrap();
     request.headers_mut().insert(header::AUTHORIZATION, value);

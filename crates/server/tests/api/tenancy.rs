@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
-    CONFLICTS, PULL, PUSH, TestApp, bearer, decision, fresh_row, fresh_uuid, get, own_scope, post,
-    pull_request, push_request,
+    CONFLICTS, PULL, PUSH, TestApp, bearer, decision, delete, fresh_row, fresh_uuid, get,
+    own_scope, post, pull_request, push_request,
 };
 
 /// What a request is about: somebody's things, or things that do not exist.
@@ -21,6 +21,7 @@ use crate::support::{
 struct Target {
     scope: Scope,
     tenant: Uuid,
+    device: DeviceId,
     license_key: String,
     refresh_token: String,
 }
@@ -30,6 +31,7 @@ impl Target {
         Self {
             scope,
             tenant: user.tenant_id.get(),
+            device: user.device_id,
             license_key: user.license_key.clone(),
             refresh_token: user.refresh_token.clone(),
         }
@@ -46,6 +48,7 @@ impl Target {
         Self {
             scope,
             tenant: fresh_uuid(),
+            device: DeviceId::new(fresh_uuid()),
             license_key: text("cdl_"),
             refresh_token: text("cdr_"),
         }
@@ -100,6 +103,18 @@ const PROBES: &[Probe] = &[
             let token = forged(&target.refresh_token);
             post("/api/v1/auth/logout/", &json!({ "refresh_token": token }))
         },
+    },
+    Probe {
+        route: "GET /api/v1/devices/",
+        bearer: true,
+        own_status: 200,
+        request: |_, _, _| get("/api/v1/devices/"),
+    },
+    Probe {
+        route: "DELETE /api/v1/devices/{id}/",
+        bearer: true,
+        own_status: 204,
+        request: |target, _, _| delete(&format!("/api/v1/devices/{}/", target.device)),
     },
     Probe {
         route: "POST /api/v1/sync/push",
@@ -300,6 +315,12 @@ async fn own_things_are_reached_by_the_same_requests() {
                     PUSH,
                     &push_request(device, target.scope, None, vec![change]),
                 )
+            }
+            // Another device than the one that goes on asking.
+            "DELETE /api/v1/devices/{id}/" => {
+                let key = &target.license_key;
+                let login = world.app.db.log_in(key, &Default::default()).await;
+                delete(&format!("/api/v1/devices/{}/", login.caller.device_id()))
             }
             _ => (probe.request)(&target, world.ann.device_id, &world.ann),
         };

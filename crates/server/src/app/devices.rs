@@ -1,0 +1,65 @@
+//! Devices: who sees which, and who may lock one out.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use coditect_protocol::wire::devices::Device;
+use coditect_protocol::{DeviceId, UserId};
+use coditect_server_store::credential::Caller;
+use coditect_server_store::identity::Role;
+use coditect_server_store::{StoreError, devices};
+
+use crate::error::AppError;
+use crate::state::AppState;
+
+/// Returns the caller's own devices, oldest first; for owners and admins all of the
+/// organisation.
+///
+/// # Errors
+/// Those of the store.
+pub async fn list(state: &AppState, caller: &Caller) -> Result<Vec<Device>, AppError> {
+    let (found, all) = state
+        .db
+        .tenant_snapshot("devices.list", caller, |mut tx| async move {
+            let found = devices::list(&mut tx).await?;
+            Ok::<_, StoreError>((found, manages_devices(tx.current_role())))
+        })
+        .await?;
+    let visible = found
+        .into_iter()
+        .filter(|device| all || device.user_id == caller.user_id().get());
+    Ok(visible.map(|device| wire(device, caller)).collect())
+}
+
+/// Locks a device out: the caller's own, or as owner or admin any of the organisation.
+///
+/// # Errors
+/// [`AppError::NotFound`] for a device that the caller may not know of.
+pub async fn revoke(state: &AppState, caller: &Caller, id: DeviceId) -> Result<(), AppError> {
+    let (device, all) = state
+        .db
+        .tenant_snapshot("devices.revoke", caller, |mut tx| async move {
+            let device = devices::find(&mut tx, id.get()).await?;
+            Ok::<_, StoreError>((device, manages_devices(tx.current_role())))
+        })
+        .await?;
+    if !all && device.user_id != caller.user_id().get() {
+        return Err(AppError::NotFound);
+    }
+    Ok(devices::revoke(&state.db, caller, id, state.clock.now()).await?)
+}
+
+fn manages_devices(role: Option<Role>) -> bool {
+    matches!(role, Some(Role::Owner | Role::Admin))
+}
+
+fn wire(device: devices::Device, caller: &Caller) -> Device {
+    let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Micros, true);
+    Device {
+        id: device.id,
+        user_id: UserId::new(device.user_id),
+        name: device.name,
+        created_at: text(device.created_at),
+        last_seen_at: text(device.last_seen_at),
+        revoked_at: device.revoked_at.map(text),
+        current: device.id == caller.device_id(),
+    }
+}
