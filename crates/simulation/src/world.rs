@@ -9,6 +9,7 @@ mod log;
 mod network;
 mod oracle;
 mod people;
+mod program;
 
 pub use device::Device;
 pub use ledger::{Ledger, Token};

@@ -72,7 +72,8 @@ fn breaks(case: &Case, seed: u64) -> bool {
 
 /// Finds the seed of a guard's case and shows that it needs the guard.
 fn check(guard: &str) {
-    let case = TABLE.iter().find(|case| case.guard == guard).unwrap();
+    let case = TABLE.iter().find(|case| case.guard == guard);
+    let case = case.expect("the table has the guard");
     let mut seeds = [case.seed].into_iter().chain(0..SEEDS_MAX);
     // With the guard the same seed holds; else it would show something else.
     let needs_guard =

@@ -1,6 +1,7 @@
 //! A device: its files, its clock, and the run of the sync engine that is in progress.
 
 use crate::model::{Refusal, Ticket};
+use coditect_client::perform_local;
 use coditect_core::canonical;
 use coditect_core::sync::{Action, Engine, Failure, Input, Options, Outgoing, Report};
 use coditect_local_store::LocalStore;
@@ -75,29 +76,14 @@ impl Device {
     /// Does what the engine asks of the device itself. The answer is none when the action is not
     /// the device's.
     pub(super) fn perform(&mut self, action: &Action) -> Result<Option<Input>, String> {
-        let (store, now_ms) = (&mut self.store, self.now_ms);
-        let input = match action {
-            Action::Adopt(file) => store.adopt(*file, now_ms).map(|_| Input::Adopted),
-            Action::Positions => store
-                .positions()
-                .map(|(device, positions)| Input::Positions(device, positions)),
-            Action::Apply(reply) => store.apply_reply(reply).map(Input::Applied),
-            Action::ListQueued(file) => store.scopes_with_work(*file, now_ms).map(Input::Queued),
-            Action::NextBatch(file, scope) => store
-                .next_batch(*file, *scope, now_ms)
-                .map(|batch| Input::Batch(batch.map(Box::new))),
-            Action::Settle(batch, reply) => store.settle(batch, reply, now_ms).map(Input::Settled),
-            Action::Refuse(batch, problem) => {
-                store.refuse(batch, problem, now_ms).map(Input::Settled)
-            }
-            Action::BeginReconcile(epoch) => store.begin_reconcile(*epoch).map(|()| Input::Stored),
-            Action::Fence(_, device) => store.fence(*device).map(|()| Input::Stored),
-            Action::FinishReconcile => store.finish_reconcile(now_ms).map(|()| Input::Stored),
-            Action::Authenticate => Ok(Input::Authenticated(true)),
-            Action::Pull(_) | Action::Push(_) | Action::Wait(_) | Action::Done(_) => {
-                return Ok(None);
-            }
-        };
+        let remote = matches!(action, Action::Pull(_) | Action::Push(_));
+        if remote || matches!(action, Action::Wait(_) | Action::Done(_)) {
+            return Ok(None);
+        }
+        if matches!(action, Action::Authenticate) {
+            return Ok(Some(Input::Authenticated(true)));
+        }
+        let input = perform_local(&mut self.store, action.clone(), self.now_ms);
         input
             .map(Some)
             .map_err(|error| format!("the local store failed: {error}"))

@@ -173,6 +173,10 @@ impl World {
         for name in saved.dirty {
             self.ledger.blur(name);
         }
+        if self.set_backs > 0 {
+            // What the server forgot, this file forgets too.
+            self.ledger.blur_all();
+        }
         self.ledger.set_back(number, file, saved.texts);
         let mut device = self.devices.remove(number);
         device.copied = true;

@@ -57,8 +57,10 @@ impl World {
             }
         }
         let mut differences = String::new();
+        let twin = self.has_twin_rows(number);
         for (key, row) in &expected {
-            if local.get(key) != Some(row) {
+            let up = by_cloud_name(key.1).is_some_and(|table| !table.comes_down());
+            if local.get(key) != Some(row) && !(twin && up) {
                 let _ = writeln!(
                     differences,
                     "{key:?}: server {row:?} device {:?}",

@@ -3,6 +3,7 @@
 
 use super::device::Device;
 use super::ledger::{Ledger, Token};
+use super::program;
 use crate::random::Random;
 use coditect_protocol::catalogue::File;
 
@@ -56,6 +57,9 @@ pub(super) struct Writer<'a> {
 
 /// Has somebody write something; says what.
 pub(super) fn write(writer: &mut Writer<'_>) -> Option<String> {
+    if writer.random.chance(250) {
+        return program::write(writer);
+    }
     let kind = *writer.random.pick(WRITES)?;
     kind(writer)
 }
@@ -68,7 +72,7 @@ pub(super) fn write_everywhere(writer: &mut Writer<'_>) {
 }
 
 impl Writer<'_> {
-    fn scope(&mut self) -> String {
+    pub(super) fn scope(&mut self) -> String {
         if self.random.chance(350) {
             self.organization.clone()
         } else {
