@@ -1,9 +1,9 @@
 //! Rows of `up` tables that other devices own, fetched by `coditect pull --table`: kept without
 //! marks and outside the digest (PROTOCOL 28).
 
-use coditect_protocol::Scope;
 use coditect_protocol::catalogue::{Direction, Table, by_cloud_name};
 use coditect_protocol::wire::{Op, Stored};
+use coditect_protocol::{DeviceId, Scope, Version};
 use rusqlite::params;
 
 use crate::LocalStore;
@@ -34,6 +34,36 @@ impl LocalStore {
 }
 
 impl Work<'_> {
+    /// Notes that a row belongs to another device: it is neither compared nor sent.
+    pub(crate) fn note_foreign(
+        &self,
+        table: &Table,
+        scope: &str,
+        id: &str,
+        version: Version,
+        device: DeviceId,
+        origin: DeviceId,
+    ) -> Result<()> {
+        self.tx
+            .prepare_cached(
+                "insert or replace into sync_foreign (table_name, scope, id, version, device,
+                   origin)
+                 values (?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![
+                    table.cloud,
+                    scope,
+                    id,
+                    version.to_i64(),
+                    device.to_string(),
+                    origin.to_string()
+                ])
+            })
+            .in_file(self.file)?;
+        Ok(())
+    }
+
     fn put_foreign(&mut self, table: &Table, scope: &str, stored: &Stored) -> Result<bool> {
         let id = stored.id.to_string();
         let mark = marks::of_row(self.tx, table, scope, &id, None).in_file(self.file)?;
@@ -45,22 +75,7 @@ impl Work<'_> {
         if stored.op == Op::Delete {
             return Ok(true);
         }
-        self.tx
-            .prepare_cached(
-                "insert into sync_foreign (table_name, scope, id, version, device, origin)
-                 values (?1, ?2, ?3, ?4, ?5, ?6)",
-            )
-            .and_then(|mut statement| {
-                statement.execute(params![
-                    table.cloud,
-                    scope,
-                    id,
-                    stored.version.to_i64(),
-                    stored.device.to_string(),
-                    stored.origin.to_string()
-                ])
-            })
-            .in_file(self.file)?;
+        self.note_foreign(table, scope, &id, stored.version, stored.device, stored.origin)?;
         Ok(true)
     }
 

@@ -238,8 +238,17 @@ fn settle_rejected(
     if outcome.code == Some(ErrorCode::DirectionRefused)
         && let Some(mut base) = work.base(table, scope, id)?.filter(|base| base.lost)
     {
-        base.lost = false;
-        work.set_base(table, scope, id, &base)?;
+        if table.comes_down() {
+            base.lost = false;
+            work.set_base(table, scope, id, &base)?;
+        } else {
+            // Another device was first to push it to a server that had lost it: the row counts
+            // there now, and no longer here.
+            work.remove_base(table, scope, id)?;
+            if !base.deleted {
+                work.note_foreign(table, scope, id, base.version, base.device, base.origin)?;
+            }
+        }
         work.remove_mark(n)?;
         return Ok(());
     }
