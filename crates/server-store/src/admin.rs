@@ -349,6 +349,35 @@ pub async fn revoke_device(
     .await
 }
 
+/// Notes in every tenant's trail that the key that signs access tokens was replaced.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn note_key_rotation(
+    db: &Db,
+    key_id: &str,
+    at_once: bool,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let tenants = &list_tenants(db).await?;
+    db.system(SystemTask::Administer, |mut tx| async move {
+        for tenant in tenants {
+            let entry = Entry {
+                at: now,
+                action: "key_rotated",
+                resource_type: Some("signing_key"),
+                resource_id: Some(key_id.to_owned()),
+                detail: json!({ "at_once": at_once }),
+            };
+            let tenant = TenantId::new(tenant.tenant_id.get());
+            audit::record_for(&mut tx, tenant, None, None, &entry).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Makes the tenant `default` with an owner and a licence, unless there is a tenant already.
 ///
 /// # Errors

@@ -91,6 +91,9 @@ pub enum AdminCommand {
     /// Licences
     #[command(subcommand)]
     License(LicenseCommand),
+    /// The key that signs access tokens
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// The database's life
     #[command(subcommand)]
     Epoch(EpochCommand),
@@ -182,6 +185,22 @@ pub enum LicenseCommand {
         /// Organisation: its id, or its name if only one has it
         #[arg(long)]
         tenant: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// The key that signs access tokens.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Replace it; running servers that share the secrets folder notice by themselves
+    ///
+    /// Access tokens that the old key signed stay valid until their time is over, a quarter of
+    /// an hour at most. Nobody has to log in again.
+    Rotate {
+        /// The old key leaked: refuse its tokens from now on; devices renew theirs by themselves
+        #[arg(long)]
+        at_once: bool,
         #[command(flatten)]
         output: Output,
     },

@@ -207,6 +207,7 @@ fn schemas() -> Value {
     add::<auth::Refresh>(&mut schemas);
     add::<auth::LoginReply>(&mut schemas);
     add::<auth::DeviceInfo>(&mut schemas);
+    schemas.insert("JsonWebKeySet".to_owned(), json_web_key_set());
     add::<devices::Device>(&mut schemas);
     add::<devices::DeviceList>(&mut schemas);
     add::<push::PushRequest>(&mut schemas);
@@ -285,6 +286,21 @@ fn conflict() -> Value {
             "row": { "type": "object", "description": "Its columns; none for a delete" },
             "detected_at": { "type": "string", "format": "date-time" },
         },
+    })
+}
+
+/// The schema of a set of Ed25519 keys (RFC 7517, RFC 8037).
+fn json_web_key_set() -> Value {
+    let text = || json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "required": ["keys"],
+        "properties": { "keys": { "type": "array", "items": {
+            "type": "object",
+            "required": ["kty", "crv", "alg", "use", "kid", "x"],
+            "properties": { "kty": text(), "crv": text(), "alg": text(), "use": text(),
+                "kid": text(), "x": text() },
+        } } },
     })
 }
 

@@ -51,6 +51,16 @@ pub fn endpoints() -> Vec<Endpoint> {
             &auth::logout::OPERATION,
         ),
         gets(
+            "/api/v1/auth/jwks.json",
+            auth::jwks::handle,
+            &auth::jwks::OPERATION,
+        ),
+        gets(
+            "/.well-known/jwks.json",
+            auth::jwks::handle,
+            &auth::jwks::WELL_KNOWN,
+        ),
+        gets(
             "/api/v1/devices/",
             devices::list::handle,
             &devices::list::OPERATION,

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use coditect_protocol::{DeviceId, UserId};
-use jsonwebtoken::{Algorithm, Header, Validation, decode, encode};
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -50,9 +50,10 @@ impl Secrets {
             exp: issued + ACCESS_TOKEN_SECONDS.cast_signed(),
             jti: random_uuid()?,
         };
+        let ring = self.ring();
         let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.key_id.clone());
-        encode(&header, &claims, &self.signing).map_err(|_| SecretError::Sign)
+        header.kid = Some(ring.key_id().to_owned());
+        encode(&header, &claims, ring.signing()).map_err(|_| SecretError::Sign)
     }
 
     /// Returns who holds `token`, checked for signature, issuer and time.
@@ -70,7 +71,11 @@ impl Secrets {
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
         // The library would look at the system's clock; ours is a parameter.
         validation.validate_exp = false;
-        let claims = decode::<Claims>(token, &self.verifying, &validation)
+        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        let key_id = header.kid.ok_or(TokenError::Invalid)?;
+        let ring = self.ring();
+        let key = ring.verifying(&key_id, now).ok_or(TokenError::Invalid)?;
+        let claims = decode::<Claims>(token, key, &validation)
             .map_err(|_| TokenError::Invalid)?
             .claims;
         if claims.exp <= now.timestamp() {
@@ -116,6 +121,28 @@ mod tests {
         assert_eq!(ours.verify(&token, late), Err(TokenError::Expired));
         assert_eq!(other.verify(&token, now), Err(TokenError::Invalid));
         assert_eq!(ours.verify("", now), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn token_of_a_replaced_key_lives_on_unless_the_key_leaked() {
+        let temp = tempfile::tempdir().unwrap();
+        let (one, other) = (
+            Secrets::load_or_create(temp.path()).unwrap(),
+            Secrets::load_or_create(temp.path()).unwrap(),
+        );
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let before = one.issue(&caller(), now).unwrap();
+        one.rotate(now, false).unwrap();
+        let after = one.issue(&caller(), now).unwrap();
+        let end = now + TimeDelta::seconds(ACCESS_TOKEN_SECONDS.cast_signed() - 1);
+        for server in [&one, &other] {
+            assert_eq!(server.verify(&before, end), Ok(caller()));
+            assert_eq!(server.verify(&after, end), Ok(caller()));
+        }
+        other.rotate(now, true).unwrap();
+        for token in [&before, &after] {
+            assert_eq!(one.verify(token, now), Err(TokenError::Invalid));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the database proves nothing.
 
 mod access_token;
+mod key_ring;
 mod keys;
 mod login;
 mod opaque_key;

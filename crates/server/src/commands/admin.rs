@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use coditect_protocol::{OrganizationId, UserId};
+use coditect_server_store::credential::Secrets;
 use coditect_server_store::sync::{catalogue, dump};
 use coditect_server_store::{Db, StoreError, admin, cluster};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use std::io::Write as _;
 
 use super::{Exit, NO_SUCH_THING, database, print};
 use crate::cli::{
-    AdminCommand, CatalogueCommand, EpochCommand, LicenseCommand, Output, TenantCommand,
+    AdminCommand, CatalogueCommand, EpochCommand, KeyCommand, LicenseCommand, Output, TenantCommand,
     UserCommand,
 };
 use crate::config::Config;
@@ -17,7 +18,7 @@ use crate::state::Clock;
 
 pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Result<()> {
     let opened = database::open_for_command(config).await?;
-    let done = act(&opened.db, command).await;
+    let done = act(config, &opened.db, command).await;
     opened.close().await?;
     let Some((output, result)) = done? else {
         return Ok(());
@@ -30,11 +31,18 @@ pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Resul
 }
 
 /// Does what was asked and returns what to print, unless that is printed already.
-async fn act(db: &Db, command: AdminCommand) -> anyhow::Result<Option<(Output, Value)>> {
+async fn act(
+    config: &Config,
+    db: &Db,
+    command: AdminCommand,
+) -> anyhow::Result<Option<(Output, Value)>> {
     let done = match command {
         AdminCommand::Tenant(command) => tenant(db, command).await?,
         AdminCommand::User(command) => user(db, command).await?,
         AdminCommand::License(command) => license(db, command).await?,
+        AdminCommand::Key(KeyCommand::Rotate { at_once, output }) => {
+            (output, rotate_key(config, db, at_once).await?)
+        }
         AdminCommand::Epoch(EpochCommand::Bump { output }) => {
             let epoch = cluster::change_epoch(db).await;
             (
@@ -54,6 +62,22 @@ async fn act(db: &Db, command: AdminCommand) -> anyhow::Result<Option<(Output, V
         }
     };
     Ok(Some(done))
+}
+
+/// Replaces the signing key, which lies outside the database, and notes it inside.
+async fn rotate_key(config: &Config, db: &Db, at_once: bool) -> anyhow::Result<Value> {
+    let folder = &config.secrets_dir;
+    let place = || {
+        let folder = folder.display();
+        format!("cannot replace the key in {folder}\nhint: --secrets-dir names its folder")
+    };
+    let now = Clock::system().now();
+    let secrets = Secrets::load(folder).with_context(place)?;
+    let key_id = secrets.rotate(now, at_once).with_context(place)?;
+    admin::note_key_rotation(db, &key_id, at_once, now)
+        .await
+        .context("the key was replaced, but the audit trail does not say so")?;
+    Ok(json!({ "key_id": key_id, "at_once": at_once }))
 }
 
 /// Writes one line a row as it is read, so that the size of the organisation does not matter.

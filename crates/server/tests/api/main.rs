@@ -4,6 +4,7 @@
 mod auth;
 mod connections;
 mod devices;
+mod keys;
 mod health;
 mod limits;
 mod logs;

@@ -105,6 +105,18 @@ const PROBES: &[Probe] = &[
         },
     },
     Probe {
+        route: "GET /api/v1/auth/jwks.json",
+        bearer: false,
+        own_status: 200,
+        request: |_, _, _| get("/api/v1/auth/jwks.json"),
+    },
+    Probe {
+        route: "GET /.well-known/jwks.json",
+        bearer: false,
+        own_status: 200,
+        request: |_, _, _| get("/.well-known/jwks.json"),
+    },
+    Probe {
         route: "GET /api/v1/devices/",
         bearer: true,
         own_status: 200,
