@@ -3,6 +3,8 @@
 //! Runs as system task, so tenants are named by plain ids here; no request reaches these
 //! functions.
 
+mod people;
+
 use chrono::{DateTime, Utc};
 use coditect_protocol::{DeviceId, OrganizationId, UserId};
 use serde::Serialize;
@@ -18,6 +20,7 @@ use crate::credential::{
 use crate::db::{Db, SystemTask, SystemTx};
 use crate::devices;
 use crate::identity::Role;
+pub use people::{Device, NewPassword, list_devices, reset_password, set_active};
 
 /// A tenant as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -313,7 +316,8 @@ pub async fn list_licenses(db: &Db, tenant: OrganizationId) -> Result<Vec<Licens
     .await
 }
 
-/// Revokes a licence: its key opens no new login.
+/// Revokes a licence: its key opens no new login. Logins that it opened go on; revoking their
+/// devices ends them.
 ///
 /// # Errors
 ///

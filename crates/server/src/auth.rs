@@ -1,5 +1,8 @@
 //! Who makes a request: the extractor of [`Caller`], from a verified bearer and nothing else.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -28,6 +31,22 @@ impl FromRequestParts<AppState> for Authenticated {
 /// The caller of a request, verified.
 #[derive(Debug, Clone)]
 pub struct Authenticated(pub Caller);
+
+/// Where a request came from; none from within the process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientAddress(pub(crate) Option<IpAddr>);
+
+impl FromRequestParts<AppState> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _state: &AppState,
+    ) -> Result<Self, Self::Rejection> {
+        let log = parts.extensions.get::<RequestLog>();
+        Ok(Self(log.and_then(RequestLog::client)))
+    }
+}
 
 /// Returns the bearer token of a request.
 fn bearer(headers: &HeaderMap) -> Result<&str, AppError> {

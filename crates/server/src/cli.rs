@@ -59,7 +59,7 @@ pub enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make and list organisations, people and licences; change the epoch
+    /// Organisations, people, licences, devices; the signing key, the epoch, the catalogue
     ///
     /// Works on --data-dir whether its server is running or not, or on DATABASE_URL.
     #[command(subcommand)]
@@ -91,6 +91,9 @@ pub enum AdminCommand {
     /// Licences
     #[command(subcommand)]
     License(LicenseCommand),
+    /// Devices that are logged in
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// The key that signs access tokens
     #[command(subcommand)]
     Key(KeyCommand),
@@ -156,6 +159,42 @@ pub enum UserCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Lock a person out of an organisation at once and end the logins there
+    Disable {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Person: id or e-mail address
+        #[arg(long)]
+        user: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Let a person in again, in the same role; logins that were ended stay so
+    Enable {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Person: id or e-mail address
+        #[arg(long)]
+        user: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give a person another password, which is printed once, and end all logins
+    ///
+    /// The password belongs to the e-mail address: it changes in every organisation of the
+    /// person. Licence keys are not touched.
+    ResetPassword {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Person: id or e-mail address
+        #[arg(long)]
+        user: String,
+        #[command(flatten)]
+        output: Output,
+    },
     /// List the people of an organisation
     List {
         /// Organisation: its id, or its name if only one has it
@@ -180,11 +219,46 @@ pub enum LicenseCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Revoke a licence: its key opens no new login
+    ///
+    /// Logins that it opened go on; revoke their devices to end them.
+    Revoke {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Id of the licence, as listed
+        license: uuid::Uuid,
+        #[command(flatten)]
+        output: Output,
+    },
     /// List the licences of an organisation, without keys
     List {
         /// Organisation: its id, or its name if only one has it
         #[arg(long)]
         tenant: String,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Devices that are logged in.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// List the devices of an organisation
+    List {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Lock a device out: it neither sends nor receives any more, from now on
+    Revoke {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Id of the device, as listed
+        device: coditect_protocol::DeviceId,
         #[command(flatten)]
         output: Output,
     },

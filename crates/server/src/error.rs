@@ -38,6 +38,12 @@ pub enum AppError {
     /// The licence key, password or refresh token is not accepted.
     #[error("the credential is not accepted")]
     LoginDenied,
+    /// Too many wrong credentials were tried.
+    #[error("too many attempts to log in")]
+    TooManyLogins {
+        /// When another attempt makes sense.
+        retry_after_seconds: u64,
+    },
     /// The person must name one of several organisations.
     #[error("the person belongs to {} organisations", .0.len())]
     TenantAmbiguous(Vec<TenantChoice>),
@@ -121,6 +127,7 @@ impl AppError {
             | Self::Token(_)
             | Self::LoginDenied
             | Self::Store(StoreError::NotMember) => ErrorCode::Unauthenticated,
+            Self::TooManyLogins { .. } => ErrorCode::RateLimited,
             Self::TenantAmbiguous(_) => ErrorCode::TenantAmbiguous,
             Self::DeviceUnknown | Self::Store(StoreError::DeviceRevoked) => {
                 ErrorCode::DeviceUnknown
@@ -144,6 +151,12 @@ impl AppError {
         let mut problem = Problem::new(code, self.detail());
         if code == ErrorCode::Unavailable {
             problem.retry_after = Some(RETRY_SOON.as_secs());
+        }
+        if let Self::TooManyLogins {
+            retry_after_seconds,
+        } = self
+        {
+            problem.retry_after = Some(*retry_after_seconds);
         }
         let extra = match self {
             Self::TenantAmbiguous(tenants) => Some(("tenants", choices(tenants))),
@@ -171,6 +184,7 @@ impl AppError {
             Self::Token(TokenError::Invalid) => "the access token is not valid",
             Self::LoginDenied => "the credential is not accepted",
             Self::Store(StoreError::NotMember) => "the credential is not valid any more",
+            Self::TooManyLogins { .. } => "too many attempts to log in: wait, then try again",
             Self::TenantAmbiguous(_) => "name one of these organisations as tenant_id",
             Self::DeviceUnknown | Self::Store(StoreError::DeviceRevoked) => {
                 "the device is not registered for the caller, or was revoked"

@@ -16,3 +16,4 @@ pub mod router;
 mod routes;
 pub mod server;
 pub mod state;
+pub mod throttle;

@@ -10,6 +10,7 @@ use coditect_server_store::sync::TokenKey;
 use tokio::sync::Semaphore;
 
 use crate::config::HttpConfig;
+use crate::throttle::Throttle;
 
 /// Shared by all requests; cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct AppState {
     pub clock: Clock,
     /// Listener and limits.
     pub http: Arc<HttpConfig>,
+    /// How often somebody may try to log in.
+    pub throttle: Throttle,
     /// One permit for each request at work.
     pub(crate) permits: Arc<Semaphore>,
 }
@@ -40,6 +43,7 @@ impl AppState {
             token_key,
             clock,
             http: Arc::new(http),
+            throttle: Throttle::default(),
             permits,
         }
     }

@@ -43,7 +43,7 @@ const EXPLANATIONS: &[(ErrorCode, &str, &str)] = &[
     ),
     (
         RateLimited,
-        "more requests than the plan allows",
+        "more requests than the plan allows, or too many attempts to log in",
         "wait for the seconds in `retry_after`",
     ),
     (

@@ -456,7 +456,8 @@ async fn deny(
 }
 
 /// Returns the form of an e-mail address that logins are compared in.
-pub(crate) fn normal_email(email: &str) -> String {
+#[must_use]
+pub fn normal_email(email: &str) -> String {
     email.trim().to_lowercase()
 }
 

@@ -19,10 +19,9 @@ use uuid::Uuid;
 use crate::identity::Role;
 pub use access_token::{ACCESS_TOKEN_SECONDS, TokenError};
 pub use keys::{Secrets, SecretsError};
-pub(crate) use login::normal_email;
 pub use login::{
     LoginError, REFRESH_TOKEN_DAYS, TenantChoice, TokenPair, log_out, login_with_license,
-    login_with_password, refresh,
+    login_with_password, normal_email, refresh,
 };
 pub(crate) use opaque_key::{KeyKind, OpaqueKey};
 pub(crate) use password::{generate_password, hash_password};

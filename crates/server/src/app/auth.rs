@@ -1,7 +1,9 @@
 //! Logins: from a credential to tokens, a device and an audit entry.
 
+use std::net::IpAddr;
+
 use coditect_protocol::wire::auth::{LicenseLogin, LoginReply, PasswordLogin, Refresh};
-use coditect_server_store::credential::{self, TokenPair};
+use coditect_server_store::credential::{self, LoginError, TokenPair};
 
 use crate::error::AppError;
 use crate::state::AppState;
@@ -10,16 +12,17 @@ use crate::state::AppState;
 ///
 /// # Errors
 /// [`AppError::LoginDenied`] for a key that is unknown, expired or revoked,
-/// [`AppError::DeviceUnknown`] for a device that was locked out.
+/// [`AppError::DeviceUnknown`] for a device that was locked out, [`AppError::TooManyLogins`]
+/// after too many wrong credentials.
 pub async fn login_with_license(
     state: &AppState,
     login: LicenseLogin,
+    address: Option<IpAddr>,
 ) -> Result<LoginReply, AppError> {
     let (key, device) = (login.license_key, login.device.unwrap_or_default());
     let now = state.clock.now();
-    let pair =
-        credential::login_with_license(&state.db, &state.secrets, &key, &device, now).await?;
-    Ok(reply(pair))
+    let login = credential::login_with_license(&state.db, &state.secrets, &key, &device, now);
+    limited(state, ("license", key.trim()), address, login).await
 }
 
 /// Logs in with e-mail and password.
@@ -30,18 +33,19 @@ pub async fn login_with_license(
 pub async fn login_with_password(
     state: &AppState,
     login: PasswordLogin,
+    address: Option<IpAddr>,
 ) -> Result<LoginReply, AppError> {
     let device = login.device.unwrap_or_default();
-    let pair = credential::login_with_password(
+    let email = credential::normal_email(&login.email);
+    let attempt = credential::login_with_password(
         &state.db,
         &state.secrets,
         (&login.email, &login.password),
         login.tenant_id,
         &device,
         state.clock.now(),
-    )
-    .await?;
-    Ok(reply(pair))
+    );
+    limited(state, ("email", &email), address, attempt).await
 }
 
 /// Trades a refresh token for new tokens.
@@ -62,6 +66,25 @@ pub async fn refresh(state: &AppState, request: Refresh) -> Result<LoginReply, A
 /// Those of the store; an unknown token is none.
 pub async fn log_out(state: &AppState, request: Refresh) -> Result<(), AppError> {
     Ok(credential::log_out(&state.db, &request.refresh_token, state.clock.now()).await?)
+}
+
+/// Runs a login within the limits of whom it is for and where it comes from. Only a credential
+/// that is not accepted counts.
+async fn limited(
+    state: &AppState,
+    subject: (&str, &str),
+    address: Option<IpAddr>,
+    login: impl Future<Output = Result<TokenPair, LoginError>>,
+) -> Result<LoginReply, AppError> {
+    let attempt = state.throttle.take(subject, address, state.clock.now());
+    let attempt = attempt.map_err(|retry_after_seconds| AppError::TooManyLogins {
+        retry_after_seconds,
+    })?;
+    let outcome = login.await;
+    if !matches!(outcome, Err(LoginError::Denied)) {
+        state.throttle.give_back(attempt);
+    }
+    Ok(reply(outcome?))
 }
 
 fn reply(pair: TokenPair) -> LoginReply {

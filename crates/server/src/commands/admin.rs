@@ -1,4 +1,4 @@
-//! `admin`: organisations, people, licences, the epoch.
+//! `admin`: organisations, people, licences, devices, the signing key, the epoch.
 
 use anyhow::Context as _;
 use coditect_protocol::{OrganizationId, UserId};
@@ -10,8 +10,8 @@ use std::io::Write as _;
 
 use super::{Exit, NO_SUCH_THING, database, print};
 use crate::cli::{
-    AdminCommand, CatalogueCommand, EpochCommand, KeyCommand, LicenseCommand, Output, TenantCommand,
-    UserCommand,
+    AdminCommand, CatalogueCommand, DeviceCommand, EpochCommand, KeyCommand, LicenseCommand,
+    Output, TenantCommand, UserCommand,
 };
 use crate::config::Config;
 use crate::state::Clock;
@@ -40,6 +40,7 @@ async fn act(
         AdminCommand::Tenant(command) => tenant(db, command).await?,
         AdminCommand::User(command) => user(db, command).await?,
         AdminCommand::License(command) => license(db, command).await?,
+        AdminCommand::Device(command) => device(db, command).await?,
         AdminCommand::Key(KeyCommand::Rotate { at_once, output }) => {
             (output, rotate_key(config, db, at_once).await?)
         }
@@ -152,6 +153,34 @@ async fn user(db: &Db, command: UserCommand) -> anyhow::Result<(Output, Value)> 
             });
             Ok((output, result))
         }
+        UserCommand::Disable {
+            tenant,
+            user,
+            output,
+        } => Ok((output, set_active(db, &tenant, &user, false).await?)),
+        UserCommand::Enable {
+            tenant,
+            user,
+            output,
+        } => Ok((output, set_active(db, &tenant, &user, true).await?)),
+        UserCommand::ResetPassword {
+            tenant,
+            user,
+            output,
+        } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let user_id = find_user(db, tenant_id, &user).await?;
+            let reset = admin::reset_password(db, tenant_id, user_id, Clock::system().now())
+                .await
+                .context("cannot reset the password")?;
+            let result = json!({
+                "tenant_id": tenant_id,
+                "user_id": user_id,
+                "email": reset.email,
+                "password": reset.password,
+            });
+            Ok((output, result))
+        }
         UserCommand::List { tenant, output } => {
             let tenant_id = find_tenant(db, &tenant).await?;
             let users = admin::list_users(db, tenant_id)
@@ -179,6 +208,27 @@ async fn license(db: &Db, command: LicenseCommand) -> anyhow::Result<(Output, Va
                 json!({ "tenant_id": tenant_id, "user_id": user_id, "license_key": license_key });
             Ok((output, result))
         }
+        LicenseCommand::Revoke {
+            tenant,
+            license,
+            output,
+        } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let now = Clock::system().now();
+            match admin::revoke_license(db, tenant_id, license, now).await {
+                Err(StoreError::NotFound) => Err(missing(format!(
+                    "there is no valid licence {license} in the organisation\n\
+                     hint: coditect-server admin license list --tenant {tenant_id}"
+                ))),
+                revoked => {
+                    revoked.context("cannot revoke the licence")?;
+                    Ok((
+                        output,
+                        json!({ "tenant_id": tenant_id, "license_id": license }),
+                    ))
+                }
+            }
+        }
         LicenseCommand::List { tenant, output } => {
             let tenant_id = find_tenant(db, &tenant).await?;
             let found = admin::list_licenses(db, tenant_id).await;
@@ -188,6 +238,50 @@ async fn license(db: &Db, command: LicenseCommand) -> anyhow::Result<(Output, Va
             ))
         }
     }
+}
+
+async fn device(db: &Db, command: DeviceCommand) -> anyhow::Result<(Output, Value)> {
+    match command {
+        DeviceCommand::List { tenant, output } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let found = admin::list_devices(db, tenant_id).await;
+            Ok((
+                output,
+                json!({ "devices": found.context("cannot list devices")? }),
+            ))
+        }
+        DeviceCommand::Revoke {
+            tenant,
+            device,
+            output,
+        } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let now = Clock::system().now();
+            match admin::revoke_device(db, tenant_id, device, now).await {
+                Err(StoreError::NotFound) => Err(missing(format!(
+                    "there is no device {device} in the organisation that is not revoked yet\n\
+                     hint: coditect-server admin device list --tenant {tenant_id}"
+                ))),
+                revoked => {
+                    revoked.context("cannot revoke the device")?;
+                    Ok((
+                        output,
+                        json!({ "tenant_id": tenant_id, "device_id": device }),
+                    ))
+                }
+            }
+        }
+    }
+}
+
+/// Locks a person out of an organisation, or lets the person in again.
+async fn set_active(db: &Db, tenant: &str, user: &str, active: bool) -> anyhow::Result<Value> {
+    let tenant_id = find_tenant(db, tenant).await?;
+    let user_id = find_user(db, tenant_id, user).await?;
+    admin::set_active(db, tenant_id, user_id, active, Clock::system().now())
+        .await
+        .context("cannot change the person")?;
+    Ok(json!({ "tenant_id": tenant_id, "user_id": user_id, "active": active }))
 }
 
 async fn find_tenant(db: &Db, wanted: &str) -> anyhow::Result<OrganizationId> {

@@ -42,6 +42,11 @@ impl RequestLog {
         self.lock().client = Some(client);
     }
 
+    /// Returns where the request came from; none from within the process.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.lock().client
+    }
+
     fn known(&self) -> Known {
         *self.lock()
     }

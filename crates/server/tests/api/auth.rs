@@ -1,12 +1,17 @@
 //! Logins: licence, password, refresh, logout.
 
+use axum::body::Body;
+use axum::http::Request;
 use chrono::TimeDelta;
 use coditect_protocol::wire::auth::{DeviceInfo, LoginReply};
 use coditect_protocol::{DeviceId, ErrorCode};
+use coditect_server::config::HttpConfig;
+use coditect_server::layers::Peer;
+use coditect_server::throttle::{ADDRESS_ATTEMPTS, SUBJECT_ATTEMPTS};
 use coditect_server_store::admin;
 use serde_json::json;
 
-use crate::support::{PULL, TestApp, bearer, fresh_uuid, get, own_scope, post, pull_request};
+use crate::support::{PULL, TestApp, bearer, fresh_uuid, get, http, own_scope, post, pull_request};
 
 const LICENSE: &str = "/api/v1/auth/license/";
 const LOGIN: &str = "/api/v1/auth/login/";
@@ -247,4 +252,78 @@ async fn device_id_of_another_tenant_is_not_taken_over() {
     let body = json!({ "license_key": bob.license_key, "device": { "id": ann.device_id } });
     let login: LoginReply = app.post(LICENSE, &body).await.ok();
     assert_ne!(login.device_id, ann.device_id);
+}
+
+/// Sends a request as a machine behind a proxy that this server trusts.
+fn from(address: &str, mut request: Request<Body>) -> Request<Body> {
+    let peer = Peer("10.0.0.1:4000".parse().unwrap());
+    request.extensions_mut().insert(peer);
+    let headers = request.headers_mut();
+    headers.insert("x-forwarded-for", address.parse().unwrap());
+    headers.insert("x-forwarded-proto", "https".parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn guessing_a_password_is_slowed_down_and_right_logins_are_not() {
+    let app = TestApp::start().await;
+    let tenant = app.db.with_tenant("acme").await;
+    let ann = app.db.with_user(&tenant, "ann@acme.example").await;
+    let right = json!({ "email": "ann@acme.example", "password": ann.password });
+    for _ in 0..2 * SUBJECT_ATTEMPTS {
+        let key = json!({ "license_key": ann.license_key, "device": { "id": ann.device_id } });
+        assert_eq!(app.post(LICENSE, &key).await.status, 200);
+    }
+    // Another spelling is the same person, and an unknown one is slowed down alike.
+    for email in [
+        "ann@acme.example",
+        " ANN@acme.example",
+        "nobody@acme.example",
+    ] {
+        let wrong = json!({ "email": email, "password": "wrong" });
+        for _ in 0..SUBJECT_ATTEMPTS / 2 {
+            app.post(LOGIN, &wrong)
+                .await
+                .problem(ErrorCode::Unauthenticated);
+        }
+    }
+    let refused = app.post(LOGIN, &right).await;
+    let problem = refused.problem(ErrorCode::RateLimited);
+    assert_eq!(problem.retry_after, Some(60));
+    assert_eq!(refused.headers["retry-after"], "60");
+    app.db.clock().advance(TimeDelta::seconds(60));
+    assert_eq!(app.post(LOGIN, &right).await.status, 200);
+
+    let forged = ann.license_key.split_at(60).0.to_owned() + &"A".repeat(30);
+    let forged = json!({ "license_key": forged });
+    for _ in 0..SUBJECT_ATTEMPTS {
+        app.post(LICENSE, &forged)
+            .await
+            .problem(ErrorCode::Unauthenticated);
+    }
+    app.post(LICENSE, &forged)
+        .await
+        .problem(ErrorCode::RateLimited);
+}
+
+#[tokio::test]
+async fn address_that_guesses_for_many_people_is_slowed_down() {
+    let app = TestApp::start_with(HttpConfig {
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        ..http()
+    })
+    .await;
+    let attempt = |address: &str, number: u32| {
+        let body = json!({ "license_key": format!("cdl_{number}") });
+        from(address, post(LICENSE, &body))
+    };
+    for number in 0..ADDRESS_ATTEMPTS {
+        let reply = app.send(attempt("8.8.8.8", number)).await;
+        reply.problem(ErrorCode::Unauthenticated);
+    }
+    let last = ADDRESS_ATTEMPTS;
+    let refused = app.send(attempt("8.8.8.8", last)).await;
+    refused.problem(ErrorCode::RateLimited);
+    let other = app.send(attempt("9.9.9.9", last)).await;
+    other.problem(ErrorCode::Unauthenticated);
 }

@@ -6,6 +6,7 @@ use coditect_protocol::ErrorCode;
 use coditect_protocol::wire::auth::{LicenseLogin, LoginReply};
 
 use crate::app;
+use crate::auth::ClientAddress;
 use crate::body::SmallJson;
 use crate::error::AppError;
 use crate::openapi::{Operation, Reply};
@@ -20,6 +21,7 @@ pub(crate) const OPERATION: Operation = Operation {
         ErrorCode::BadRequest,
         ErrorCode::Unauthenticated,
         ErrorCode::DeviceUnknown,
+        ErrorCode::RateLimited,
         ErrorCode::BodyTooLarge,
         ErrorCode::UnsupportedMediaType,
     ],
@@ -28,9 +30,10 @@ pub(crate) const OPERATION: Operation = Operation {
 
 pub(crate) async fn handle(
     State(state): State<AppState>,
+    ClientAddress(address): ClientAddress,
     body: SmallJson<LicenseLogin>,
 ) -> Result<Json<LoginReply>, AppError> {
-    app::auth::login_with_license(&state, body.0)
+    app::auth::login_with_license(&state, body.0, address)
         .await
         .map(Json)
 }

@@ -6,6 +6,7 @@ use coditect_protocol::ErrorCode;
 use coditect_protocol::wire::auth::{LoginReply, PasswordLogin};
 
 use crate::app;
+use crate::auth::ClientAddress;
 use crate::body::SmallJson;
 use crate::error::AppError;
 use crate::openapi::{Operation, Reply};
@@ -22,6 +23,7 @@ pub(crate) const OPERATION: Operation = Operation {
         ErrorCode::Unauthenticated,
         ErrorCode::DeviceUnknown,
         ErrorCode::TenantAmbiguous,
+        ErrorCode::RateLimited,
         ErrorCode::BodyTooLarge,
         ErrorCode::UnsupportedMediaType,
     ],
@@ -30,9 +32,10 @@ pub(crate) const OPERATION: Operation = Operation {
 
 pub(crate) async fn handle(
     State(state): State<AppState>,
+    ClientAddress(address): ClientAddress,
     body: SmallJson<PasswordLogin>,
 ) -> Result<Json<LoginReply>, AppError> {
-    app::auth::login_with_password(&state, body.0)
+    app::auth::login_with_password(&state, body.0, address)
         .await
         .map(Json)
 }
