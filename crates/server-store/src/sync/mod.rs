@@ -20,6 +20,7 @@ mod push;
 mod sql;
 mod token;
 mod validate;
+pub mod views;
 
 pub use conflicts::{CONFLICTS_MAX, ConflictEntry, conflicts};
 pub use error::SyncError;

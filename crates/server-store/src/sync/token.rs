@@ -26,6 +26,13 @@ impl TokenKey {
     pub fn new(secret: &[u8; 32]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
+
+    /// Returns the tag of a text that begins with a context of its own.
+    pub(super) fn tag(&self, text: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        let mut tag = [0; SIGNATURE_BYTES];
+        tag.copy_from_slice(hmac::sign(&self.0, text).as_ref());
+        tag
+    }
 }
 
 /// Whose token it is. Part of the signature, not of the text.

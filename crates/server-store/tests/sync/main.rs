@@ -15,3 +15,4 @@ mod refused;
 mod roundtrip;
 mod support;
 mod tokens;
+mod views;

@@ -8,6 +8,7 @@ mod counters;
 mod decide;
 mod repeat;
 mod trail;
+pub(super) mod unfiled;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
@@ -91,6 +92,25 @@ struct Batch<'a> {
     request: &'a PushRequest,
 }
 
+impl<'a> Batch<'a> {
+    fn new(tx: &TenantTx, request: &'a PushRequest, now_ms: i64) -> Result<Self, SyncError> {
+        if request.changes.len() > PUSH_CHANGES_MAX {
+            return Err(SyncError::BadRequest("a push has at most 1000 changes"));
+        }
+        let now = DateTime::from_timestamp_millis(now_ms);
+        Ok(Self {
+            tenant: tx.tenant().get(),
+            scope: request.scope.id(),
+            user: tx.caller().user_id().get(),
+            device: request.device,
+            id: request.batch_id.get(),
+            now: now.ok_or(SyncError::BadRequest("the server's clock is out of range"))?,
+            skew: Skew::measure(now_ms, request.sent_at_ms),
+            request,
+        })
+    }
+}
+
 /// What the rows of a push amount to.
 #[derive(Debug, Default)]
 struct Totals {
@@ -111,20 +131,7 @@ pub async fn push(
     request: &PushRequest,
     context: &PushContext<'_>,
 ) -> Result<PushReply, SyncError> {
-    if request.changes.len() > PUSH_CHANGES_MAX {
-        return Err(SyncError::BadRequest("a push has at most 1000 changes"));
-    }
-    let now = DateTime::from_timestamp_millis(context.now_ms);
-    let batch = Batch {
-        tenant: tx.tenant().get(),
-        scope: request.scope.id(),
-        user: tx.caller().user_id().get(),
-        device: request.device,
-        id: request.batch_id.get(),
-        now: now.ok_or(SyncError::BadRequest("the server's clock is out of range"))?,
-        skew: Skew::measure(context.now_ms, request.sent_at_ms),
-        request,
-    };
+    let batch = Batch::new(tx, request, context.now_ms)?;
     let (access, n, known) = open(tx, &batch, lock_stream(context)).await?;
     let life = access.life;
     let holder = Holder {
@@ -343,56 +350,79 @@ async fn close(
         nonce: random_bytes().map_err(StoreError::from)?,
     };
     let known = known.filter(|known| known.epoch == life.epoch);
-    let (device, file) = (batch.device.get(), batch.request.file.as_str());
-    let epoch = life.epoch.to_string();
+    let sums = Sums::of(batch, life.epoch, totals);
     let nonce = next.nonce.as_slice();
     let previous_counter = known.map(|known| known.counter);
     let previous_nonce = known.map(|known| known.nonce.as_slice());
-    let (pushed, bytes) = (batch.request.changes.len() as i64, totals.bytes.max(0));
-    let mut statements = vec![
-        Statement {
-            sql: TURN_TOKEN,
-            params: vec![
-                (&batch.tenant, Type::UUID),
-                (&device, Type::UUID),
-                (&file, Type::TEXT),
-                (&epoch, Type::TEXT),
-                (&counter, Type::INT8),
-                (&nonce, Type::BYTEA),
-                (&previous_counter, Type::INT8),
-                (&previous_nonce, Type::BYTEA),
-                (&batch.id, Type::UUID),
-                (&batch.now, Type::TIMESTAMPTZ),
-            ],
-        },
-        Statement {
+    let mut statements = vec![Statement {
+        sql: TURN_TOKEN,
+        params: vec![
+            (&batch.tenant, Type::UUID),
+            (&sums.device, Type::UUID),
+            (&sums.file, Type::TEXT),
+            (&sums.epoch, Type::TEXT),
+            (&counter, Type::INT8),
+            (&nonce, Type::BYTEA),
+            (&previous_counter, Type::INT8),
+            (&previous_nonce, Type::BYTEA),
+            (&batch.id, Type::UUID),
+            (&batch.now, Type::TIMESTAMPTZ),
+        ],
+    }];
+    statements.extend(sums.statements(batch, totals));
+    tx.pipeline(&statements).await?;
+    Ok(next)
+}
+
+/// What a push adds to the stream and to the statistics of its device; owns the parameters.
+#[derive(Debug)]
+struct Sums {
+    device: Uuid,
+    file: &'static str,
+    epoch: String,
+    changes: i64,
+    bytes: i64,
+}
+
+impl Sums {
+    fn of(batch: &Batch<'_>, epoch: Epoch, totals: &Totals) -> Self {
+        Self {
+            device: batch.device.get(),
+            file: batch.request.file.as_str(),
+            epoch: epoch.to_string(),
+            changes: batch.request.changes.len() as i64,
+            bytes: totals.bytes.max(0),
+        }
+    }
+
+    fn statements<'a>(&'a self, batch: &'a Batch<'_>, totals: &'a Totals) -> Vec<Statement<'a>> {
+        let mut statements = vec![Statement {
             sql: COUNT_PUSH,
             params: vec![
                 (&batch.tenant, Type::UUID),
-                (&device, Type::UUID),
+                (&self.device, Type::UUID),
                 (&batch.scope, Type::UUID),
-                (&file, Type::TEXT),
-                (&epoch, Type::TEXT),
-                (&pushed, Type::INT8),
-                (&bytes, Type::INT8),
+                (&self.file, Type::TEXT),
+                (&self.epoch, Type::TEXT),
+                (&self.changes, Type::INT8),
+                (&self.bytes, Type::INT8),
                 (&batch.now, Type::TIMESTAMPTZ),
             ],
-        },
-    ];
-    if totals.head > 0 {
-        statements.push(Statement {
-            sql: sql::advance(batch.request.file),
-            params: vec![
-                (&batch.tenant, Type::UUID),
-                (&batch.scope, Type::UUID),
-                (&totals.head, Type::INT8),
-                (&totals.rows, Type::INT8),
-                (&totals.bytes, Type::INT8),
-            ],
-        });
+        }];
+        if totals.head > 0 {
+            statements.push(Statement {
+                sql: sql::advance(batch.request.file),
+                params: vec![
+                    (&batch.tenant, Type::UUID),
+                    (&batch.scope, Type::UUID),
+                    (&totals.head, Type::INT8),
+                    (&totals.rows, Type::INT8),
+                    (&totals.bytes, Type::INT8),
+                ],
+            });
+        }
+        statements
     }
-    tx.pipeline(&statements).await?;
-    Ok(next)
 }
 
 /// Returns the push's entry in the audit trail: counts per table, never content.
