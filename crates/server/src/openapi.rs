@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use coditect_protocol::wire::{Op, Stored, auth, devices, pull, push};
+use coditect_protocol::wire::{Op, Stored, auth, context, devices, pull, push};
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
     Scope, UserId, Version, catalogue,
@@ -21,6 +21,8 @@ pub struct Operation {
     pub summary: &'static str,
     /// Whether a bearer is needed.
     pub needs_bearer: bool,
+    /// Whether a header may name the device.
+    pub device_header: bool,
     /// Query parameters: name, schema type, description.
     pub query: &'static [(&'static str, &'static str, &'static str)],
     /// Schema of the request body.
@@ -37,6 +39,7 @@ impl Operation {
         id: "",
         summary: "",
         needs_bearer: false,
+        device_header: false,
         query: &[],
         request: None,
         reply: Reply::Empty,
@@ -54,6 +57,8 @@ impl Operation {
 pub enum Reply {
     /// 200 with a JSON body of this schema.
     Json(&'static str),
+    /// 200 or 201 with a JSON body of this schema.
+    JsonOrCreated(&'static str),
     /// 204.
     Empty,
     /// 200 or 503 with the health schema.
@@ -107,6 +112,9 @@ fn operation(endpoint: &Endpoint) -> Value {
     if operation.reply == Reply::Health {
         responses.insert("503".to_owned(), json_response("Unhealthy", "Health"));
     }
+    if let Reply::JsonOrCreated(schema) = operation.reply {
+        responses.insert("201".to_owned(), json_response("Created", schema));
+    }
     for (status, codes) in refusals(operation) {
         responses
             .entry(status)
@@ -143,12 +151,20 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
         json!({ "name": name, "in": "query", "required": false, "description": description,
             "schema": { "type": kind } })
     });
-    in_path.chain(in_query).collect()
+    let in_header = endpoint.operation.device_header.then(|| {
+        json!({ "name": "X-Device-ID", "in": "header", "required": false,
+            "description": "Device that the request counts for; the caller's web device when \
+                left out",
+            "schema": { "type": "string", "format": "uuid" } })
+    });
+    in_path.chain(in_query).chain(in_header).collect()
 }
 
 fn success(reply: Reply) -> (&'static str, Value) {
     match reply {
-        Reply::Json(schema) => ("200", json_response("Success", schema)),
+        Reply::Json(schema) | Reply::JsonOrCreated(schema) => {
+            ("200", json_response("Success", schema))
+        }
         Reply::Empty => ("204", json!({ "description": "Success" })),
         Reply::Health => ("200", json_response("Healthy", "Health")),
         Reply::Document => {
@@ -210,6 +226,7 @@ fn schemas() -> Value {
     schemas.insert("JsonWebKeySet".to_owned(), json_web_key_set());
     add::<devices::Device>(&mut schemas);
     add::<devices::DeviceList>(&mut schemas);
+    add_context(&mut schemas);
     add::<push::PushRequest>(&mut schemas);
     add::<push::PushReply>(&mut schemas);
     add::<push::Change>(&mut schemas);
@@ -240,6 +257,28 @@ fn schemas() -> Value {
     schemas.insert("ConflictList".to_owned(), conflict_list());
     schemas.insert("Conflict".to_owned(), conflict());
     Value::Object(schemas)
+}
+
+fn add_context(schemas: &mut Map<String, Value>) {
+    add::<context::ContextPush>(schemas);
+    add::<context::NewMessage>(schemas);
+    add::<context::ContextPushReply>(schemas);
+    add::<context::PushedMessages>(schemas);
+    add::<context::RejectedMessage>(schemas);
+    add::<context::PushedMessage>(schemas);
+    add::<context::ViewStatus>(schemas);
+    add::<context::MessagePage>(schemas);
+    add::<context::MessageView>(schemas);
+    add::<context::ContextStatus>(schemas);
+    add::<context::DeviceStatus>(schemas);
+    add::<context::TaskEvent>(schemas);
+    add::<context::TaskReply>(schemas);
+    add::<context::TaskPage>(schemas);
+    add::<context::TaskView>(schemas);
+    add::<context::DecisionPage>(schemas);
+    add::<context::DecisionView>(schemas);
+    add::<context::LearningPage>(schemas);
+    add::<context::LearningView>(schemas);
 }
 
 fn add<T: ToSchema + PartialSchema>(schemas: &mut Map<String, Value>) {

@@ -11,7 +11,7 @@ use tower_http::compression::CompressionLayer;
 use crate::error::AppError;
 use crate::layers::{guard_transport, handle_panic, limit_requests, observe};
 use crate::openapi::Operation;
-use crate::routes::{auth, devices, health, openapi_json, sync};
+use crate::routes::{auth, context, devices, health, openapi_json, sync};
 use crate::state::AppState;
 
 /// A route: where it is, what it does, how it is described.
@@ -29,6 +29,41 @@ pub struct Endpoint {
 /// Returns all routes.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
+    let mut all = access();
+    all.extend(views());
+    all.extend(vec![
+        posts(
+            "/api/v1/sync/push",
+            sync::push::handle,
+            &sync::push::OPERATION,
+        ),
+        posts(
+            "/api/v1/sync/pull",
+            sync::pull::handle,
+            &sync::pull::OPERATION,
+        ),
+        gets(
+            "/api/v1/sync/conflicts",
+            sync::conflicts::handle,
+            &sync::conflicts::OPERATION,
+        ),
+        gets(
+            "/api/v1/openapi.json",
+            openapi_json::handle,
+            &openapi_json::OPERATION,
+        ),
+        gets("/health/", health::ready::handle, &health::ready::OPERATION),
+        gets(
+            "/health/live",
+            health::live::handle,
+            &health::live::OPERATION,
+        ),
+    ]);
+    all
+}
+
+/// Returns the routes of logins, keys and devices.
+fn access() -> Vec<Endpoint> {
     vec![
         posts(
             "/api/v1/auth/license/",
@@ -70,31 +105,46 @@ pub fn endpoints() -> Vec<Endpoint> {
             devices::revoke::handle,
             &devices::revoke::OPERATION,
         ),
+    ]
+}
+
+/// Returns the views on the caller's own stream.
+fn views() -> Vec<Endpoint> {
+    vec![
         posts(
-            "/api/v1/sync/push",
-            sync::push::handle,
-            &sync::push::OPERATION,
+            "/api/v1/context/push",
+            context::push::handle,
+            &context::push::OPERATION,
+        ),
+        gets(
+            "/api/v1/context/pull",
+            context::pull::handle,
+            &context::pull::OPERATION,
+        ),
+        gets(
+            "/api/v1/context/status",
+            context::status::handle,
+            &context::status::OPERATION,
         ),
         posts(
-            "/api/v1/sync/pull",
-            sync::pull::handle,
-            &sync::pull::OPERATION,
+            "/api/v1/context/tasks/",
+            context::tasks::put::handle,
+            &context::tasks::put::OPERATION,
         ),
         gets(
-            "/api/v1/sync/conflicts",
-            sync::conflicts::handle,
-            &sync::conflicts::OPERATION,
+            "/api/v1/context/tasks/",
+            context::tasks::list::handle,
+            &context::tasks::list::OPERATION,
         ),
         gets(
-            "/api/v1/openapi.json",
-            openapi_json::handle,
-            &openapi_json::OPERATION,
+            "/api/v1/context/decisions/",
+            context::decisions::handle,
+            &context::decisions::OPERATION,
         ),
-        gets("/health/", health::ready::handle, &health::ready::OPERATION),
         gets(
-            "/health/live",
-            health::live::handle,
-            &health::live::OPERATION,
+            "/api/v1/context/learnings/",
+            context::learnings::handle,
+            &context::learnings::OPERATION,
         ),
     ]
 }

@@ -1,6 +1,7 @@
 //! One file per endpoint, named like its URL: extract, one call into `app`, response.
 
 pub(crate) mod auth;
+pub(crate) mod context;
 pub(crate) mod devices;
 pub(crate) mod health;
 pub(crate) mod openapi_json;

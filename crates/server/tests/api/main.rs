@@ -3,6 +3,7 @@
 
 mod auth;
 mod connections;
+mod context;
 mod devices;
 mod keys;
 mod health;
@@ -12,3 +13,4 @@ mod problems;
 mod support;
 mod sync;
 mod tenancy;
+mod tls;

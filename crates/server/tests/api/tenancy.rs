@@ -11,6 +11,7 @@ use coditect_testkit::{TestTenant, TestUser};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::context::{CONTEXT_PULL, CONTEXT_PUSH, DECISIONS, LEARNINGS, STATUS, TASKS, of_device};
 use crate::support::{
     CONFLICTS, PULL, PUSH, TestApp, bearer, decision, delete, fresh_row, fresh_uuid, get,
     own_scope, post, pull_request, push_request,
@@ -127,6 +128,54 @@ const PROBES: &[Probe] = &[
         bearer: true,
         own_status: 204,
         request: |target, _, _| delete(&format!("/api/v1/devices/{}/", target.device)),
+    },
+    // The views: the caller's own stream, with the device of the target.
+    Probe {
+        route: "POST /api/v1/context/push",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| {
+            of_device(
+                post(CONTEXT_PUSH, &json!({ "content": "mine" })),
+                target.device,
+            )
+        },
+    },
+    Probe {
+        route: "GET /api/v1/context/pull",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| of_device(get(CONTEXT_PULL), target.device),
+    },
+    Probe {
+        route: "GET /api/v1/context/status",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| of_device(get(STATUS), target.device),
+    },
+    Probe {
+        route: "POST /api/v1/context/tasks/",
+        bearer: true,
+        own_status: 201,
+        request: |target, _, _| of_device(post(TASKS, &json!({ "task_id": "1" })), target.device),
+    },
+    Probe {
+        route: "GET /api/v1/context/tasks/",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| of_device(get(TASKS), target.device),
+    },
+    Probe {
+        route: "GET /api/v1/context/decisions/",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| of_device(get(DECISIONS), target.device),
+    },
+    Probe {
+        route: "GET /api/v1/context/learnings/",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| of_device(get(LEARNINGS), target.device),
     },
     Probe {
         route: "POST /api/v1/sync/push",

@@ -1,0 +1,4 @@
+//! `/api/v1/context/tasks/`
+
+pub(crate) mod list;
+pub(crate) mod put;
