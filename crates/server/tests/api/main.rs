@@ -13,4 +13,3 @@ mod problems;
 mod support;
 mod sync;
 mod tenancy;
-mod tls;
