@@ -99,8 +99,10 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 struct Weather {
     /// How many of a thousand requests or replies are lost, each.
     loss_per_mille: u64,
-    /// How many of a thousand times an open transaction stays open for another step.
+    /// How many of a thousand transactions stay open for long.
     slow_per_mille: u64,
+    /// Whether all write to the organisation's scope and sync often, so that pushes overlap.
+    crowd: bool,
     copies: bool,
     restores: bool,
     set_backs: bool,
@@ -118,6 +120,7 @@ struct World {
     ledger: Ledger,
     log: Log,
     now_ms: i64,
+    healed: bool,
     backup: Option<model::Database>,
     set_backs: u32,
     /// The epoch in which the server was set back and has not found out yet.
@@ -140,9 +143,11 @@ impl World {
             server.page_changes_max = 1 + random.below(7);
         }
         let users = [UserId::new(random.uuid()), UserId::new(random.uuid())];
+        let crowd = random.chance(200);
         let weather = Weather {
+            crowd,
             loss_per_mille: [0, 20, 60, 150][random.below(4)],
-            slow_per_mille: [0, 300, 800][random.below(3)],
+            slow_per_mille: [0, 100, 300][if crowd { 2 } else { random.below(3) }],
             copies: random.chance(350),
             restores: random.chance(350),
             set_backs: random.chance(350),
@@ -164,6 +169,7 @@ impl World {
             ledger: Ledger::default(),
             log,
             now_ms: START_MS,
+            healed: false,
             backup: None,
             set_backs: 0,
             unnoticed: None,
@@ -225,6 +231,7 @@ impl World {
             number,
             ledger: &mut self.ledger,
             random: &mut self.random,
+            crowd: self.weather.crowd,
             organization: format!("org:{}", self.server.organization()),
             refused_word: self.server.refused_word.as_deref(),
         }
@@ -234,7 +241,10 @@ impl World {
     fn advance_some(&mut self) -> Result<(), String> {
         let number = self.random.below(self.devices.len());
         if self.devices[number].run.is_none() {
-            if self.random.chance(300) {
+            if self
+                .random
+                .chance(if self.weather.crowd { 900 } else { 300 })
+            {
                 self.devices[number].begin();
                 self.log.event(format!("{number}: begins to sync"));
             }

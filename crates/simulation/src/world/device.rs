@@ -48,8 +48,8 @@ pub(super) enum Waits {
     PullAnswered(Result<Box<PullReply>, Failure>),
     /// A push is on its way, or waits for the stream's lock.
     PushSent(Box<Outgoing>),
-    /// The server works on it.
-    PushOpen(Box<Outgoing>, Ticket),
+    /// The server works on it, for so many steps more.
+    PushOpen(Box<Outgoing>, Ticket, u32),
     /// Its answer is on its way.
     PushAnswered(Result<Box<PushReply>, Failure>),
 }

@@ -20,6 +20,7 @@ impl World {
         self.log.event("everything heals".to_owned());
         self.weather.loss_per_mille = 0;
         self.weather.slow_per_mille = 0;
+        self.healed = true;
         self.server.refused_word = None;
         for number in 0..self.devices.len() {
             self.devices[number].online = true;
@@ -65,9 +66,10 @@ impl World {
                     })
                 }),
         );
+        let state = self.judge().err().unwrap_or_default();
+        let last = last.join("\n");
         Err(format!(
-            "not quiet after {ROUNDS_MAX} rounds:\n{}",
-            last.join("\n")
+            "not quiet after {ROUNDS_MAX} rounds: {state}\n{last}"
         ))
     }
 

@@ -24,10 +24,10 @@ impl World {
             Waits::PullSent(request) => (None, Some(self.carry_pull(number, request))),
             Waits::PullAnswered(answer) => (Some(Input::Pulled(answer)), None),
             Waits::PushSent(batch) => (None, Some(self.carry_push(batch)?)),
-            Waits::PushOpen(batch, ticket) if self.is_slow() => {
-                (None, Some(Waits::PushOpen(batch, ticket)))
+            Waits::PushOpen(batch, ticket, left @ 1..) if !self.healed => {
+                (None, Some(Waits::PushOpen(batch, ticket, left - 1)))
             }
-            Waits::PushOpen(batch, ticket) => (None, Some(self.commit(number, batch, &ticket)?)),
+            Waits::PushOpen(batch, ticket, _) => (None, Some(self.commit(number, batch, &ticket)?)),
             Waits::PushAnswered(answer) => (Some(Input::Pushed(answer)), None),
         };
         let waits = match (input, waits) {
@@ -79,8 +79,14 @@ impl World {
         Ok(input)
     }
 
-    fn is_slow(&mut self) -> bool {
-        self.random.chance(self.weather.slow_per_mille)
+    /// Most transactions are quick; a slow one stays open while others come and go.
+    fn transaction_steps(&mut self) -> u32 {
+        let slow = self.random.chance(self.weather.slow_per_mille);
+        if slow {
+            self.random.between(10, 60) as u32
+        } else {
+            0
+        }
     }
 
     fn lost(&mut self, what: &'static str) -> bool {
@@ -132,7 +138,10 @@ impl World {
         }
         let request = arrived(&batch)?;
         match self.server.begin_push(&request) {
-            Begun::Open(ticket) => Ok(Waits::PushOpen(batch, ticket)),
+            Begun::Open(ticket) => {
+                let steps = self.transaction_steps();
+                Ok(Waits::PushOpen(batch, ticket, steps))
+            }
             Begun::Waits => {
                 self.log.count("waits for a stream's lock", 1);
                 Ok(Waits::PushSent(batch))
@@ -176,7 +185,7 @@ impl World {
 
     /// Finishes or gives up what a crashed device left at the server.
     pub(super) fn orphan(&mut self, number: usize, waits: Waits) -> Result<(), String> {
-        let Waits::PushOpen(batch, ticket) = waits else {
+        let Waits::PushOpen(batch, ticket, _) = waits else {
             return Ok(());
         };
         if self.random.chance(500) {

@@ -37,6 +37,7 @@ impl World {
     pub(super) fn judge(&mut self) -> Result<(), String> {
         for number in 0..self.devices.len() {
             self.judge_replica(number)?;
+            self.judge_dump(number)?;
             self.judge_queue(number)?;
         }
         self.judge_identities()?;
@@ -78,6 +79,55 @@ impl World {
         }
         Err(format!(
             "replica {number} differs from the server:\n{differences}"
+        ))
+    }
+
+    /// The device's own dump, tombstones and origins included, is the server's.
+    fn judge_dump(&self, number: usize) -> Result<(), String> {
+        let device = &self.devices[number];
+        let identity = device.store.device();
+        let counts = |table: &str, origin: &str| {
+            let up = by_cloud_name(table).is_some_and(|table| !table.comes_down());
+            !up || (origin == identity.to_string() && !self.has_twin_rows(number))
+        };
+        let mut local = BTreeSet::new();
+        for file in File::ALL {
+            let dump = device
+                .store
+                .canonical_dump(file)
+                .map_err(|error| error.to_string())?;
+            for row in dump.iter().filter(|row| counts(&row.table, &row.origin)) {
+                let place = format!("{} {} {}", row.scope, row.table, row.id);
+                let made = format!("{} by {} from {}", row.version, row.device, row.origin);
+                let columns = Value::Object(row.row.clone().unwrap_or_default());
+                local.insert(format!(
+                    "{place}: {made} {} {} {columns}",
+                    row.hash, row.deleted
+                ));
+            }
+        }
+        let mut server = BTreeSet::new();
+        for (key, kept) in &self.server.database.rows {
+            let visible = self.server.scopes(device.user).contains(&key.scope);
+            if visible && counts(key.table, &kept.origin.to_string()) {
+                let place = format!("{} {} {}", key.scope, key.table, key.id);
+                let made = format!("{} by {} from {}", kept.version, kept.device, kept.origin);
+                let row = self.server.database.shown(key);
+                let columns = Value::Object(row.clone().unwrap_or_default());
+                server.insert(format!(
+                    "{place}: {made} {} {} {columns}",
+                    kept.hash,
+                    row.is_none()
+                ));
+            }
+        }
+        if local == server {
+            return Ok(());
+        }
+        let missing: Vec<_> = server.difference(&local).collect();
+        let extra: Vec<_> = local.difference(&server).collect();
+        Err(format!(
+            "the dump of {number} lacks {missing:#?} and has {extra:#?}"
         ))
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Writer<'a> {
     pub(super) number: usize,
     pub(super) ledger: &'a mut Ledger,
     pub(super) random: &'a mut Random,
+    /// Whether nearly all is written to the organisation's scope.
+    pub(super) crowd: bool,
     /// The organisation's scope, as files store it.
     pub(super) organization: String,
     /// A word to write that the server refuses.
@@ -73,7 +75,7 @@ pub(super) fn write_everywhere(writer: &mut Writer<'_>) {
 
 impl Writer<'_> {
     pub(super) fn scope(&mut self) -> String {
-        if self.random.chance(350) {
+        if self.random.chance(if self.crowd { 950 } else { 350 }) {
             self.organization.clone()
         } else {
             "user".to_owned()
