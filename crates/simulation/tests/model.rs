@@ -368,20 +368,22 @@ fn a_bad_change_is_refused_alone() {
     assert_eq!(server.database.rows.len(), 1);
 }
 
+fn random_row(random: &mut Random, table: &Table, text: &str) -> Value {
+    let mut row = Row::new();
+    for column in table.columns.iter().filter(|column| column.required) {
+        row.insert(column.name.to_owned(), json!("k"));
+    }
+    row.insert(text.to_owned(), json!(format!("text {}", random.below(3))));
+    for column in table.columns_by(Merge::Max).take(2) {
+        row.insert(column.name.to_owned(), json!(random.below(3)));
+    }
+    Value::Object(canonical::row(table, row))
+}
+
 /// One random meeting of two versions, judged by the model and by the server's rules.
 fn meet(random: &mut Random, table: &'static Table, text: &str) -> (Status, Option<Row>, String) {
     let mut server = server();
-    let row = |random: &mut Random| {
-        let mut row = Row::new();
-        for column in table.columns.iter().filter(|column| column.required) {
-            row.insert(column.name.to_owned(), json!("k"));
-        }
-        row.insert(text.to_owned(), json!(format!("text {}", random.below(3))));
-        for column in table.columns_by(Merge::Max).take(2) {
-            row.insert(column.name.to_owned(), json!(random.below(3)));
-        }
-        Value::Object(canonical::row(table, row))
-    };
+    let row = |random: &mut Random| random_row(random, table, text);
     let id = {
         let row = row(random);
         let id = hash::derived_id(table, row.as_object().unwrap(), A).unwrap();
@@ -394,18 +396,11 @@ fn meet(random: &mut Random, table: &'static Table, text: &str) -> (Status, Opti
         };
         push(server, &request).unwrap()
     };
-    let first = change(
-        table.cloud,
-        id,
-        None,
-        random.between(-60, -40),
-        Some(row(random)),
-    );
+    let made = random.between(-60, -40);
+    let first = change(table.cloud, id, None, made, Some(row(random)));
     let reply = send(&mut server, A, 1, None, first);
-    let base = reply.outcomes[0]
-        .stored
-        .as_ref()
-        .map(|stored| stored.version);
+    let stored = reply.outcomes[0].stored.as_ref();
+    let base = stored.map(|stored| stored.version);
     let edited = (!random.chance(250)).then(|| row(random));
     let edit = change(table.cloud, id, base, random.between(-50, -10), edited);
     send(&mut server, A, 2, Some(&reply.token), edit);
@@ -436,19 +431,13 @@ fn meet(random: &mut Random, table: &'static Table, text: &str) -> (Status, Opti
     let verdict = merge::decide(table, Some(&existing), &incoming);
     let reply = send(&mut server, B, 3, None, last.clone());
     let outcome = &reply.outcomes[0];
-    let seen = (
-        outcome.status,
-        server.database.shown(&key),
-        server.database.rows[&key].hash.clone(),
-    );
-    let expected = match verdict.write {
-        Some(write) => (verdict.status, write.row, write.hash.to_string()),
-        None => (
-            verdict.status,
-            existing.row.clone(),
-            existing.hash.to_string(),
-        ),
+    let hash = server.database.rows[&key].hash.clone();
+    let seen = (outcome.status, server.database.shown(&key), hash);
+    let (row, hash) = match verdict.write {
+        Some(write) => (write.row, write.hash),
+        None => (existing.row.clone(), existing.hash),
     };
+    let expected = (verdict.status, row, hash.to_string());
     assert_eq!(seen, expected, "{existing:?} meets {last:?}");
     assert_eq!(outcome.loser.is_some(), verdict.losing.is_some());
     seen
