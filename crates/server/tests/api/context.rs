@@ -1,5 +1,6 @@
 //! The seeds' routes: views on the caller's own stream.
 
+mod odd;
 mod page;
 mod tasks;
 
