@@ -142,7 +142,10 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return of_store(error);
     }
     cause.downcast_ref::<HttpError>().map(|error| match error {
-        HttpError::Address { .. } | HttpError::PlainHttp(_) => Exit::Usage,
+        HttpError::Address { .. }
+        | HttpError::PlainHttp(_)
+        | HttpError::AuthorityFile { .. }
+        | HttpError::NoAuthority(_) => Exit::Usage,
         HttpError::Setup(_) => Exit::Failure,
     })
 }

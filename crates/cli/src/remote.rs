@@ -49,6 +49,7 @@ pub(crate) fn http(
     let options = HttpOptions {
         device,
         allow_plain_http: allow_plain_http || context.cloud.allow_plain_http,
+        ca_cert: context.cloud.ca_cert.clone(),
         ..HttpOptions::new(server)
     };
     Ok(Http::new(&options)?)

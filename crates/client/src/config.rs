@@ -37,6 +37,10 @@ pub struct CloudConfig {
     /// Whether plain HTTP is allowed to hosts that are not this machine.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_plain_http: bool,
+    /// File with the authority (PEM) that signed the server's certificate, when it is one of the
+    /// owner's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_cert: Option<PathBuf>,
     /// Profile that is used when none is named; only in the ordinary profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
@@ -56,6 +60,7 @@ impl Default for CloudConfig {
             offline: false,
             queue_max_age_hours: QUEUE_AGE_HOURS_MAX,
             allow_plain_http: false,
+            ca_cert: None,
             profile: None,
             other: Map::new(),
         }

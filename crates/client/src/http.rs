@@ -5,6 +5,7 @@ mod outcome;
 
 use std::io::Read;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct HttpOptions {
     pub device: Option<DeviceId>,
     /// Whether plain HTTP may leave this machine.
     pub allow_plain_http: bool,
+    /// File with authorities (PEM) that are trusted beside those of the system.
+    pub ca_cert: Option<PathBuf>,
     /// Milliseconds until a connection must stand.
     pub connect_timeout_ms: u64,
     /// Milliseconds that a server may be silent.
@@ -51,6 +54,7 @@ impl HttpOptions {
             server: server.into(),
             device: None,
             allow_plain_http: false,
+            ca_cert: None,
             connect_timeout_ms: 10_000,
             read_timeout_ms: 60_000,
             request_timeout_ms: 300_000,
@@ -72,6 +76,17 @@ pub enum HttpError {
     /// Tokens would travel in the clear.
     #[error("{0} is plain http to another machine")]
     PlainHttp(String),
+    /// The file of authorities cannot be read.
+    #[error("cannot read the authority's certificate {}", path.display())]
+    AuthorityFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of authorities holds none.
+    #[error("{} holds no certificate of an authority (PEM)", .0.display())]
+    NoAuthority(PathBuf),
     /// TLS could not be set up.
     #[error("cannot set up the HTTP client")]
     Setup(#[source] reqwest::Error),
@@ -132,6 +147,9 @@ impl Http {
             .connect_timeout(Duration::from_millis(options.connect_timeout_ms))
             .read_timeout(Duration::from_millis(options.read_timeout_ms))
             .timeout(Duration::from_millis(options.request_timeout_ms));
+        if let Some(path) = &options.ca_cert {
+            builder = builder.tls_certs_merge(authorities(path)?);
+        }
         if loopback {
             builder = builder.no_proxy();
         }
@@ -294,6 +312,18 @@ fn headers(device: Option<DeviceId>) -> HeaderMap {
         headers.insert("x-device-id", device);
     }
     headers
+}
+
+/// Reads the authorities in a PEM file.
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, HttpError> {
+    let text = std::fs::read(path).map_err(|source| HttpError::AuthorityFile {
+        path: path.to_owned(),
+        source,
+    })?;
+    match reqwest::Certificate::from_pem_bundle(&text) {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(HttpError::NoAuthority(path.to_owned())),
+    }
 }
 
 fn parse_address(address: &str) -> Result<Url, HttpError> {

@@ -50,8 +50,17 @@ impl Device {
     /// # Panics
     /// When it fails.
     pub fn login(&self, server: &Server, license: &str) {
+        self.login_with(server, license, &[]);
+    }
+
+    /// Logs in with a licence key and further arguments.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn login_with(&self, server: &Server, license: &str, further: &[&str]) {
+        let words = ["login", "--server", server.url(), "--license", "-", "--yes"];
         let mut child = self
-            .command(&["login", "--server", server.url(), "--license", "-", "--yes"])
+            .command(&[&words, further].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

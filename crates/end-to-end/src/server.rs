@@ -13,6 +13,7 @@ use crate::{Dump, program, read_dump};
 pub struct Server {
     folder: TempDir,
     listen: String,
+    arguments: Vec<String>,
     child: Option<Child>,
     url: String,
 }
@@ -24,6 +25,16 @@ impl Server {
     /// When it does not get ready.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server on a free port, with further arguments, which it keeps when it is
+    /// restarted.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("coditect-e2e-")
             .tempdir()
@@ -34,6 +45,7 @@ impl Server {
         let mut server = Self {
             folder,
             listen,
+            arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
             child: None,
             url,
         };
@@ -41,6 +53,7 @@ impl Server {
         // A server that comes back keeps its address, because devices remember it.
         server.listen = server
             .url
+            .trim_start_matches("https://")
             .trim_start_matches("http://")
             .trim_end_matches('/')
             .to_owned();
@@ -63,6 +76,7 @@ impl Server {
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(["--listen", &self.listen])
+            .args(&self.arguments)
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()

@@ -16,6 +16,8 @@ pub use settings::{SETTINGS, Setting, SettingsArgs, Source, Value, Values};
 
 use coditect_server_store::embedded::BinarySearch;
 
+use crate::tls::TlsFiles;
+
 /// What the program was told, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -70,6 +72,8 @@ pub struct HttpConfig {
     pub insecure_listen: bool,
     /// Proxies whose X-Forwarded-* headers are believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// The certificate to serve HTTPS with; plain HTTP without.
+    pub tls: Option<TlsFiles>,
     /// Longest time for one request.
     pub request_timeout: Duration,
     /// Most requests at work at a time.
@@ -120,8 +124,9 @@ pub enum ConfigError {
     },
     /// Plain HTTP would be served to other machines without being asked for.
     #[error(
-        "plain HTTP on {listen} could be read by others\nhint: listen on 127.0.0.1, name the TLS \
-         proxy in front with --trusted-proxy, or ask for it with --insecure-listen"
+        "plain HTTP on {listen} could be read by others\nhint: listen on 127.0.0.1, give \
+         --tls-cert and --tls-key, name the TLS proxy in front with --trusted-proxy, or ask for \
+         it with --insecure-listen"
     )]
     InsecureListen {
         /// The address asked for.
@@ -169,6 +174,7 @@ impl Config {
     pub fn check_listen(&self) -> Result<(), ConfigError> {
         let http = &self.http;
         let safe = http.listen.ip().is_loopback()
+            || http.tls.is_some()
             || http.insecure_listen
             || !http.trusted_proxies.is_empty();
         if safe {
@@ -197,6 +203,7 @@ impl HttpConfig {
             listen: values.checked("listen", &listen)?,
             insecure_listen: values.flag("insecure_listen")?,
             trusted_proxies,
+            tls: tls_files(values)?,
             request_timeout: values.milliseconds("request_timeout_ms", 100, 600_000)?,
             requests_max: values.number("requests_max", 1, 100_000)?,
             connections_max: values.number("connections_max", 1, 100_000)?,
@@ -216,6 +223,19 @@ impl LogConfig {
             json,
             filter: values.text("log_filter").unwrap_or_default(),
         })
+    }
+}
+
+/// Returns the files of the certificate; one without the other is a mistake.
+fn tls_files(values: &Values) -> Result<Option<TlsFiles>, ConfigError> {
+    match (values.text("tls_cert"), values.text("tls_key")) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles {
+            certificate: certificate.into(),
+            key: key.into(),
+        })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(values.wrong("tls_cert", "it needs tls_key, too")),
+        (None, Some(_)) => Err(values.wrong("tls_key", "it needs tls_cert, too")),
     }
 }
 
@@ -283,6 +303,19 @@ mod tests {
         let proxied = config(&proxied, &[]).unwrap();
         assert_eq!(proxied.http.trusted_proxies.len(), 2);
         assert!(proxied.check_listen().is_ok());
+    }
+
+    #[test]
+    fn certificate_makes_other_addresses_safe_and_needs_its_key() {
+        let open = ("listen", "0.0.0.0:443");
+        let pair = [open, ("tls_cert", "/c.pem"), ("tls_key", "/c.key")];
+        let served = config(&pair, &[]).unwrap();
+        assert!(served.check_listen().is_ok());
+        assert_eq!(served.http.tls.unwrap().key, Path::new("/c.key"));
+        for half in [pair[1], pair[2]] {
+            let error = config(&[half], &[]).unwrap_err().to_string();
+            assert!(error.contains("needs tls_"), "{error}");
+        }
     }
 
     #[test]

@@ -17,3 +17,4 @@ mod routes;
 pub mod server;
 pub mod state;
 pub mod throttle;
+pub mod tls;

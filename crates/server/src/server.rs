@@ -10,25 +10,29 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt as _;
 
 use crate::config::HttpConfig;
-use crate::layers::Peer;
+use crate::layers::{Encrypted, Peer};
+use crate::tls::Tls;
 
 /// Time for a request's headers, and for the next request on an open connection.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Pause after the system refused a connection, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stop` resolves; then takes no more connections, lets the requests in flight
+/// Serves, by HTTPS where `tls` is given, until `stop` resolves; then takes no more connections, lets the requests in flight
 /// finish within the configured time, and returns.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     router: Router,
     http: &HttpConfig,
     stop: impl Future<Output = ()>,
@@ -50,13 +54,15 @@ pub async fn serve(
             },
             () = &mut stop => break,
         };
-        let connection = builder.serve_connection(TokioIo::new(stream), service(&router, peer));
-        let connection = graceful.watch(connection);
+        let connection = Connection {
+            peer,
+            builder: builder.clone(),
+            router: router.clone(),
+            watcher: graceful.watcher(),
+        };
+        let tls = tls.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                // Clients that go away are no fault of ours.
-                tracing::debug!(%error, client.address = %peer.ip(), "connection ended");
-            }
+            connection.run(stream, tls).await;
             drop(place);
         });
     }
@@ -68,6 +74,45 @@ pub async fn serve(
         .is_err()
     {
         tracing::warn!("requests in flight did not finish in time");
+    }
+}
+
+/// What one connection needs.
+struct Connection {
+    peer: SocketAddr,
+    builder: http1::Builder,
+    router: Router,
+    watcher: Watcher,
+}
+
+impl Connection {
+    /// Shakes hands where TLS is served, then answers requests until the other end leaves or
+    /// the server stops.
+    async fn run(self, stream: TcpStream, tls: Option<Arc<Tls>>) {
+        let Some(tls) = tls else {
+            return self.answer(TokioIo::new(stream), false).await;
+        };
+        let address = self.peer.ip();
+        let shaken = tls.acceptor().accept(stream);
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaken).await {
+            Ok(Ok(stream)) => self.answer(TokioIo::new(stream), true).await,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, client.address = %address, "no TLS");
+            }
+            Err(_) => tracing::debug!(client.address = %address, "no TLS in time"),
+        }
+    }
+
+    async fn answer<I>(self, io: I, encrypted: bool)
+    where
+        I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let service = service(&self.router, self.peer, encrypted);
+        let connection = self.builder.serve_connection(io, service);
+        if let Err(error) = self.watcher.watch(connection).await {
+            // Clients that go away are no fault of ours.
+            tracing::debug!(%error, client.address = %self.peer.ip(), "connection ended");
+        }
     }
 }
 
@@ -95,6 +140,7 @@ async fn accept(
 fn service(
     router: &Router,
     peer: SocketAddr,
+    encrypted: bool,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
     Response = axum::response::Response,
@@ -105,6 +151,9 @@ fn service(
     hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
+        if encrypted {
+            request.extensions_mut().insert(Encrypted);
+        }
         router.clone().oneshot(request)
     })
 }

@@ -1,5 +1,7 @@
 //! `coditect login`.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use base64::Engine as _;
 use clap::{ArgGroup, Args};
@@ -18,6 +20,7 @@ use crate::{prompt, remote};
 const EXAMPLES: &str = "\
 Examples:
   coditect login --server https://coditect.example.org --license - < key.txt
+  coditect login --server https://10.0.0.5 --ca-cert company.pem --license - < key.txt
   coditect login --email ann@example.org --password-stdin < password.txt
   CODITECT_EMAIL=… CODITECT_PASSWORD=… coditect login --yes
   coditect --profile work login --server URL --license -     a second account, data of its own
@@ -50,6 +53,9 @@ pub(crate) struct Login {
     /// Allow plain http to another machine; tokens travel in the clear
     #[arg(long)]
     allow_plain_http: bool,
+    /// Trust the authorities in this file (PEM), too; remembered
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
     /// Bind the folder without asking
     #[arg(long)]
     yes: bool,
@@ -79,6 +85,10 @@ pub(crate) fn run(context: &mut Context, login: Login) -> anyhow::Result<Exit> {
         CommandError::new(Exit::Usage, "no server is named")
             .hint("coditect login --server URL --license -")
     })?;
+    if let Some(path) = &login.ca_cert {
+        let path = std::path::absolute(path).context("the path of --ca-cert is empty")?;
+        context.cloud.ca_cert = Some(path);
+    }
     let mut store = context.store()?;
     let device = store.device();
     let http = remote::http(context, &server, Some(device), login.allow_plain_http)?;

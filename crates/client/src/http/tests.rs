@@ -227,3 +227,23 @@ fn addresses_are_hosts_and_nothing_else() {
     let http = Http::new(&HttpOptions::new("https://A.example:443/")).unwrap();
     assert_eq!(http.server(), "https://a.example");
 }
+
+#[test]
+fn authorities_come_from_a_file_that_holds_some() {
+    let folder = tempfile::tempdir().unwrap();
+    let with = |text: Option<&str>| {
+        let path = folder.path().join("authority.pem");
+        match text {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => drop(std::fs::remove_file(&path)),
+        }
+        Http::new(&HttpOptions {
+            ca_cert: Some(path),
+            ..HttpOptions::new("https://10.0.0.5")
+        })
+    };
+    let missing = with(None);
+    assert!(matches!(missing, Err(HttpError::AuthorityFile { .. })));
+    let empty = with(Some("no certificate"));
+    assert!(matches!(empty, Err(HttpError::NoAuthority(_))));
+}

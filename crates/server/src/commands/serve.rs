@@ -1,6 +1,7 @@
 //! `serve`: the API on an external PostgreSQL; and what `up` shares with it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use coditect_server_store::Db;
@@ -11,23 +12,26 @@ use super::shutdown::Shutdown;
 use super::{database, print};
 use crate::config::Config;
 use crate::state::{AppState, Clock};
+use crate::tls::Tls;
 use crate::{router, server};
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::install()?;
     config.check_listen()?;
     let urls = database::require_external(config)?;
+    let tls = tls(config)?;
     let listener = listen(config).await?;
     let settings = database::external(urls, config.database_connections_max);
     let db = Db::connect(&settings)
         .await
         .context("cannot use DATABASE_URL")?;
     let state = state(config, db.clone())?;
-    let url = url_of(listener.local_addr()?);
+    let url = url_of(listener.local_addr()?, tls.is_some());
     tracing::info!(http.url = %url, "serving");
     print(&format!("ready {url}\n"))?;
     server::serve(
         listener,
+        tls,
         router::router(state),
         &config.http,
         shutdown.wait(),
@@ -35,6 +39,22 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     .await;
     db.close();
     Ok(())
+}
+
+/// Reads the certificate, where there is one, and goes on looking after its files.
+pub(super) fn tls(config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
+    let Some(files) = config.http.tls.clone() else {
+        return Ok(None);
+    };
+    let tls = Tls::load(files).context("cannot serve HTTPS")?;
+    let tls = Arc::new(tls);
+    let watched = Arc::clone(&tls);
+    tokio::spawn(async move {
+        if let Err(error) = watched.watch().await {
+            tracing::error!(%error, "the TLS certificate is not read again");
+        }
+    });
+    Ok(Some(tls))
 }
 
 /// Takes the address before anything is started, so that a taken port costs nothing.
@@ -58,13 +78,14 @@ pub(super) fn state(config: &Config, db: Db) -> anyhow::Result<AppState> {
 }
 
 /// Returns the URL under which programs of this machine reach the address.
-pub(super) fn url_of(address: SocketAddr) -> String {
+pub(super) fn url_of(address: SocketAddr, tls: bool) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 #[cfg(test)]
@@ -73,11 +94,14 @@ mod tests {
 
     #[test]
     fn url_is_one_that_can_be_asked() {
-        assert_eq!(url_of("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
-        assert_eq!(url_of("[::]:80".parse().unwrap()), "http://[::1]:80");
         assert_eq!(
-            url_of("10.0.0.1:7420".parse().unwrap()),
-            "http://10.0.0.1:7420"
+            url_of("0.0.0.0:80".parse().unwrap(), false),
+            "http://127.0.0.1:80"
+        );
+        assert_eq!(url_of("[::]:80".parse().unwrap(), false), "http://[::1]:80");
+        assert_eq!(
+            url_of("10.0.0.1:7420".parse().unwrap(), true),
+            "https://10.0.0.1:7420"
         );
     }
 }

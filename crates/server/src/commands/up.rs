@@ -18,8 +18,9 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     config.check_listen()?;
     let data_dir = DataDir::prepare(&config.data_dir)?;
     let _lock = data_dir.lock_server()?;
+    let tls = serve::tls(config)?;
     let listener = serve::listen(config).await?;
-    let url = serve::url_of(listener.local_addr()?);
+    let url = serve::url_of(listener.local_addr()?, tls.is_some());
     let started = tokio::select! {
         started = start(config, &data_dir, &url) => started?,
         // What was started meanwhile stops when it is dropped.
@@ -42,7 +43,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
             () = given_up(&postgres) => lost = true,
         }
     };
-    server::serve(listener, router::router(state), &config.http, stop).await;
+    server::serve(listener, tls, router::router(state), &config.http, stop).await;
     data_dir.remove_running();
     db.close();
     database::stop(postgres).await?;

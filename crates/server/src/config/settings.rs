@@ -75,6 +75,13 @@ pub const SETTINGS: &[Setting] = &[
         None,
         "networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count",
     ),
+    setting(
+        "tls_cert",
+        "CODITECT_TLS_CERT",
+        None,
+        "certificate (PEM) to serve HTTPS with",
+    ),
+    setting("tls_key", "CODITECT_TLS_KEY", None, "its private key (PEM)"),
     secret(
         "database_url",
         "DATABASE_URL",
@@ -165,6 +172,12 @@ pub struct SettingsArgs {
     /// Network of a TLS proxy in front, e.g. 10.0.0.0/8; its X-Forwarded-* headers are believed
     #[arg(long, global = true, value_name = "CIDR")]
     pub trusted_proxy: Vec<String>,
+    /// Certificate (PEM) to serve HTTPS with; read again when it changes, and on SIGHUP
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// Private key (PEM) of the certificate
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_key: Option<String>,
     /// Folder of the signing keys [default: DIR/secrets]
     #[arg(long, global = true, value_name = "DIR")]
     pub secrets_dir: Option<String>,
@@ -191,6 +204,8 @@ impl SettingsArgs {
                 "trusted_proxy",
                 (!self.trusted_proxy.is_empty()).then(|| self.trusted_proxy.join(",")),
             ),
+            ("tls_cert", self.tls_cert.clone()),
+            ("tls_key", self.tls_key.clone()),
             ("secrets_dir", self.secrets_dir.clone()),
             ("postgres_bin", self.postgres_bin.clone()),
             ("log_format", self.log_format.clone()),

@@ -17,6 +17,10 @@ use crate::state::AppState;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// Marks a request that came over TLS of ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Encrypted;
+
 /// Refuses plain HTTP from other machines, unless a trusted proxy took it as HTTPS or the
 /// operator asked for it. Requests without a peer come from within the process.
 pub(crate) async fn guard_transport(
@@ -27,7 +31,12 @@ pub(crate) async fn guard_transport(
     let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else {
         return next.run(request).await;
     };
-    let origin = origin(peer.ip(), request.headers(), &state.http.trusted_proxies);
+    let encrypted = request.extensions().get::<Encrypted>().is_some();
+    let origin = origin(
+        (peer.ip(), encrypted),
+        request.headers(),
+        &state.http.trusted_proxies,
+    );
     if let Some(log) = request.extensions().get::<RequestLog>() {
         log.set_client(origin.client);
     }
@@ -47,14 +56,14 @@ struct Origin {
 }
 
 /// X-Forwarded-* are read only from a trusted proxy; from anybody else they are just text.
-fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> Origin {
+fn origin((peer, encrypted): (IpAddr, bool), headers: &HeaderMap, trusted: &[Cidr]) -> Origin {
     let peer = peer.to_canonical();
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if !is_trusted(peer) {
         return Origin {
             client: peer,
-            private: peer.is_loopback(),
+            private: encrypted || peer.is_loopback(),
         };
     }
     let https = text("x-forwarded-proto").is_some_and(|proto| {
@@ -70,7 +79,7 @@ fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> Origin {
         .map_while(|part| part.trim().parse::<IpAddr>().ok())
         .map(|address| address.to_canonical())
         .find(|address| !is_trusted(*address));
-    let direct = client.is_none() && peer.is_loopback();
+    let direct = client.is_none() && (encrypted || peer.is_loopback());
     Origin {
         client: client.unwrap_or(peer),
         private: https || direct,
@@ -99,7 +108,7 @@ mod tests {
     fn from(peer: &str, forwarded_for: &str, proto: &str) -> (String, bool) {
         let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().unwrap(), "127.0.0.1".parse().unwrap()];
         let origin = origin(
-            peer.parse().unwrap(),
+            (peer.parse().unwrap(), false),
             &headers(forwarded_for, proto),
             &trusted,
         );
@@ -138,6 +147,17 @@ mod tests {
             from("10.1.1.1", "9.9.9.9, 1.1.1.1, 10.2.2.2", "https").0,
             "1.1.1.1"
         );
+    }
+
+    #[test]
+    fn own_tls_is_private_and_a_proxy_still_says_how_it_was_reached() {
+        let trusted: Vec<Cidr> = vec!["10.0.0.0/8".parse().unwrap()];
+        let private =
+            |peer: &str, headers| origin((peer.parse().unwrap(), true), &headers, &trusted).private;
+        assert!(private("8.8.8.8", headers("", "")));
+        assert!(private("10.1.1.1", headers("", "")));
+        assert!(private("10.1.1.1", headers("8.8.8.8", "https")));
+        assert!(!private("10.1.1.1", headers("8.8.8.8", "http")));
     }
 
     #[test]

@@ -76,7 +76,7 @@ async fn listen(app: &TestApp) -> Listening {
     let router = app.router.clone();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {
-        server::serve(listener, router, &http(), async {
+        server::serve(listener, None, router, &http(), async {
             stopped.await.unwrap();
         })
         .await;

@@ -13,3 +13,4 @@ mod problems;
 mod support;
 mod sync;
 mod tenancy;
+mod tls;

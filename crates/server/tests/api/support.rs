@@ -82,6 +82,7 @@ pub(crate) fn http() -> HttpConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         insecure_listen: false,
         trusted_proxies: Vec::new(),
+        tls: None,
         request_timeout: Duration::from_secs(300),
         requests_max: 64,
         connections_max: 64,

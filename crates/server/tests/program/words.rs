@@ -1,6 +1,6 @@
 //! What the program says about itself.
 
-use crate::support::{program, run};
+use crate::support::{Folder, program, run};
 
 #[test]
 fn help_teaches_each_command() {
@@ -79,4 +79,22 @@ fn wrong_usage_and_wrong_settings_are_told_apart() {
         "{}",
         serve.err
     );
+}
+
+#[test]
+fn certificate_of_another_key_ends_the_start_with_the_reason() {
+    let folder = Folder::new();
+    let fixture = |name: &str| format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (certificate, key) = (fixture("first.pem"), fixture("second.key"));
+    let up = ["up", "--tls-cert", &certificate, "--tls-key", &key];
+    let done = run(&mut folder.command(&up));
+    assert_eq!((done.code, done.out.as_str()), (Some(1), ""));
+    assert!(
+        done.err.contains("second.key is not that of"),
+        "{}",
+        done.err
+    );
+    assert!(folder.postgres_pid().is_none(), "nothing was started");
+    let half = run(&mut folder.command(&["up", "--tls-cert", &certificate]));
+    assert!(half.err.contains("it needs tls_key"), "{}", half.err);
 }
