@@ -2,7 +2,7 @@
 # one of the two.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check nextest doctest bootstrap build
+.PHONY: help up down test check nextest doctest soak bootstrap build
 
 # Tools that scripts/bootstrap builds, beside those already on the path.
 ifeq ($(shell id -u),0)
@@ -16,6 +16,7 @@ help:
 	@echo "make down    stop a server that make up left behind"
 	@echo "make test    everything that must pass"
 	@echo "make check   its quick part: formatting, lints, tidy, dependencies"
+	@echo "make soak    10,000 seeds of the simulation (about half an hour)"
 
 up: build
 	@scripts/up
@@ -45,3 +46,7 @@ nextest:
 
 doctest:
 	cargo test --locked --quiet --workspace --doc
+
+soak:
+	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-10000} cargo nextest run --locked --profile soak \
+		-p coditect-simulation -E 'test(seeds_)'
