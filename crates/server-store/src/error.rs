@@ -70,6 +70,9 @@ pub enum StoreError {
         /// Why.
         source: Box<StoreError>,
     },
+    /// Connections cannot be encrypted as the connection string says.
+    #[error(transparent)]
+    Encryption(#[from] crate::db::EncryptionError),
     /// Signing, hashing or reading a secret failed.
     #[error(transparent)]
     Secret(#[from] crate::credential::SecretError),

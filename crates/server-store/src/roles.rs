@@ -5,6 +5,7 @@
 use tokio_postgres::{Client, NoTls};
 
 use crate::StoreError;
+use crate::db::encryption::{self, Target};
 
 /// Owns schema and tables; used for migrations only. No superuser.
 pub const OWNER: &str = "coditect_owner";
@@ -90,13 +91,26 @@ pub async fn ensure_database(superuser_url: &str, database: &str) -> Result<(), 
 
 /// Opens a connection of its own; the connection's task ends with the client.
 pub(crate) async fn connect(url: &str) -> Result<Client, StoreError> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "database connection ended");
+    let Target { config, tls } = encryption::read(url)?;
+    match tls {
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await?;
+            tokio::spawn(attend(connection));
+            Ok(client)
         }
-    });
-    Ok(client)
+        None => {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(attend(connection));
+            Ok(client)
+        }
+    }
+}
+
+/// Moves a connection's bytes until its client is gone.
+async fn attend(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "database connection ended");
+    }
 }
 
 async fn role_exists(client: &Client, role: &str) -> Result<bool, StoreError> {

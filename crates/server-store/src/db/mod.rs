@@ -2,13 +2,13 @@
 //!
 //! Owns the connection pools and shows them to nobody. There is no third door.
 
+pub(crate) mod encryption;
 mod session;
 mod system_tx;
 mod tenant_tx;
 #[cfg(test)]
 mod tests;
 
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -18,6 +18,8 @@ use tokio_postgres::NoTls;
 
 use crate::credential::Caller;
 use crate::{StoreError, migrations, roles};
+pub use encryption::EncryptionError;
+use encryption::Target;
 pub(crate) use session::Param;
 pub(crate) use session::Statement;
 use session::{Begin, Session, Slot};
@@ -305,7 +307,7 @@ where
 }
 
 fn pool(url: &str, connections_max: usize) -> Result<Pool, StoreError> {
-    let mut config = tokio_postgres::Config::from_str(url)?;
+    let Target { mut config, tls } = encryption::read(url)?;
     config
         .application_name("coditect-server")
         .connect_timeout(CONNECT_TIMEOUT);
@@ -313,7 +315,11 @@ fn pool(url: &str, connections_max: usize) -> Result<Pool, StoreError> {
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
-    let pool = Pool::builder(Manager::from_config(config, NoTls, recycling))
+    let manager = match tls {
+        Some(tls) => Manager::from_config(config, tls, recycling),
+        None => Manager::from_config(config, NoTls, recycling),
+    };
+    let pool = Pool::builder(manager)
         .max_size(connections_max)
         .wait_timeout(Some(POOL_WAIT))
         .create_timeout(Some(CONNECT_TIMEOUT))
