@@ -28,8 +28,8 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Pause after the system refused a connection, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves, by HTTPS where `tls` is given, until `stop` resolves; then takes no more connections, lets the requests in flight
-/// finish within the configured time, and returns.
+/// Serves, by HTTPS where `tls` is given, until `stop` resolves; then takes no more connections,
+/// lets the requests in flight finish within the configured time, and returns.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,

@@ -230,26 +230,61 @@ fn check_refusals(folder: &Folder) {
     );
 }
 
-/// What an operator does when a laptop, a password or a key is lost.
-#[test]
-fn people_devices_licences_and_the_key_are_locked_out() {
-    let folder = Folder::new();
-    let server = Server::up(&folder);
-    let ann = make(&folder, "acme");
-    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    let key = json!({ "license_key": ann.license_key });
-    let log_in = || server.post("/api/v1/auth/license/", &key);
-    let asks = |login: &serde_json::Value| {
+/// What the tests of losses work with: a person at acme, logged in by a running server.
+struct Lost {
+    folder: Folder,
+    server: Server,
+    ann: Made,
+}
+
+impl Lost {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let server = Server::up(&folder);
+        let ann = make(&folder, "acme");
+        Self {
+            folder,
+            server,
+            ann,
+        }
+    }
+
+    /// Logs in with the licence key.
+    fn log_in(&self) -> (u16, serde_json::Value) {
+        let key = json!({ "license_key": self.ann.license_key });
+        self.server.post("/api/v1/auth/license/", &key)
+    }
+
+    /// Returns the status of a pull with a login's access token.
+    fn asks(&self, login: &serde_json::Value) -> u16 {
         let pull = json!({ "api_version": API_VERSION, "device": login["device_id"],
             "positions": [] });
         let token = login["access_token"].as_str().unwrap();
-        server.post_as(token, "/api/v1/sync/pull", &pull).0
-    };
-    let (lost, kept) = (log_in().1, log_in().1);
-    let id = text(&lost["device_id"]);
-    folder.json(&["admin", "device", "revoke", "--tenant", "acme", &id]);
-    assert_eq!((asks(&lost), asks(&kept)), (403, 200));
-    let devices = folder.json(&["admin", "device", "list", "--tenant", "acme"]);
+        self.server.post_as(token, "/api/v1/sync/pull", &pull).0
+    }
+
+    fn admin(&self, words: &[&str]) -> serde_json::Value {
+        self.folder.json(&[&["admin"], words].concat())
+    }
+
+    fn admin_code(&self, words: &[&str]) -> Option<i32> {
+        run(&mut self.folder.command(&[&["admin"], words].concat())).code
+    }
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn devices_and_people_are_locked_out_at_once() {
+    let lost = Lost::new();
+    let (laptop, kept) = (lost.log_in().1, lost.log_in().1);
+    let id = text(&laptop["device_id"]);
+    let revoke = ["device", "revoke", "--tenant", "acme", &id];
+    assert_eq!(lost.admin(&revoke)["device_id"], id.as_str());
+    assert_eq!((lost.asks(&laptop), lost.asks(&kept)), (403, 200));
+    let devices = lost.admin(&["device", "list", "--tenant", "acme"]);
     let devices = devices["devices"].as_array().unwrap();
     let revoked: Vec<bool> = devices
         .iter()
@@ -259,58 +294,52 @@ fn people_devices_licences_and_the_key_are_locked_out() {
         (devices[0]["device_id"] == id, revoked),
         (true, vec![true, false])
     );
-    let twice = ["admin", "device", "revoke", "--tenant", "acme", &id];
-    assert_eq!(run(&mut folder.command(&twice)).code, Some(4));
+    assert_eq!(lost.admin_code(&revoke), Some(4));
 
-    let user = |what| {
-        folder.json(&[
-            "admin", "user", what, "--tenant", "acme", "--user", &ann.email,
-        ])
-    };
+    let email = &lost.ann.email;
+    let user = |what| lost.admin(&["user", what, "--tenant", "acme", "--user", email]);
     assert_eq!(user("disable")["active"], false);
-    assert_eq!((asks(&kept), log_in().0), (401, 401));
+    assert_eq!((lost.asks(&kept), lost.log_in().0), (401, 401));
     assert_eq!(user("enable")["active"], true);
-    assert_eq!((asks(&kept), log_in().0), (200, 200));
+    assert_eq!((lost.asks(&kept), lost.log_in().0), (200, 200));
     let refresh = json!({ "refresh_token": kept["refresh_token"] });
-    assert_eq!(server.post("/api/v1/auth/refresh/", &refresh).0, 401);
+    assert_eq!(lost.server.post("/api/v1/auth/refresh/", &refresh).0, 401);
 
     let reset = user("reset-password");
     let with = |password: &serde_json::Value| {
-        let body = json!({ "email": ann.email, "password": password });
-        server.post("/api/v1/auth/login/", &body).0
+        let body = json!({ "email": email, "password": password });
+        lost.server.post("/api/v1/auth/login/", &body).0
     };
     assert_eq!(
-        (with(&json!(ann.password)), with(&reset["password"])),
+        (with(&json!(lost.ann.password)), with(&reset["password"])),
         (401, 200)
     );
+}
 
-    let listed = folder.json(&["admin", "license", "list", "--tenant", "acme"]);
+#[test]
+fn licences_and_the_signing_key_are_replaced() {
+    let lost = Lost::new();
+    let login = lost.log_in().1;
+    let listed = lost.admin(&["license", "list", "--tenant", "acme"]);
     let license = text(&listed["licenses"][0]["license_id"]);
-    let words = ["admin", "license", "revoke", "--tenant", "acme", &license];
-    assert_eq!(folder.json(&words)["license_id"], license.as_str());
-    assert_eq!(log_in().0, 401);
-    assert_eq!(run(&mut folder.command(&words)).code, Some(4));
-    let foreign = [
-        "admin", "license", "revoke", "--tenant", "default", &license,
-    ];
-    assert_eq!(run(&mut folder.command(&foreign)).code, Some(4));
+    let foreign = ["license", "revoke", "--tenant", "default", &license];
+    assert_eq!(lost.admin_code(&foreign), Some(4));
+    let revoke = ["license", "revoke", "--tenant", "acme", &license];
+    assert_eq!(lost.admin(&revoke)["license_id"], license.as_str());
+    assert_eq!(lost.log_in().0, 401);
+    assert_eq!(lost.admin_code(&revoke), Some(4));
 
-    let key_id = text(&folder.json(&["admin", "key", "rotate"])["key_id"]);
-    let keys = server.get("/api/v1/auth/jwks.json").1;
+    let key_id = text(&lost.admin(&["key", "rotate"])["key_id"]);
+    let keys = lost.server.get("/api/v1/auth/jwks.json").1;
     let keys = keys["keys"].as_array().unwrap();
     assert_eq!((keys.len(), &keys[0]["kid"]), (2, &json!(key_id)));
-    assert_eq!(asks(&kept), 200);
-    folder.json(&["admin", "key", "rotate", "--at-once"]);
-    assert_eq!(asks(&kept), 401);
-    let elsewhere = folder.file("elsewhere");
-    let words = [
-        "admin",
-        "key",
-        "rotate",
-        "--secrets-dir",
-        elsewhere.to_str().unwrap(),
-    ];
-    let wrong = run(&mut folder.command(&words));
+    assert_eq!(lost.asks(&login), 200);
+    lost.admin(&["key", "rotate", "--at-once"]);
+    assert_eq!(lost.asks(&login), 401);
+    let elsewhere = lost.folder.file("elsewhere");
+    let elsewhere_text = elsewhere.to_str().unwrap();
+    let words = ["admin", "key", "rotate", "--secrets-dir", elsewhere_text];
+    let wrong = run(&mut lost.folder.command(&words));
     assert_eq!(wrong.code, Some(1));
     assert!(wrong.err.contains("hint: --secrets-dir"), "{}", wrong.err);
     assert!(!elsewhere.exists(), "no key is made by accident");
