@@ -75,7 +75,14 @@ impl Work<'_> {
         if stored.op == Op::Delete {
             return Ok(true);
         }
-        self.note_foreign(table, scope, &id, stored.version, stored.device, stored.origin)?;
+        self.note_foreign(
+            table,
+            scope,
+            &id,
+            stored.version,
+            stored.device,
+            stored.origin,
+        )?;
         Ok(true)
     }
 

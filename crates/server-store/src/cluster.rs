@@ -51,7 +51,10 @@ pub async fn end_epoch(db: &Db, old: Epoch) -> Result<Epoch, StoreError> {
     db.system(SystemTask::ChangeEpoch, |mut tx| async move {
         let params: [Param<'_>; 2] = [(new, Type::TEXT), (old, Type::TEXT)];
         tx.execute(END, &params).await?;
-        let row = tx.query_opt(SELECT, &[]).await?.ok_or(StoreError::NotFound)?;
+        let row = tx
+            .query_opt(SELECT, &[])
+            .await?
+            .ok_or(StoreError::NotFound)?;
         parse(row.try_get(0)?)
     })
     .await

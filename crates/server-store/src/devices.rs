@@ -96,8 +96,11 @@ pub async fn register_replacement(
     caller: &Caller,
     now: DateTime<Utc>,
 ) -> Result<DeviceId, StoreError> {
-    let (tenant, user, fenced) =
-        (caller.tenant(), caller.user_id().get(), caller.device_id().get());
+    let (tenant, user, fenced) = (
+        caller.tenant(),
+        caller.user_id().get(),
+        caller.device_id().get(),
+    );
     db.system(SystemTask::Authenticate, |mut tx| async move {
         let tenant_id = tenant.get();
         let params: [Param<'_>; 2] = [(&tenant_id, Type::UUID), (&fenced, Type::UUID)];

@@ -20,5 +20,7 @@ pub mod roles;
 pub mod sync;
 
 pub use credential::{Caller, TenantId};
-pub use db::{Db, DbSettings, EncryptionError, Isolation, Retryable, SystemTask, SystemTx, TenantTx};
+pub use db::{
+    Db, DbSettings, EncryptionError, Isolation, Retryable, SystemTask, SystemTx, TenantTx,
+};
 pub use error::StoreError;

@@ -10,5 +10,5 @@ mod transport;
 pub(crate) use busy::limit_requests;
 pub use observe::RequestLog;
 pub(crate) use observe::{handle_panic, observe};
-pub use transport::{Encrypted, Peer};
 pub(crate) use transport::guard_transport;
+pub use transport::{Encrypted, Peer};
