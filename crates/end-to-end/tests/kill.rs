@@ -84,7 +84,7 @@ fn acknowledged_rows_survive_kill_9_of_every_part() {
         insert(&a, round);
         ledger.keep(&a);
         let mut client = a.spawn(&["sync"]);
-        wait_for_the_moment(&server, &mut client, target, round, usual);
+        wait_for_the_moment((&a, &server), &mut client, target, round, usual);
         let before = a.sql("org", "select count(*) from sync_batch;");
         match target {
             Target::Client => {
@@ -160,19 +160,25 @@ fn classify(device: &Device, server: &Dump, out_before: &str) -> Hit {
 }
 
 /// Every other client is killed as soon as the server says that it has answered a push: between
-/// the commit and its acknowledgement. All other kills come at a moment that the round gives.
+/// the commit and its acknowledgement. The server's parts are killed some time after a batch has
+/// gone out, the other clients at a moment that the round gives.
 fn wait_for_the_moment(
-    server: &Server,
+    (device, server): (&Device, &Server),
     client: &mut Child,
     target: Target,
     round: u64,
     usual: Duration,
 ) {
+    let mut runs = || client.try_wait().unwrap().is_none();
     let answered = server.answered_pushes();
-    if target == Target::Client && round % 2 == 1 {
-        while server.answered_pushes() == answered && client.try_wait().unwrap().is_none() {}
-    } else {
-        pause(usual.mul_f64(0.1 + 1.1 * fraction(round)));
+    match target {
+        Target::Client if round % 2 == 1 => while server.answered_pushes() == answered && runs() {},
+        Target::Client => pause(usual.mul_f64(0.1 + 1.1 * fraction(round))),
+        Target::Server | Target::Postgres => {
+            let out = || device.sql("org", "select count(*) from sync_batch;").trim() == "1";
+            while !out() && runs() {}
+            pause(usual.mul_f64(0.3 * fraction(round)));
+        }
     }
 }
 
