@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    config, conflict, decision, device, doctor, dump, error, import, learning, login, logout,
-    process_queue, pull, queue, search, session, status, sync, task, test,
+    completions, config, conflict, decision, device, doctor, dump, error, import, learning, login,
+    logout, process_queue, pull, queue, search, session, status, sync, task, test,
 };
 
 const EXAMPLES: &str = "\
@@ -94,6 +94,8 @@ pub(crate) enum Command {
     /// The machines of the account
     #[command(subcommand)]
     Device(device::Device),
+    /// Print a script that completes commands in a shell
+    Completions(completions::Completions),
     /// Print all rows for comparing replicas
     #[command(hide = true)]
     Dump(dump::Dump),

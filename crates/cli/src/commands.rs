@@ -1,5 +1,6 @@
 //! The commands, one file each, and the dispatch to them.
 
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod conflict;
 pub(crate) mod decision;
@@ -57,6 +58,7 @@ pub(crate) fn run(
         Command::Pull(command) => pull::run(context, &command),
         Command::Config(config::Config::Show(_)) => config::run(context),
         Command::Device(command) => device::run(context, command),
+        Command::Completions(command) => completions::run(context, &command),
         Command::Dump(_) => dump::run(context),
     }
 }
