@@ -107,15 +107,13 @@ impl World {
             // Of a fact the first accepted row stays, and the device takes it back.
             let round = if table.class == Class::Fact { 1 } else { 2 };
             assert_row(table, stored, &expected(table, round));
-            matrix.set(
-                table,
-                "edit",
-                if round == 1 {
-                    "first stays"
-                } else {
-                    "new version"
-                },
-            );
+            let seen = match round {
+                1 => "first stays",
+                // Such a row has nothing that could be edited: importing it again changes nothing.
+                _ if expected(table, 1) == expected(table, 2) => "all key",
+                _ => "new version",
+            };
+            matrix.set(table, "edit", seen);
         }
         self.assert_equal(&server);
     }
