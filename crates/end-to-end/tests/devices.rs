@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use coditect_end_to_end::{Device, Server};
+use coditect_end_to_end::{Device, Server, assert_same};
 
 fn fixture(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/tests/tls");
@@ -48,6 +48,11 @@ fn revoked_device_gets_nothing_more_and_the_other_goes_on() {
     let all = kept.json(&["device", "list", "--all"]);
     assert_eq!(all["devices"].as_array().unwrap().len(), 2);
     assert_eq!(kept.run(&["device", "revoke", "nothing", "--yes"]).code, 6);
+    // The revoked device stays apart, as it must; the other one and the server are equal.
+    let tenant = server.bootstrap("tenant_id");
+    let own = format!("user:{}", server.bootstrap("user_id"));
+    let scopes = [own.as_str(), &format!("org:{tenant}"), "platform"];
+    assert_same(&server.dump(&tenant), &kept, &scopes);
 }
 
 #[test]
