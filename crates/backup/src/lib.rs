@@ -1,0 +1,13 @@
+//! Backups of a scope: the format of an archive and where archives are kept.
+//!
+//! Knows no database: rows come in and go out as they travel on the wire. What a restore does
+//! with them is the store's to decide.
+
+mod archive;
+mod storage;
+
+pub use archive::{
+    ArchiveError, BYTES_PER_LINE_MAX, CounterPart, End, FORMAT, FORMAT_VERSION, Kind, Line,
+    Manifest, Reader, Record, Sealed, Writer,
+};
+pub use storage::{Storage, StorageError, Upload};
