@@ -4,6 +4,7 @@
 use coditect_protocol::catalogue::File;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,10 +27,9 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens a file of the folder, makes or migrates it where needed.
+    /// Opens a file of the folder that was checked, makes or migrates it where needed.
     pub(crate) fn open(folder: &Path, file: File) -> Result<Self> {
         let path = path_of(folder, file);
-        check(&path, file)?;
         make_private_file(&path)?;
         let connection = Connection::open(&path).in_file(file)?;
         Self::prepare(connection, file, Some(folder))
@@ -130,26 +130,29 @@ fn set_applying(tx: &Transaction<'_>, on: bool) -> rusqlite::Result<()> {
 }
 
 /// Looks at a file without writing to it, not even by a checkpoint.
-fn check(path: &Path, file: File) -> Result<()> {
+pub(crate) fn check(folder: &Path, file: File) -> Result<()> {
+    let path = &path_of(folder, file);
     let failed = |source| Error::Io {
-        path: path.to_owned(),
+        path: path.clone(),
         source,
     };
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
+    let connection = match first_page(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
-    };
-    if metadata.is_file() && metadata.len() == 0 {
-        return Ok(());
+        Ok(FirstPage::Empty) => return Ok(()),
+        Ok(FirstPage::NoDatabase) => return Err(Error::NotADatabase(path.clone())),
+        // Another program's id says enough; its database is not even opened.
+        Ok(FirstPage::Id(id)) if id != 0 && id != APPLICATION_ID => {
+            return Err(Error::NotOurs(path.clone()));
+        }
+        Ok(FirstPage::Id(id)) => look_into(path, id == APPLICATION_ID),
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).in_file(file)?;
+    .in_file(file)?;
     connection.busy_timeout(BUSY_TIMEOUT).in_file(file)?;
     let found = match inspect(&connection) {
         Ok(found) => found,
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
-            return Err(Error::NotADatabase(path.to_owned()));
+            return Err(Error::NotADatabase(path.clone()));
         }
         Err(error) => return Err(error).in_file(file),
     };
@@ -157,24 +160,68 @@ fn check(path: &Path, file: File) -> Result<()> {
         return Ok(());
     }
     if found.application_id != APPLICATION_ID {
-        return Err(Error::NotOurs(path.to_owned()));
+        return Err(Error::NotOurs(path.clone()));
     }
     let known = migrations::latest(STEPS);
     if found.version > known {
         return Err(Error::TooNew {
-            path: path.to_owned(),
+            path: path.clone(),
             found: found.version,
             known,
         });
     }
     match meta(&connection, "file").in_file(file)? {
         Some(name) if name != file.as_str() => Err(Error::WrongFile {
-            path: path.to_owned(),
+            path: path.clone(),
             expected: file,
             found: name,
         }),
         _ => Ok(()),
     }
+}
+
+/// Opens a file for reading. Beside somebody else's that is not in use nothing appears: reading
+/// a database in WAL mode would otherwise make two files.
+fn look_into(path: &Path, ours: bool) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let in_use = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    match path.to_str() {
+        Some(text) if !ours && !in_use => {
+            let escaped = text
+                .replace('%', "%25")
+                .replace('?', "%3f")
+                .replace('#', "%23");
+            let address = format!("file:{escaped}?immutable=1");
+            Connection::open_with_flags(address, flags | OpenFlags::SQLITE_OPEN_URI)
+        }
+        _ => Connection::open_with_flags(path, flags),
+    }
+}
+
+enum FirstPage {
+    Empty,
+    NoDatabase,
+    /// The application id in SQLite's header.
+    Id(i32),
+}
+
+/// Reads SQLite's header, which every database begins with.
+fn first_page(path: &Path) -> std::io::Result<FirstPage> {
+    const HEADER_BYTES: usize = 100;
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    std::fs::File::open(path)?
+        .take(HEADER_BYTES as u64)
+        .read_to_end(&mut header)?;
+    Ok(match header.get(68..72).map(<[u8; 4]>::try_from) {
+        _ if header.is_empty() => FirstPage::Empty,
+        Some(Ok(id)) if header.len() == HEADER_BYTES && header.starts_with(MAGIC) => {
+            FirstPage::Id(i32::from_be_bytes(id))
+        }
+        _ => FirstPage::NoDatabase,
+    })
 }
 
 struct Found {

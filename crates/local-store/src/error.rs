@@ -128,6 +128,29 @@ pub enum Error {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The file is damaged: cut off, or overwritten in places. It was left as it is.
+    #[error(
+        "the {file} database is damaged ({source}); it was left as it is\n  \
+         hint: coditect doctor; put {file}.db back from a copy, or move it away: what the \
+         server has comes back with the next sync"
+    )]
+    Damaged {
+        /// File.
+        file: File,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The disk is full, or a quota or limit is reached. The transaction left nothing behind.
+    #[error(
+        "the {file} database cannot grow ({source}): the disk is full, or a limit is reached; \
+         nothing of this step was stored\n  hint: make room, then run it again"
+    )]
+    NoSpace {
+        /// File.
+        file: File,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
     /// The file system failed.
     #[error("'{}': {source}", .path.display())]
     Io {
@@ -138,6 +161,33 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Returns the name of a fault of the files on this machine; none for other errors. Names
+    /// never change their meaning; `docs/EXIT-CODES.md` lists them.
+    #[must_use]
+    pub fn storage_code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotADatabase(_) => "not_a_database",
+            Self::NotOurs(_) => "not_ours",
+            Self::WrongFile { .. } => "wrong_file",
+            Self::TooNew { .. } => "schema_too_new",
+            Self::MixedOwners => "mixed_owners",
+            Self::Damaged { .. } | Self::Corrupt { .. } => "damaged",
+            Self::NoSpace { .. } => "no_space",
+            Self::Io { source, .. } if is_no_space(source) => "no_space",
+            Self::Io { .. } | Self::Driver { .. } => "unusable",
+            _ => return None,
+        })
+    }
+}
+
+/// Returns whether the system refused to store more: full, over a quota, over a limit.
+#[must_use]
+pub fn is_no_space(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 /// Names the file that a driver error came from.
 pub(crate) trait InFile<T> {
     /// Classifies the error.
@@ -146,11 +196,53 @@ pub(crate) trait InFile<T> {
 
 impl<T> InFile<T> for rusqlite::Result<T> {
     fn in_file(self, file: File) -> Result<T> {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull};
         self.map_err(|source| match source.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
-                Error::Busy(file)
+            Some(DatabaseBusy | DatabaseLocked) => Error::Busy(file),
+            Some(DatabaseCorrupt) => Error::Damaged { file, source },
+            Some(DiskFull) => Error::NoSpace { file, source },
+            _ if source.sqlite_error().is_some_and(is_failed_write) => {
+                Error::NoSpace { file, source }
             }
             _ => Error::Driver { file, source },
         })
+    }
+}
+
+/// SQLite says "full" only for one of the system's reasons; a quota, or a limit on the size of
+/// a file, is an input/output error of a write to it.
+fn is_failed_write(error: &rusqlite::ffi::Error) -> bool {
+    use rusqlite::ffi;
+    matches!(
+        error.extended_code,
+        ffi::SQLITE_IOERR_WRITE
+            | ffi::SQLITE_IOERR_FSYNC
+            | ffi::SQLITE_IOERR_SHMSIZE
+            | ffi::SQLITE_IOERR_TRUNCATE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(code: i32) -> Error {
+        let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        Err::<(), _>(source).in_file(File::Org).unwrap_err()
+    }
+
+    #[test]
+    fn full_quota_and_limit_are_one_thing_and_damage_another() {
+        use rusqlite::ffi;
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_SHMSIZE,
+        ] {
+            assert_eq!(of(code).storage_code(), Some("no_space"), "{code}");
+        }
+        assert_eq!(of(ffi::SQLITE_CORRUPT).storage_code(), Some("damaged"));
+        assert_eq!(of(ffi::SQLITE_IOERR_READ).storage_code(), Some("unusable"));
+        assert_eq!(of(ffi::SQLITE_BUSY).storage_code(), None);
     }
 }

@@ -4,7 +4,7 @@ use coditect_protocol::catalogue::File;
 use coditect_protocol::{DeviceId, OrganizationId, UserId};
 use std::path::Path;
 
-use crate::database::{Database, set_meta};
+use crate::database::{self, Database, set_meta};
 use crate::error::{Error, InFile as _, Result};
 use crate::guards::Guards;
 use crate::lease::Lease;
@@ -23,6 +23,10 @@ impl LocalStore {
     /// refuses.
     pub fn open(folder: &Path, now_ms: i64, random: Random) -> Result<Self> {
         make_private_folder(folder)?;
+        // All are looked at before one is made or changed.
+        for file in File::ALL {
+            database::check(folder, file)?;
+        }
         let files = [
             Database::open(folder, File::ALL[0])?,
             Database::open(folder, File::ALL[1])?,
@@ -30,6 +34,14 @@ impl LocalStore {
             Database::open(folder, File::ALL[3])?,
         ];
         Self::assemble(Some(folder), files, now_ms, random)
+    }
+
+    /// Looks at the four files of a folder one by one, without opening them for work: whether
+    /// each is missing, or one that [`LocalStore::open`] would take. Writes nothing.
+    #[must_use]
+    pub fn look_at(folder: &Path) -> Vec<(File, Result<()>)> {
+        let look = |file| (file, database::check(folder, file));
+        File::ALL.into_iter().map(look).collect()
     }
 
     /// Makes four empty databases in memory.

@@ -6,7 +6,8 @@
 //!
 //! Public methods:
 //!
-//! - opening: [`LocalStore::open`], [`LocalStore::in_memory`], [`Profile`].
+//! - opening: [`LocalStore::open`], [`LocalStore::look_at`], [`LocalStore::in_memory`],
+//!   [`Profile`].
 //! - the owner: [`LocalStore::bind`], [`LocalStore::owner_of_folder`], [`LocalStore::device`],
 //!   [`LocalStore::set_device`], [`LocalStore::lease`].
 //! - the engine: [`LocalStore::adopt`], [`LocalStore::positions`], [`LocalStore::apply_reply`],
@@ -65,7 +66,7 @@ pub use apply::PageApplied;
 pub use check::Checked;
 pub use conflicts::{Conflict, Kind};
 pub use digest::DumpedRow;
-pub use error::{Error, Result};
+pub use error::{Error, Result, is_no_space};
 pub use guards::Guards;
 pub use import_state::ImportState;
 pub use lease::Lease;

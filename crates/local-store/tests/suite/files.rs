@@ -71,6 +71,42 @@ fn a_file_in_the_place_of_another_is_left_untouched() {
 }
 
 #[test]
+fn a_damaged_file_is_named_and_left_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).unwrap());
+    let path = folder.path().join("sessions.db");
+    let whole = std::fs::read(&path).unwrap();
+    for length in [whole.len() / 2, 4096, 600] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let error = refused(folder.path(), "sessions.db");
+        assert_eq!(error.storage_code(), Some("damaged"), "{length}: {error}");
+    }
+    std::fs::write(&path, &whole[..60]).unwrap();
+    let error = refused(folder.path(), "sessions.db");
+    assert!(matches!(error, Error::NotADatabase(_)), "{error}");
+}
+
+#[test]
+fn nothing_is_made_beside_a_file_that_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = Connection::open(folder.path().join("projects.db")).unwrap();
+    let sql = "pragma journal_mode = wal; create table projects (mine text);";
+    other.execute_batch(sql).unwrap();
+    drop(other);
+    let error = refused(folder.path(), "projects.db");
+    assert!(matches!(error, Error::NotOurs(_)), "{error}");
+    let names = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+    let names: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(names)
+        .collect();
+    assert_eq!(names, ["projects.db"]);
+    let looks = LocalStore::look_at(folder.path());
+    let refused: Vec<_> = looks.iter().filter(|(_, look)| look.is_err()).collect();
+    assert_eq!((looks.len(), refused.len()), (4, 1));
+}
+
+#[test]
 fn our_files_carry_our_mark_and_are_in_wal_mode() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());
