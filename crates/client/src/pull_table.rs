@@ -52,6 +52,7 @@ pub async fn pull_table<T: Transport>(
             scope,
             file,
             cursor: None,
+            token: None,
         })
         .collect();
     for _ in 0..PAGES_MAX {
@@ -74,6 +75,7 @@ pub async fn pull_table<T: Transport>(
                     scope: page.scope,
                     file: page.file,
                     cursor: Some(page.cursor),
+                    token: None,
                 });
             }
         }

@@ -156,6 +156,7 @@ mod tests {
             scope: SCOPE,
             file: File::Org,
             cursor,
+            token: None,
         }
     }
 
@@ -394,6 +395,20 @@ mod tests {
         let (log, report) = run(Options::default(), script);
         assert!(log.contains(&"Fence".to_owned()) && log.contains(&"FinishReconcile".to_owned()));
         assert_eq!(report.converged, Some(true));
+    }
+
+    #[test]
+    fn a_file_is_fenced_when_it_reads_as_well() {
+        let mut script = vec![
+            Input::Positions(DEVICE, vec![position(Some(cursor(1, 1)))]),
+            Input::Pulled(Err(Failure::Fenced(DeviceId::new(Uuid::from_u128(2))))),
+        ];
+        script.extend(pull(1, SAME));
+        script.extend(nothing_queued());
+        script.extend(pull(1, SAME));
+        let (log, report) = run(Options::default(), script);
+        assert!(log.contains(&"Fence".to_owned()) && log.contains(&"FinishReconcile".to_owned()));
+        assert_eq!((report.reconciled, report.converged), (1, Some(true)));
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl LocalStore {
     pub fn positions(&self) -> Result<(DeviceId, Vec<Position>)> {
         let owner = self.owner()?;
         let mut positions = Vec::new();
+        let mut said = Vec::new();
         for (scope, file) in self.streams()? {
             let local = scope.to_local(owner.user.get());
             let known = cursor(self.read(file), &local).in_file(file)?;
@@ -63,10 +64,18 @@ impl LocalStore {
                     .in_file(file)?
                     .map(|epoch| Cursor { epoch, n: 0 }),
             };
+            // Once for each file: who only reads has to notice a copy and a set back, too.
+            let token = if said.contains(&file) || !self.guards.token {
+                None
+            } else {
+                said.push(file);
+                outgoing::token(self.read(file)).in_file(file)?
+            };
             positions.push(Position {
                 scope,
                 file,
                 cursor,
+                token,
             });
         }
         Ok((self.device, positions))

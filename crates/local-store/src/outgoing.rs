@@ -151,7 +151,7 @@ fn make_batch(
         file: work.file,
         scope,
         token: if work.guards.token {
-            token(work)?
+            token(work.tx).in_file(work.file)?
         } else {
             None
         },
@@ -175,11 +175,12 @@ fn ready_marks(tx: &Connection, local: &str, now_ms: i64) -> rusqlite::Result<Ve
     marks.collect()
 }
 
-fn token(work: &Work<'_>) -> Result<Option<String>> {
-    work.tx
-        .query_row("select token from sync_token limit 1", [], |row| row.get(0))
+/// Returns the file's token from its last acknowledged push.
+pub(crate) fn token(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    connection
+        .prepare_cached("select token from sync_token limit 1")?
+        .query_row([], |row| row.get(0))
         .optional()
-        .in_file(work.file)
 }
 
 fn store_batch(

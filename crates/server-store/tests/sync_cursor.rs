@@ -123,6 +123,7 @@ async fn follow(mut peer: Peer, admin: Client, done: Arc<AtomicBool>) -> HashSet
                 scope: *scope,
                 file: File::Sessions,
                 cursor,
+                token: None,
             }
         };
         let request = peer.pull_request(scopes.iter().map(position).collect());

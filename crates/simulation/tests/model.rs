@@ -74,7 +74,11 @@ fn push(server: &mut Server, request: &PushRequest) -> Result<PushReply, Refusal
     server.push(USER, request, NOW)
 }
 
-fn pull(server: &Server, device: DeviceId, cursor: Option<Cursor>) -> Result<PullReply, Refusal> {
+fn pull(
+    server: &mut Server,
+    device: DeviceId,
+    cursor: Option<Cursor>,
+) -> Result<PullReply, Refusal> {
     let request = PullRequest {
         api_version: coditect_protocol::API_VERSION.to_owned(),
         device,
@@ -82,6 +86,7 @@ fn pull(server: &Server, device: DeviceId, cursor: Option<Cursor>) -> Result<Pul
             scope: Scope::User(USER.get()),
             file: File::Org,
             cursor,
+            token: None,
         }],
         table: None,
     };
@@ -181,7 +186,7 @@ fn positions_of_another_life_or_beyond_the_head_are_refused() {
         &request(A, 1, None, vec![decision(1, None, -10, "one")]),
     )
     .unwrap();
-    let page = pull(&server, B, None).unwrap().pages.remove(0);
+    let page = pull(&mut server, B, None).unwrap().pages.remove(0);
     assert_eq!(
         (page.changes.len(), page.cursor.n, page.at_head),
         (1, 1, true)
@@ -191,12 +196,12 @@ fn positions_of_another_life_or_beyond_the_head_are_refused() {
         ..page.cursor
     };
     assert_eq!(
-        pull(&server, B, Some(beyond)).unwrap_err().code,
+        pull(&mut server, B, Some(beyond)).unwrap_err().code,
         ErrorCode::InvalidCursor
     );
     server.bump_epoch();
     assert_eq!(
-        pull(&server, B, Some(page.cursor)).unwrap_err().code,
+        pull(&mut server, B, Some(page.cursor)).unwrap_err().code,
         ErrorCode::EpochChanged
     );
 }
@@ -210,7 +215,7 @@ fn pages_end_at_every_size_and_miss_nothing() {
         server.page_changes_max = size;
         let (mut cursor, mut seen) = (None, 0);
         loop {
-            let page = pull(&server, B, cursor).unwrap().pages.remove(0);
+            let page = pull(&mut server, B, cursor).unwrap().pages.remove(0);
             (cursor, seen) = (Some(page.cursor), seen + page.changes.len());
             assert_eq!(page.digests.is_some(), page.at_head);
             if page.at_head {
@@ -232,12 +237,15 @@ fn the_stream_lock_keeps_numbers_from_appearing_behind_a_reader() {
             panic!("nobody else holds the lock")
         };
         let second = server.push(USER, &quick, NOW);
-        let page = pull(&server, B, None).unwrap().pages.remove(0);
+        let page = pull(&mut server, B, None).unwrap().pages.remove(0);
         server.commit_push(&ticket, USER, &slow, NOW).unwrap();
         if second.is_err() {
             server.push(USER, &quick, NOW).unwrap();
         }
-        let rest = pull(&server, B, Some(page.cursor)).unwrap().pages.remove(0);
+        let rest = pull(&mut server, B, Some(page.cursor))
+            .unwrap()
+            .pages
+            .remove(0);
         let seen = page.changes.len() + rest.changes.len();
         assert_eq!(
             (second.is_err(), seen),

@@ -173,6 +173,11 @@ impl Engine {
     fn pulled(&mut self, request: PullRequest, result: Result<Box<PullReply>, Failure>) -> Action {
         let reply = match result {
             Ok(reply) => reply,
+            Err(Failure::Fenced(device)) => {
+                let said = |position: &&Position| position.token.is_some();
+                let file = request.positions.iter().find(said).map(|it| it.file);
+                return self.reconcile(Action::Fence(file.unwrap_or(File::Org), device));
+            }
             Err(failure) => return self.failed(failure, State::Pulling(request)),
         };
         self.attempt = 0;

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct PullRequest {
     /// Wire version that the client speaks.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[0-9]{1,5}\\.[0-9]{1,5}$"))]
     pub api_version: String,
     /// Device that pulls.
     pub device: DeviceId,
     /// Positions; a stream without one is read from its start.
+    #[cfg_attr(feature = "openapi", schema(max_items = 1024))]
     pub positions: Vec<Position>,
     /// Cloud name of one `up` table whose rows are wanted, of all devices
     /// (`coditect pull --table`). Ordinary pages leave `up` tables out.
@@ -34,6 +36,11 @@ pub struct Position {
     /// Last position read; none from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
+    /// The file's token from its last push. One position of a file is enough to say it: one
+    /// ahead of the database shows that the database was set back, one behind that the file is
+    /// a copy. A pull replaces no token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// One snapshot of the asked streams, bounded in bytes.
@@ -79,5 +86,6 @@ pub struct TableDigest {
     pub count: i64,
     /// XOR of the rows' terms, 16 hexadecimal digits. Over all devices' rows, or for an `up`
     /// table over those that the asking device was first to push.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[0-9a-f]{16}$"))]
     pub digest: String,
 }

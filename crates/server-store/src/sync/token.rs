@@ -186,6 +186,19 @@ pub(super) fn check(
     }
 }
 
+/// Holds a pull's token against what the database knows. A pull names no batch: the token before
+/// the current one may be that of a lost reply as well as that of a copy, and the file's next
+/// push shows which.
+pub(super) fn check_reader(sent: &Token, known: Option<&Known>, life: Life) -> Check {
+    let batch = known.and_then(|known| known.batch);
+    check(
+        Some(sent),
+        batch.unwrap_or(BatchId::new(Uuid::nil())),
+        known,
+        life,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +304,19 @@ mod tests {
             check(Some(&later), BATCH, Some(&known(4)), LIFE),
             Check::DatabaseBehind
         );
+    }
+
+    #[test]
+    fn a_reader_is_a_copy_from_the_second_token_behind_on() {
+        let told = |counter| check_reader(&token(counter), Some(&known(4)), LIFE);
+        assert_eq!(told(4), Check::Current);
+        assert_eq!(told(3), Check::Repeated);
+        assert_eq!(told(2), Check::Fenced);
+        assert_eq!(told(5), Check::DatabaseBehind);
+        let mut forked = token(4);
+        forked.nonce = [99; 16];
+        assert_eq!(check_reader(&forked, Some(&known(4)), LIFE), Check::Fenced);
+        assert_eq!(check_reader(&forked, None, LIFE), Check::DatabaseBehind);
     }
 
     #[test]

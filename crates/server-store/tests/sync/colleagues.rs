@@ -87,6 +87,7 @@ async fn a_scope_of_somebody_else_is_not_found() {
             scope,
             file: File::Org,
             cursor: None,
+            token: None,
         };
         let pulled = peer.ask(&peer.pull_request(vec![position])).await;
         assert!(

@@ -114,6 +114,7 @@ async fn wrong_cursors_are_told_apart() {
             scope: peer.own(),
             file: File::Org,
             cursor: Some(cursor),
+            token: None,
         };
         peer.pull_request(vec![position])
     };
@@ -147,6 +148,7 @@ async fn all_scopes_of_the_caller_are_listed_and_read_at_once() {
         scope,
         file,
         cursor: None,
+        token: None,
     };
     let positions = vec![
         position(peer.own(), File::Org),
@@ -231,6 +233,7 @@ async fn only_one_up_table_of_the_asked_files_can_be_named() {
         scope: peer.own(),
         file: File::Sessions,
         cursor: None,
+        token: None,
     };
     for name in ["context_messages", "org_quality_metrics", "pg_class"] {
         let mut request = peer.pull_request(vec![position.clone()]);

@@ -24,6 +24,7 @@ async fn pulled(reader: &Peer, table: &Table) -> Vec<Stored> {
         scope: reader.own(),
         file: table.file,
         cursor: None,
+        token: None,
     };
     let mut request = reader.pull_request(vec![position]);
     request.table = (table.direction == Direction::Up).then(|| table.cloud.to_owned());
@@ -212,7 +213,11 @@ fn push_and_pull_can_run_on_any_thread() {
         assert_send(sync::push(tx, push, context));
     }
     #[expect(dead_code, reason = "compiling is the test")]
-    fn check_pull(tx: &mut TenantTx, pull: &coditect_protocol::wire::pull::PullRequest) {
-        assert_send(sync::pull(tx, pull));
+    fn check_pull(
+        tx: &mut TenantTx,
+        pull: &coditect_protocol::wire::pull::PullRequest,
+        key: &sync::TokenKey,
+    ) {
+        assert_send(sync::pull(tx, pull, key));
     }
 }

@@ -207,7 +207,7 @@ impl Peer {
     pub(crate) async fn ask(&self, request: &PullRequest) -> Result<PullReply, SyncError> {
         self.db
             .tenant_snapshot("sync.pull", &self.caller, |mut tx| async move {
-                sync::pull(&mut tx, request).await
+                sync::pull(&mut tx, request, &TokenKey::new(&self.secret)).await
             })
             .await
     }
@@ -228,6 +228,7 @@ impl Peer {
             scope,
             file,
             cursor,
+            token: None,
         }]);
         let page = self.ask(&request).await.unwrap().pages.remove(0);
         self.cursors.insert((scope, file), page.cursor);

@@ -1,6 +1,7 @@
 //! File tokens: lost replies, copied files, a database that was set back.
 
 use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::pull::Position;
 use coditect_protocol::wire::push::Status;
 use coditect_server_store::cluster;
 use coditect_server_store::sync::SyncError;
@@ -118,6 +119,72 @@ async fn a_database_that_was_set_back_is_noticed_and_fences_nobody() {
     peer.push_one(peer.own(), decision(&peer, "c")).await;
     peer.push_one(peer.own(), decision(&peer, "d")).await;
     assert_eq!(count(&db, "org_decisions").await, 4);
+}
+
+/// Reads with the token that the file has.
+async fn read(peer: &Peer) -> Result<(), SyncError> {
+    let position = Position {
+        scope: peer.own(),
+        file: File::Org,
+        cursor: None,
+        token: peer.tokens.get(&File::Org).cloned(),
+    };
+    let request = peer.pull_request(vec![position]);
+    peer.ask(&request).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_device_that_only_reads_notices_that_the_database_was_set_back() {
+    let db = TestDb::new().await;
+    let mut peer = one_device(&db).await;
+    peer.push_one(peer.own(), decision(&peer, "a")).await;
+    read(&peer).await.unwrap();
+    let admin = db.superuser_client().await;
+    let save = "create table saved as select * from device_tokens";
+    admin.batch_execute(save).await.unwrap();
+    peer.push_one(peer.own(), decision(&peer, "b")).await;
+    read(&peer).await.unwrap();
+    let restore = "delete from device_tokens; insert into device_tokens select * from saved";
+    admin.batch_execute(restore).await.unwrap();
+    let behind = read(&peer).await;
+    assert!(
+        matches!(behind, Err(SyncError::EpochBehind { .. })),
+        "{behind:?}"
+    );
+    let next = cluster::change_epoch(db.db()).await.unwrap();
+    match read(&peer).await {
+        Err(SyncError::EpochChanged { epoch }) => assert_eq!(epoch, next),
+        other => panic!("{other:?}"),
+    }
+    peer.tokens.clear();
+    read(&peer).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_only_reads_is_fenced_and_a_lost_reply_is_not() {
+    let db = TestDb::new().await;
+    let mut original = one_device(&db).await;
+    original
+        .push_one(original.own(), decision(&original, "a"))
+        .await;
+    let copy = original.clone();
+    original
+        .push_one(original.own(), decision(&original, "b"))
+        .await;
+    // One behind: the reply to a push may have been lost.
+    read(&copy).await.unwrap();
+    original
+        .push_one(original.own(), decision(&original, "c"))
+        .await;
+    assert!(matches!(read(&copy).await, Err(SyncError::Fenced)));
+    read(&original).await.unwrap();
+    let mut stranger = original.clone();
+    stranger.tokens.insert(File::Org, "AAAA".to_owned());
+    assert!(matches!(read(&stranger).await, Err(SyncError::Fenced)));
+    let other = db.with_tenant("other").await;
+    let mut bob = Peer::new(&db, &db.with_user(&other, "bob@other.example").await);
+    bob.tokens.clone_from(&original.tokens);
+    assert!(matches!(read(&bob).await, Err(SyncError::Fenced)));
 }
 
 #[tokio::test]

@@ -36,28 +36,40 @@ pub async fn push(
         })
         .await;
     match pushed {
-        Err(SyncError::EpochBehind { epoch }) => {
-            let new = cluster::end_epoch(&state.db, epoch).await?;
-            tracing::warn!(epoch.old = %epoch, epoch.new = %new, "the database was set back");
-            Err(AppError::EpochChanged(new))
-        }
-        Err(SyncError::Fenced) => {
-            let registered = devices::register_replacement(&state.db, caller, now).await;
-            Err(match registered {
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(refused(state, caller, error).await),
+    }
+}
+
+/// Does what a refused token asks for: a database that was set back begins a new life, a copied
+/// file becomes a device of its own.
+async fn refused(state: &AppState, caller: &Caller, error: SyncError) -> AppError {
+    match error {
+        SyncError::EpochBehind { epoch } => match cluster::end_epoch(&state.db, epoch).await {
+            Ok(new) => {
+                tracing::warn!(epoch.old = %epoch, epoch.new = %new, "the database was set back");
+                AppError::EpochChanged(new)
+            }
+            Err(error) => error.into(),
+        },
+        SyncError::Fenced => {
+            let now = state.clock.now();
+            match devices::register_replacement(&state.db, caller, now).await {
                 Ok(device) => AppError::FileFenced(device),
                 Err(StoreError::NotFound) => AppError::DeviceUnknown,
                 Err(error) => error.into(),
-            })
+            }
         }
-        pushed => Ok(pushed?),
+        error => error.into(),
     }
 }
 
 /// Returns what happened in the caller's streams since the given positions.
 ///
 /// # Errors
-/// [`AppError::EpochChanged`] and `SYNC_001` for cursors, [`AppError::NotFound`] for a scope
-/// that the caller may not see, [`AppError::DeviceUnknown`].
+/// [`AppError::EpochChanged`] and `SYNC_001` for cursors, [`AppError::EpochChanged`] and
+/// [`AppError::FileFenced`] for tokens as in a push, [`AppError::NotFound`] for a scope that the
+/// caller may not see, [`AppError::DeviceUnknown`].
 pub async fn pull(
     state: &AppState,
     caller: &Caller,
@@ -67,10 +79,13 @@ pub async fn pull(
     let pulled = state
         .db
         .tenant_snapshot("sync.pull", caller, |mut tx| async move {
-            sync::pull(&mut tx, request).await
+            sync::pull(&mut tx, request, &state.token_key).await
         })
-        .await?;
-    Ok(pulled)
+        .await;
+    match pulled {
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(refused(state, caller, error).await),
+    }
 }
 
 /// Returns the open conflicts of a scope, the caller's own when none is named. A scope that the

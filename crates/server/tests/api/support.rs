@@ -250,6 +250,7 @@ pub(crate) fn pull_request(device: DeviceId, scope: Scope) -> PullRequest {
             scope,
             file: File::Org,
             cursor: None,
+            token: None,
         }],
         table: None,
     }

@@ -1,5 +1,6 @@
 //! Pulls: one snapshot of the asked streams.
 
+use super::token::Standing;
 use super::{Refusal, Server, digest, refusal};
 use coditect_protocol::catalogue::{Direction, File};
 use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
@@ -11,11 +12,13 @@ impl Server {
     ///
     /// # Errors
     /// `device_unknown`, `not_found` for a scope that the user may not read, `epoch_changed`
-    /// for a position of another life, `SYNC_001` for one behind the head.
-    pub fn pull(&self, user: UserId, request: &PullRequest) -> Result<PullReply, Refusal> {
+    /// for a position of another life, `SYNC_001` for one behind the head; `epoch_changed` and
+    /// `file_fenced` for tokens, as in a push.
+    pub fn pull(&mut self, user: UserId, request: &PullRequest) -> Result<PullReply, Refusal> {
         if self.database.devices.get(&request.device) != Some(&user) {
             return Err(refusal(ErrorCode::DeviceUnknown, "not registered"));
         }
+        self.check_tokens(user, request)?;
         let pages = request
             .positions
             .iter()
@@ -25,6 +28,28 @@ impl Server {
             scopes: self.scopes(user),
             pages: pages.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Looks at the files' tokens before anything else.
+    fn check_tokens(&mut self, user: UserId, request: &PullRequest) -> Result<(), Refusal> {
+        let said = request.positions.iter();
+        let standings: Vec<_> = said
+            .filter_map(|position| {
+                let token = position.token.as_deref()?;
+                Some(self.reader_standing(request.device, position.file, token))
+            })
+            .collect();
+        if standings.contains(&Standing::SetBack) && self.guards.epoch {
+            self.bump_epoch();
+            return Err(epoch_changed(self));
+        }
+        if standings.contains(&Standing::OldLife) {
+            return Err(epoch_changed(self));
+        }
+        if standings.contains(&Standing::Copy) {
+            return Err(self.fence(user));
+        }
+        Ok(())
     }
 
     fn page(&self, user: UserId, device: DeviceId, asked: &Position) -> Result<Page, Refusal> {

@@ -146,7 +146,7 @@ impl Server {
         })
     }
 
-    fn fence(&mut self, user: UserId) -> Refusal {
+    pub(super) fn fence(&mut self, user: UserId) -> Refusal {
         let device = DeviceId::new(self.random.uuid());
         self.database.devices.insert(device, user);
         let mut problem = refusal(ErrorCode::FileFenced, "the file is a copy");

@@ -14,7 +14,7 @@ pub struct FileToken {
     last_batch: BatchId,
 }
 
-/// What a push's token says.
+/// What a token says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// The file goes on where it stopped.
@@ -92,6 +92,14 @@ impl Server {
             _ if parts.counter > counter => Standing::SetBack,
             _ => Standing::Copy,
         }
+    }
+
+    /// Says what a pull's token means. It names no batch: the previous token may belong to a
+    /// device whose reply was lost.
+    pub(super) fn reader_standing(&self, device: DeviceId, file: File, token: &str) -> Standing {
+        let known = self.database.tokens.get(&(device, file));
+        let batch = known.map_or(BatchId::new(uuid::Uuid::nil()), |known| known.last_batch);
+        self.standing(device, file, Some(token), batch)
     }
 
     /// Signs the token that the file's next push must carry.

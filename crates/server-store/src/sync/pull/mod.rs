@@ -2,6 +2,7 @@
 
 mod digests;
 mod page;
+mod tokens;
 
 use std::collections::HashMap;
 
@@ -15,7 +16,9 @@ use uuid::Uuid;
 
 use super::SyncError;
 use super::access::{self, Question};
+use super::token::TokenKey;
 use crate::db::{Statement, TenantTx};
+use tokens::Said;
 
 const HEADS: &str = "select scope_id, head_platform, head_org, head_sessions, head_projects
     from streams where tenant_id = $1 and scope_id = any ($2)";
@@ -27,8 +30,13 @@ const PLATFORM_HEAD: &str = "select n from platform_stream";
 /// # Errors
 ///
 /// [`SyncError::EpochChanged`] for a cursor of another epoch, [`SyncError::InvalidCursor`] for
-/// one beyond the head, [`SyncError::ScopeNotFound`] for a scope that the caller may not see.
-pub async fn pull(tx: &mut TenantTx, request: &PullRequest) -> Result<PullReply, SyncError> {
+/// one beyond the head, [`SyncError::ScopeNotFound`] for a scope that the caller may not see;
+/// for a token [`SyncError::EpochBehind`] and [`SyncError::Fenced`], as for a push.
+pub async fn pull(
+    tx: &mut TenantTx,
+    request: &PullRequest,
+    key: &TokenKey,
+) -> Result<PullReply, SyncError> {
     if request.positions.len() > PULL_CURSORS_MAX {
         return Err(SyncError::BadRequest("a pull has at most 1024 positions"));
     }
@@ -50,12 +58,17 @@ pub async fn pull(tx: &mut TenantTx, request: &PullRequest) -> Result<PullReply,
         sql: PLATFORM_HEAD,
         params: vec![],
     });
+    let said = Said::new(tenant, request);
+    statements.extend(said.statement());
     let answers = tx.pipeline(&statements).await?;
     let access = question.read(&answers[..access::STATEMENTS])?;
     let heads = Heads::read(
         &answers[access::STATEMENTS],
         &answers[access::STATEMENTS + 1],
     )?;
+    // Before the cursors: those of a life that the database forgot cannot be told from others.
+    let known = answers.get(access::STATEMENTS + 2);
+    said.check(known.map_or(&[], Vec::as_slice), key, access.life)?;
     let epoch = access.life.epoch;
     let mut pages = Vec::with_capacity(request.positions.len());
     let mut budget = Budget::default();

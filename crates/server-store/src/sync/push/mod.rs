@@ -247,7 +247,7 @@ async fn open(
 }
 
 /// Reads the token's row; `None` when no token was given out yet.
-fn known(row: &Row) -> Result<Option<Known>, SyncError> {
+pub(super) fn known(row: &Row) -> Result<Option<Known>, SyncError> {
     let counter: i64 = row.try_get(1)?;
     if counter == 0 {
         return Ok(None);

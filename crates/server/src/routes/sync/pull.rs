@@ -23,6 +23,7 @@ pub(crate) const OPERATION: Operation = Operation {
         ErrorCode::NotFound,
         ErrorCode::InvalidCursor,
         ErrorCode::EpochChanged,
+        ErrorCode::FileFenced,
         ErrorCode::BodyTooLarge,
         ErrorCode::UnsupportedMediaType,
         ErrorCode::UnknownTable,
