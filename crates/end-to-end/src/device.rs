@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-use crate::{Dump, Server, program, read_dump};
+use crate::{Dump, Server, Shell, program, read_dump};
 
 /// One installation with its own home.
 #[derive(Debug)]
@@ -45,6 +45,55 @@ impl Device {
         device
     }
 
+    /// Makes a home that is logged in at an address, such as a proxy's.
+    #[must_use]
+    pub fn linked_at(url: &str, license: &str) -> Self {
+        let device = Self::new();
+        device.login_at(url, license, &[]);
+        device
+    }
+
+    /// Copies the home, as moving to another machine by copying files does. No program may
+    /// write to it meanwhile.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self::new();
+        copy_folder(self.home(), copy.home());
+        copy
+    }
+
+    /// Copies one database with what SQLite keeps beside it. No program may write to it
+    /// meanwhile.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    #[must_use]
+    pub fn save_database(&self, file: &str) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in database_files(file) {
+            let from = self.database(file).with_file_name(&name);
+            if from.exists() {
+                std::fs::copy(from, folder.path().join(&name)).unwrap();
+            }
+        }
+        folder
+    }
+
+    /// Puts a saved database back, as restoring one file from a backup does.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    pub fn restore_database(&self, file: &str, saved: &TempDir) {
+        for name in database_files(file) {
+            let to = self.database(file).with_file_name(&name);
+            let _ = std::fs::remove_file(&to);
+            let from = saved.path().join(&name);
+            if from.exists() {
+                std::fs::copy(from, to).unwrap();
+            }
+        }
+    }
+
     /// Logs in with a licence key, given on standard input.
     ///
     /// # Panics
@@ -58,7 +107,11 @@ impl Device {
     /// # Panics
     /// When it fails.
     pub fn login_with(&self, server: &Server, license: &str, further: &[&str]) {
-        let words = ["login", "--server", server.url(), "--license", "-", "--yes"];
+        self.login_at(server.url(), license, further);
+    }
+
+    fn login_at(&self, url: &str, license: &str, further: &[&str]) {
+        let words = ["login", "--server", url, "--license", "-", "--yes"];
         let mut child = self
             .command(&[&words, further].concat())
             .stdin(Stdio::piped())
@@ -168,6 +221,24 @@ impl Device {
         }
     }
 
+    /// Opens the `sqlite3` program on one of the databases and keeps it open.
+    #[must_use]
+    pub fn shell(&self, file: &str) -> Shell {
+        Shell::sqlite(&self.database(file))
+    }
+
+    /// Returns the device's id.
+    ///
+    /// # Panics
+    /// When `status` does not tell.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.json(&["status"])["device_id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
     /// Returns the device's id and its rows.
     #[must_use]
     pub fn dump(&self) -> (Option<String>, Dump) {
@@ -203,4 +274,20 @@ impl Default for Device {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Returns a database and what SQLite keeps beside it.
+fn database_files(file: &str) -> [String; 3] {
+    ["", "-wal", "-shm"].map(|end| format!("{file}.db{end}"))
+}
+
+/// Copies what is in a folder, with owners and modes.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from.join("."))
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(status.success(), "cannot copy {}", from.display());
 }

@@ -7,12 +7,18 @@
 )]
 
 mod device;
+mod ledger;
 mod programs;
+mod proxy;
 mod server;
+mod shells;
 
 pub use device::{Device, Ran};
-pub use programs::{program, shared_data};
+pub use ledger::Ledger;
+pub use programs::{kill_rounds, program, shared_data};
+pub use proxy::{Held, Proxy, Stop};
 pub use server::Server;
+pub use shells::Shell;
 
 use serde_json::Value;
 use std::collections::BTreeMap;

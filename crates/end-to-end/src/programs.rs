@@ -36,3 +36,17 @@ pub fn shared_data(folder: &str) -> Option<PathBuf> {
     }
     None
 }
+
+/// Returns how many rounds of `kill -9` are asked for by `KILL_ROUNDS`.
+///
+/// # Panics
+/// When that is no number.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a long run is asked for by the environment; no program reads this"
+)]
+pub fn kill_rounds() -> Option<u64> {
+    let text = std::env::var("KILL_ROUNDS").ok()?;
+    Some(text.parse().unwrap())
+}

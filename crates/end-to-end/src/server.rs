@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
+use crate::device::copy_folder;
+use crate::shells::{self, Shell};
 use crate::{Dump, program, read_dump};
+
+/// How often PostgreSQL is asked while it is away; each attempt takes some milliseconds.
+const ATTEMPTS_MAX: usize = 5_000;
 
 /// A server with its own data folder on a port of its own; stopped when dropped.
 #[derive(Debug)]
@@ -131,10 +136,81 @@ impl Server {
     /// Returns the postmaster's process id, from its pid file.
     #[must_use]
     pub fn postgres_pid(&self) -> Option<u32> {
-        let mut found = Vec::new();
-        find(&self.data_dir(), "postmaster.pid", &mut found);
-        let text = std::fs::read_to_string(found.first()?).ok()?;
+        let text = std::fs::read_to_string(self.cluster().join("postmaster.pid")).ok()?;
         text.lines().next()?.trim().parse().ok()
+    }
+
+    /// Ends one process of PostgreSQL without a chance to clean up: all others start anew.
+    pub fn kill_backend(&self, pid: u32) {
+        send(pid, "KILL");
+    }
+
+    /// Runs a query as PostgreSQL's superuser and returns its lines, columns parted by `|`; none
+    /// while PostgreSQL takes no connections.
+    #[must_use]
+    pub fn query(&self, sql: &str) -> Option<Vec<String>> {
+        let (program, socket_dir) = self.postgres()?;
+        let ran = shells::psql(&program, &socket_dir)
+            .args(["-v", "ON_ERROR_STOP=1", "-c", sql])
+            .output()
+            .ok()?;
+        let text = String::from_utf8(ran.stdout).ok()?;
+        let lines = || text.lines().map(str::to_owned).collect();
+        ran.status.success().then(lines)
+    }
+
+    /// Runs a query as [`Server::query`] and waits for PostgreSQL to come back if it is away.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    #[must_use]
+    pub fn ask(&self, sql: &str) -> Vec<String> {
+        let answer = (0..ATTEMPTS_MAX).find_map(|_| self.query(sql));
+        answer.unwrap_or_else(|| panic!("PostgreSQL does not answer: {sql}"))
+    }
+
+    /// Opens a connection as PostgreSQL's superuser and keeps it open.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not running.
+    #[must_use]
+    pub fn shell(&self) -> Shell {
+        let (program, socket_dir) = self.postgres().unwrap();
+        Shell::postgres(&program, &socket_dir)
+    }
+
+    /// Returns the `psql` and the socket's folder of the running PostgreSQL.
+    fn postgres(&self) -> Option<(PathBuf, PathBuf)> {
+        let program = shells::psql_of(self.postgres_pid()?);
+        let text = std::fs::read_to_string(self.cluster().join("postmaster.pid")).ok()?;
+        Some((program, PathBuf::from(text.lines().nth(4)?)))
+    }
+
+    /// Copies PostgreSQL's folder. The server must be stopped: a copy of a running one is none.
+    ///
+    /// # Panics
+    /// When the server is running.
+    #[must_use]
+    pub fn save_postgres(&self) -> TempDir {
+        assert!(self.child.is_none(), "the server is running");
+        let folder = tempfile::tempdir().unwrap();
+        copy_folder(&self.cluster(), folder.path());
+        folder
+    }
+
+    /// Puts a copy in the place of PostgreSQL's folder, as a restore from a backup does.
+    ///
+    /// # Panics
+    /// When the server is running.
+    pub fn restore_postgres(&self, saved: &TempDir) {
+        assert!(self.child.is_none(), "the server is running");
+        std::fs::remove_dir_all(self.cluster()).unwrap();
+        std::fs::create_dir(self.cluster()).unwrap();
+        copy_folder(saved.path(), &self.cluster());
+    }
+
+    fn cluster(&self) -> PathBuf {
+        self.data_dir().join("postgres/data")
     }
 
     /// Returns how many pushes the server's log says were answered.
@@ -217,17 +293,6 @@ impl Drop for Server {
 fn open_to_all(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-fn find(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_name() == name {
-            found.push(path);
-        } else if path.is_dir() && found.is_empty() {
-            find(&path, name, found);
-        }
-    }
 }
 
 /// The standard library sends no signal but SIGKILL, and that only to children.
