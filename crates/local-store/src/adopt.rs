@@ -47,7 +47,10 @@ impl LocalStore {
     /// When the database fails.
     pub fn adopt(&mut self, file: File, now_ms: i64) -> Result<Adopted> {
         let mut adopted = Adopted {
-            found: self.mark_unmarked(file, now_ms)?,
+            found: match self.guards.anti_join {
+                true => self.mark_unmarked(file, now_ms)?,
+                false => 0,
+            },
             ..Adopted::default()
         };
         self.adopt_marks(file, now_ms, &mut adopted)?;
@@ -117,8 +120,10 @@ fn adopt_mark(work: &mut Work<'_>, mark: &Mark, now_ms: i64, adopted: &mut Adopt
         work.unindex_if_gone(table, seq)?;
     }
     match live_row(work, table, mark)? {
-        Some(live) => adopt_live(work, table, mark, live, now_ms, adopted),
-        None => adopt_removed(work, table, mark, adopted),
+        Some(live) if work.guards.live_row || mark.row_seq.is_some() => {
+            adopt_live(work, table, mark, live, now_ms, adopted)
+        }
+        _ => adopt_removed(work, table, mark, adopted),
     }
 }
 
@@ -158,7 +163,7 @@ fn adopt_removed(
         work.remove_mark(mark.n)?;
         return Ok(());
     };
-    let waits = work.reconciling || work.in_flight(table, &scope, &id)?;
+    let waits = work.reconciling || work.may_be_stored(table, &scope, &id)?;
     match work.base(table, &scope, &id)? {
         Some(base) if !base.deleted || base.lost => {
             adopted.ready += 1;
@@ -218,7 +223,7 @@ fn adopt_live(
         return delete_by_sql(work, table, mark, &live, &scope, &id, adopted);
     }
     let twin = statements::by_key(work.tx, table, &scope, &id).in_file(work.file)?;
-    if let Some(twin) = twin.filter(|twin| twin.seq != live.seq) {
+    if let Some(twin) = twin.filter(|twin| work.guards.join && twin.seq != live.seq) {
         adopted.joined += 1;
         return join(work, table, mark, &live, &row, twin, made_ms);
     }
@@ -229,7 +234,7 @@ fn adopt_live(
         return work.park(mark.n, SCOPE_MOVE, reason);
     }
     let content = hash::content(table, &row);
-    let kept = work.in_flight(table, &scope, &id)? || mark.action == RECONCILE;
+    let kept = work.may_be_stored(table, &scope, &id)? || mark.action == RECONCILE;
     if let Some(base) = base
         && !kept
         && !base.lost

@@ -148,13 +148,25 @@ impl LocalStore {
     pub fn apply_page(&mut self, page: &Page, epoch: Epoch) -> Result<PageApplied> {
         let owner = self.owner()?;
         let local = page.scope.to_local(owner.user.get());
+        let before = match self.guards.cursor_with_page {
+            true => None,
+            false => Some(self.write(page.file, |work| {
+                let seen = seen(work, &local)?;
+                let n = page.cursor.n.max(seen);
+                set_cursor(work, &local, epoch, n, page.at_head)?;
+                Ok(seen)
+            })?),
+        };
         self.write(page.file, |work| {
             enter_epoch(work, epoch)?;
-            let seen = cursor(work.tx, &local).in_file(work.file)?;
-            let seen = seen.map_or(0, |(cursor, _)| cursor.n);
+            let seen = match before {
+                Some(seen) => seen,
+                None => seen(work, &local)?,
+            };
             let mut applied = PageApplied::default();
             // A page that comes late must not set rows back.
-            for stored in page.changes.iter().filter(|stored| stored.cursor > seen) {
+            let from = if work.guards.late_page { seen } else { 0 };
+            for stored in page.changes.iter().filter(|stored| stored.cursor > from) {
                 let Some(table) = by_cloud_name(&stored.table).filter(|t| t.file == work.file)
                 else {
                     applied.unknown += 1;
@@ -221,6 +233,12 @@ pub(crate) fn cursor(
     }))
 }
 
+/// Returns the number up to which a stream was read.
+fn seen(work: &Work<'_>, local: &str) -> Result<i64> {
+    let seen = cursor(work.tx, local).in_file(work.file)?;
+    Ok(seen.map_or(0, |(cursor, _)| cursor.n))
+}
+
 fn set_cursor(work: &Work<'_>, local: &str, epoch: Epoch, n: i64, at_head: bool) -> Result<()> {
     work.tx
         .prepare_cached(
@@ -261,7 +279,7 @@ impl Work<'_> {
         self.forget_foreign(table, scope, &id)?;
         if let Some(live) = live
             .as_ref()
-            .filter(|_| mark.is_none() && table.comes_down())
+            .filter(|_| self.guards.unsent && mark.is_none() && table.comes_down())
             && self.is_unsent(table, live, old.as_ref())
         {
             // Somebody removed the mark since the adoption: what was written is still unsent.
@@ -279,6 +297,10 @@ impl Work<'_> {
                 return Ok(Step::Dirty);
             }
             self.remove_mark(mark.n)?;
+        }
+        let older = |old: &Base| !self.guards.any_version && old.version > stored.version;
+        if old.as_ref().is_some_and(older) {
+            return Ok(Step::Echo);
         }
         // A live base without a row is no delete: the row comes back.
         let newer = |old: &&Base| self.is_newer(old, stored) && live.is_some() != old.deleted;
@@ -324,7 +346,8 @@ impl Work<'_> {
             && old.deleted == (stored.op == Op::Delete)
             && old.counters.is_empty()
             && old.maxima.is_empty();
-        self.reconciling
+        self.guards.newer
+            && self.reconciling
             && old.generation < self.generation
             && old.version > stored.version
             && !same
@@ -345,7 +368,8 @@ impl Work<'_> {
         };
         let own = old.device == self.device && old.generation < self.generation && !old.deleted;
         let overtaken = old.version < stored.version && old.hash.to_string() != stored.hash;
-        if !(self.reconciling && own && overtaken && is_set_back(self.tx).in_file(self.file)?) {
+        let kept = self.guards.overtaken && self.reconciling;
+        if !(kept && own && overtaken && is_set_back(self.tx).in_file(self.file)?) {
             return Ok(());
         }
         let row = live.canonical(table);
@@ -425,7 +449,9 @@ impl Work<'_> {
         };
         base.pulled = base.edit.map(|_| stored.clone());
         self.set_base(table, scope, id, &base)?;
-        let Some(live) = live else { return Ok(()) };
+        let Some(live) = live.filter(|_| self.guards.counter_shift) else {
+            return Ok(());
+        };
         self.shift_counters(table, live.seq, old.as_ref(), &base, &live.raw)
     }
 

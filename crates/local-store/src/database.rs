@@ -84,12 +84,12 @@ impl Database {
 
     /// Starts a transaction that holds the write lock from the start. The triggers see nothing
     /// of what happens in it.
-    pub(crate) fn begin(&mut self) -> Result<Transaction<'_>> {
+    pub(crate) fn begin(&mut self, applying: bool) -> Result<Transaction<'_>> {
         let tx = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .in_file(self.file)?;
-        set_applying(&tx, true).in_file(self.file)?;
+        set_applying(&tx, applying).in_file(self.file)?;
         Ok(tx)
     }
 }

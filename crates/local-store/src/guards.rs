@@ -1,5 +1,6 @@
 //! The safety guards of the engine's local half, so that a simulation can take one out and show
-//! that it then fails. Outside of tests all are on.
+//! that it then fails. Outside of tests all are on. `docs/GUARDS.md` lists them with the rule
+//! that asks for each and the seed that fails without it.
 
 /// Which guards are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,69 @@ pub struct Guards {
     pub token: bool,
     /// Another epoch starts a reconciliation. Off: old positions are kept in the new epoch.
     pub epoch: bool,
+    /// A batch is stored until it is answered, and sent again byte for byte. Off: a new one is
+    /// made of what is queued.
+    pub stored_batch: bool,
+    /// What the engine writes is not captured. Off: it is marked like everybody's writes.
+    pub applying: bool,
+    /// Triggers before INSERT and UPDATE mark what a REPLACE removes. Off: there are none.
+    pub replaced_rows: bool,
+    /// The mark of a delete copies scope and id. Off: it names neither.
+    pub delete_keeps_key: bool,
+    /// A trigger keeps ids and key columns of adopted rows. Off: there is none.
+    pub key_kept: bool,
+    /// Rows with neither base nor mark are found and marked. Off: nobody looks.
+    pub anti_join: bool,
+    /// A live row beats the mark of a delete of its key. Off: the delete is sent.
+    pub live_row: bool,
+    /// Adoption keeps the mark of a row whose batch is out. Off: what equals the base is clean.
+    pub in_flight: bool,
+    /// A page and its cursor are one transaction. Off: the cursor is stored before.
+    pub cursor_with_page: bool,
+    /// Imported rows and how far was read are one transaction. Off: the offset is stored before.
+    pub import_with_rows: bool,
+    /// A pull keeps an unmarked edit that the server never had. Off: it is overwritten.
+    pub unsent: bool,
+    /// After a set back, a newer local state is kept and sent again. Off: what comes is stored.
+    pub newer: bool,
+    /// After a set back, an own version that was overtaken is kept as a conflict. Off: it is not.
+    pub overtaken: bool,
+    /// After a set back, own parts of counters are sent again. Off: they are not.
+    pub parts_again: bool,
+    /// Rows that did not come in a reconciliation are sent again. Off: they are removed.
+    pub absence: bool,
+    /// A reconciliation that was cut off is ended by a later run. Off: it never is.
+    pub reconcile_resumes: bool,
+    /// A fence that was cut off between two files is completed on opening. Off: it is not.
+    pub fence_completes: bool,
+    /// A fenced file begins a new part of each counter at 0. Off: it goes on with the old one.
+    pub new_parts: bool,
+    /// Rows whose key contains the device become the new device's. Off: they keep their id.
+    pub take_over: bool,
+    /// A pull over a dirty row moves its counters by what others added. Off: they stay.
+    pub counter_shift: bool,
+    /// A change says what its content was made from. Off: it names the base of today.
+    pub edited_from: bool,
+    /// A change says whether its register changed. Off: it always says so.
+    pub register: bool,
+    /// What lost is kept in `sync_conflicts`. Off: it is dropped.
+    pub losers: bool,
+    /// A second local row of an identity joins the first. Off: it is adopted beside it.
+    pub join: bool,
+    /// After three refusals a row is parked. Off: it is sent again and again.
+    pub parking: bool,
+    /// A refused row waits before it is sent again. Off: it goes with the next batch.
+    pub retry_delay: bool,
+    /// Another epoch ends tokens and stored batches. Off: they are sent to the new one.
+    pub forget_token: bool,
+    /// A pull is applied whatever the versions say. Off: only what is newer is stored.
+    pub any_version: bool,
+    /// A reply older than what a pull brought meanwhile settles nothing. Off: it is stored.
+    pub stale_reply: bool,
+    /// A page that comes late sets no row back. Off: it is stored.
+    pub late_page: bool,
+    /// The importer keeps out what was deleted. Off: it brings it back.
+    pub kept_out: bool,
 }
 
 impl Default for Guards {
@@ -24,6 +88,37 @@ impl Default for Guards {
             base: true,
             token: true,
             epoch: true,
+            stored_batch: true,
+            applying: true,
+            replaced_rows: true,
+            delete_keeps_key: true,
+            key_kept: true,
+            anti_join: true,
+            live_row: true,
+            in_flight: true,
+            cursor_with_page: true,
+            import_with_rows: true,
+            unsent: true,
+            newer: true,
+            overtaken: true,
+            parts_again: true,
+            absence: true,
+            reconcile_resumes: true,
+            fence_completes: true,
+            new_parts: true,
+            take_over: true,
+            counter_shift: true,
+            edited_from: true,
+            register: true,
+            losers: true,
+            join: true,
+            parking: true,
+            retry_delay: true,
+            forget_token: true,
+            any_version: true,
+            stale_reply: true,
+            late_page: true,
+            kept_out: true,
         }
     }
 }

@@ -33,7 +33,7 @@ impl LocalStore {
             Database::open(folder, File::ALL[2])?,
             Database::open(folder, File::ALL[3])?,
         ];
-        Self::assemble(Some(folder), files, now_ms, random)
+        Self::assemble(Some(folder), files, now_ms, random, Guards::default())
     }
 
     /// Looks at the four files of a folder one by one, without opening them for work: whether
@@ -55,7 +55,7 @@ impl LocalStore {
             Database::in_memory(File::ALL[2])?,
             Database::in_memory(File::ALL[3])?,
         ];
-        Self::assemble(None, files, now_ms, random)
+        Self::assemble(None, files, now_ms, random, Guards::default())
     }
 
     pub(crate) fn assemble(
@@ -63,6 +63,7 @@ impl LocalStore {
         files: [Database; 4],
         now_ms: i64,
         mut random: Random,
+        guards: Guards,
     ) -> Result<Self> {
         let made = DeviceId::new(random.id(now_ms));
         let mut store = Self {
@@ -71,15 +72,17 @@ impl LocalStore {
             device: made,
             owner: None,
             random,
-            guards: Guards::default(),
+            guards,
             stamped: [0; 4],
+            #[cfg(feature = "fault-injection")]
+            fuse: None,
         };
         store.device = store.keep_device(File::Org, made)?;
         store.owner = store.common_owner()?;
         for file in File::ALL {
             // A fence or a login may have been cut off between two files.
             let device = store.keep_device(file, store.device)?;
-            if device != store.device {
+            if device != store.device && store.guards.fence_completes {
                 let device = store.device;
                 store.write(file, |work| fence_file(work, device))?;
             }
@@ -149,11 +152,21 @@ impl LocalStore {
         Lease::take(self.folder.as_deref())
     }
 
+    /// Takes the lease of a folder whose files cannot be opened.
+    ///
+    /// # Errors
+    /// [`Error::Leased`] when another process holds it.
+    pub fn lease_of(folder: &Path) -> Result<Lease> {
+        Lease::take(Some(folder))
+    }
+
     /// Takes guards out, to show that a simulation then fails.
     #[cfg(feature = "fault-injection")]
     #[doc(hidden)]
     pub fn set_guards(&mut self, guards: Guards) {
         self.guards = guards;
+        self.take_out_triggers()
+            .expect("triggers of files in memory can be changed");
     }
 
     /// Returns the file's device id, which is `device` if it had none.

@@ -97,4 +97,7 @@ pub struct LocalStore {
     guards: Guards,
     /// Highest mark number that [`LocalStore::stamp_new_marks`] has seen, by file.
     stamped: [i64; 4],
+    /// Transactions until a simulated end of the process; none when none is near.
+    #[cfg(feature = "fault-injection")]
+    fuse: Option<u32>,
 }

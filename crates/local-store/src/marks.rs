@@ -172,8 +172,13 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Returns whether the server may have a state of the row that no answer has told of yet.
+    pub(crate) fn may_be_stored(&self, table: &Table, scope: &str, id: &str) -> Result<bool> {
+        Ok(self.guards.in_flight && self.in_flight(table, scope, id)?)
+    }
+
     /// Returns whether the row is part of the batch that waits for its answer.
-    pub(crate) fn in_flight(&self, table: &Table, scope: &str, id: &str) -> Result<bool> {
+    fn in_flight(&self, table: &Table, scope: &str, id: &str) -> Result<bool> {
         self.tx
             .prepare_cached(
                 "select 1 from sync_batch_mark

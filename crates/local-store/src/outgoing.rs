@@ -17,6 +17,7 @@ use crate::adopt::{Adopted, row_id};
 use crate::base::{Base, Edit};
 use crate::error::{Error, InFile as _, Result};
 use crate::marks::{Mark, RECONCILE};
+use crate::settle::drop_batch;
 use crate::statements::{self, LocalRow};
 use crate::value;
 use crate::work::Work;
@@ -64,7 +65,8 @@ impl LocalStore {
         now_ms: i64,
     ) -> Result<Option<Outgoing>> {
         let owner = self.owner()?;
-        if let Some(stored) = stored_batch(self.read(file), file)? {
+        let resends = self.guards.stored_batch;
+        if let Some(stored) = stored_batch(self.read(file), file)?.filter(|_| resends) {
             return Ok(Some(stored));
         }
         self.adopt_marks(file, now_ms, &mut Adopted::default())?;
@@ -72,7 +74,10 @@ impl LocalStore {
         self.write(file, |work| {
             // Another process cannot have made one: the caller holds the lease. But be sure.
             if let Some(stored) = stored_batch(work.tx, file)? {
-                return Ok(Some(stored));
+                if resends {
+                    return Ok(Some(stored));
+                }
+                drop_batch(work)?;
             }
             make_batch(work, scope, &local, now_ms)
         })
@@ -221,6 +226,9 @@ fn change_of(work: &Work<'_>, mark: &Mark, now_ms: i64) -> Result<Option<Change>
     let base = work.base(table, &mark.scope, id)?;
     let live = statements::by_key(work.tx, table, &mark.scope, id).in_file(work.file)?;
     match (live, base) {
+        (Some(_), Some(base)) if !work.guards.live_row && mark.row_seq.is_none() => {
+            delete(work, table, mark, id, &base, now_ms).map(Some)
+        }
         (Some(live), base) => upsert(work, table, mark, &live, base.as_ref(), now_ms).map(Some),
         (None, Some(base)) => delete(work, table, mark, id, &base, now_ms).map(Some),
         (None, None) => {
@@ -240,9 +248,11 @@ fn upsert(
 ) -> Result<Change> {
     let row = live.canonical(table);
     let content = hash::content(table, &row);
-    let from = base.map(edited_from);
+    let from = base.map(|base| edited_from(work, base));
     let register = match (base, from) {
-        (Some(base), Some(from)) if !base.lost => from.hash != Some(content),
+        (Some(base), Some(from)) if !base.lost && work.guards.register => {
+            from.hash != Some(content)
+        }
         _ => true,
     };
     let totals = base.map(|base| base.totals(&row)).unwrap_or_default();
@@ -258,7 +268,7 @@ fn upsert(
         id: row_id(work, live.id.as_deref().unwrap_or_default())?,
         op: Op::Upsert,
         base: from.and_then(|from| from.version),
-        proposed: proposal(mark, made_ms, base),
+        proposed: proposal(work, mark, made_ms, base),
         register,
         hash: content.to_string(),
         created_at: live.created_at.clone().unwrap_or_else(|| made_at.clone()),
@@ -277,7 +287,7 @@ fn delete(
     now_ms: i64,
 ) -> Result<Change> {
     let made_ms = mark.made_ms(now_ms);
-    let from = edited_from(base);
+    let from = edited_from(work, base);
     // The hash says which content was deleted: an update of another content goes first.
     let hash: ContentHash = from.hash.unwrap_or(base.hash);
     Ok(Change {
@@ -285,7 +295,7 @@ fn delete(
         id: row_id(work, id)?,
         op: Op::Delete,
         base: from.version,
-        proposed: proposal(mark, made_ms, Some(base)),
+        proposed: proposal(work, mark, made_ms, Some(base)),
         register: true,
         hash: hash.to_string(),
         created_at: base.created_at.clone(),
@@ -296,8 +306,9 @@ fn delete(
 }
 
 /// Returns the version that the local content was made from: not what was pulled over it since.
-fn edited_from(base: &Base) -> Edit {
-    base.edit.unwrap_or(Edit {
+fn edited_from(work: &Work<'_>, base: &Base) -> Edit {
+    let edit = base.edit.filter(|_| work.guards.edited_from);
+    edit.unwrap_or(Edit {
         version: Some(base.version),
         hash: (!base.deleted).then_some(base.hash),
     })
@@ -305,8 +316,8 @@ fn edited_from(base: &Base) -> Edit {
 
 /// Returns the version to propose: the time of the edit, above what it was made from. A row that
 /// a reconciliation sends again goes out under the version that it had.
-fn proposal(mark: &Mark, made_ms: i64, base: Option<&Base>) -> Version {
-    let from = base.and_then(|base| edited_from(base).version);
+fn proposal(work: &Work<'_>, mark: &Mark, made_ms: i64, base: Option<&Base>) -> Version {
+    let from = base.and_then(|base| edited_from(work, base).version);
     match from {
         Some(version) if mark.action == RECONCILE => version,
         from => {

@@ -40,7 +40,7 @@ impl LocalStore {
                 let before = meta(work.tx, "epoch").in_file(file)?;
                 set_meta(work.tx, "epoch", &text).in_file(file)?;
                 if whole {
-                    if before.as_ref() != Some(&text) {
+                    if before.as_ref() != Some(&text) && work.guards.forget_token {
                         forget_token(work)?;
                     }
                     start(work, AFTER_EPOCH)
@@ -90,7 +90,7 @@ impl LocalStore {
     /// Ends a file's reconciliation if all its streams were read to their heads since it began:
     /// the run that began it may not have come to its end.
     pub(crate) fn finish_reconcile_at_head(&mut self, file: File, now_ms: i64) -> Result<()> {
-        if !self.is_reconciling(file)? {
+        if !self.is_reconciling(file)? || !self.guards.reconcile_resumes {
             return Ok(());
         }
         let owner = self.owner()?;
@@ -129,7 +129,8 @@ impl LocalStore {
                     break;
                 }
             }
-            if !fenced && table.columns_by(Merge::Counter).next().is_some() {
+            let counts = table.columns_by(Merge::Counter).next().is_some();
+            if !fenced && counts && self.guards.parts_again {
                 self.write(file, |work| push_parts(work, table, now_ms))?;
             }
         }
@@ -187,7 +188,7 @@ fn requeue(
         return Ok(());
     };
     let live = statements::by_key(work.tx, table, scope, id).in_file(work.file)?;
-    if table.direction == Direction::Down {
+    if table.direction == Direction::Down || !work.guards.absence {
         // The catalogue is the server's: what it lacks is gone.
         if let Some(live) = live {
             statements::remove(work.tx, table, live.seq).in_file(work.file)?;
@@ -235,11 +236,15 @@ pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     set_meta(work.tx, "device_id", &device.to_string()).in_file(file)?;
     for table in file.tables() {
         restamp(work.tx, table, device).in_file(file)?;
-        if let Identity::DerivedPerDevice(_) = table.identity {
+        if let Identity::DerivedPerDevice(_) = table.identity
+            && work.guards.take_over
+        {
             take_over(work, table)?;
         }
     }
-    new_parts(work)?;
+    if work.guards.new_parts {
+        new_parts(work)?;
+    }
     work.device = device;
     start(work, AFTER_FENCE)
 }

@@ -260,6 +260,9 @@ impl LocalStore {
         state: Option<&ImportState>,
         now_ms: i64,
     ) -> Result<Ingested> {
+        if let Some(state) = state.filter(|_| !self.guards.import_with_rows) {
+            self.write(file, |work| import_state::put(work.tx, state, now_ms))?;
+        }
         self.write(file, |work| {
             let mut ingested = Ingested::default();
             for (name, row) in rows {
@@ -357,7 +360,7 @@ impl Work<'_> {
             self.rewrite(table, live, &after, now_ms)?;
             return Ok(Put::Updated);
         }
-        if !by_person && self.was_deleted(table, scope, &text)? {
+        if !by_person && self.guards.kept_out && self.was_deleted(table, scope, &text)? {
             return Ok(Put::KeptOut);
         }
         let live = LocalRow {

@@ -170,13 +170,16 @@ fn reject(
     let Some(attempts) = attempts.map(|before| before + 1) else {
         return Ok(());
     };
-    let state = if attempts >= ATTEMPTS_MAX {
+    let state = if attempts >= ATTEMPTS_MAX && work.guards.parking {
         "parked"
     } else {
         "queued"
     };
     // Never at once: the same run must not send the row again.
-    let delay_ms = 1 + backoff::delay_ms(attempts, work.random.bits());
+    let delay_ms = match work.guards.retry_delay {
+        true => 1 + backoff::delay_ms(attempts, work.random.bits()),
+        false => 0,
+    };
     work.tx
         .prepare_cached(
             "update sync_queue set attempts = ?2, retry_count = ?2, state = ?3, code = ?4,
@@ -219,7 +222,9 @@ fn settle_change(
     let stale = |base: &Base| base.generation == work.generation && base.version > stored.version;
     match &local.base {
         // A pull has brought a later state while the batch was out.
-        Some(base) if stale(base) => settle_behind(work, &local, change, stored, base.clone()),
+        Some(base) if work.guards.stale_reply && stale(base) => {
+            settle_behind(work, &local, change, stored, base.clone())
+        }
         _ => settle_ahead(work, &local, change, stored),
     }
 }
@@ -327,6 +332,9 @@ fn keep_losers(
     stored: &Stored,
     now_ms: i64,
 ) -> Result<()> {
+    if !work.guards.losers {
+        return Ok(());
+    }
     let mut conflict = NewConflict {
         table: local.table,
         scope: local.scope,

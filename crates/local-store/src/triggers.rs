@@ -21,7 +21,7 @@ const COLUMNS: &str = "(event_type, table_name, row_seq, row_scope, row_id, acti
 pub(crate) fn push(sql: &mut String, table: &Table) {
     push_inserted(sql, table);
     push_updated(sql, table);
-    push_deleted(sql, table);
+    sql.push_str(&deleted(table));
     push_replaced(sql, table);
     push_immutable(sql, table);
 }
@@ -70,10 +70,9 @@ end;
 }
 
 /// A row that never got an id was never sent: its mark goes with it.
-fn push_deleted(sql: &mut String, table: &Table) {
+pub(crate) fn deleted(table: &Table) -> String {
     let (name, cloud) = (table.local, table.cloud);
-    let _ = write!(
-        sql,
+    format!(
         "create trigger \"{name}_deleted\" after delete on \"{name}\" when {FREE}
 begin
   delete from sync_queue where table_name = '{cloud}' and row_seq = old.seq;
@@ -84,7 +83,7 @@ begin
     where old.id is not null;
 end;
 "
-    );
+    )
 }
 
 /// REPLACE removes rows without firing delete triggers (unless `recursive_triggers` is on), so

@@ -58,7 +58,7 @@ impl LocalStore {
         work: impl FnOnce(&mut Work<'_>) -> Result<T>,
     ) -> Result<T> {
         let database = &mut self.files[schema::position(file)];
-        let tx = database.begin()?;
+        let tx = database.begin(self.guards.applying)?;
         let number = |key| -> Result<i64> {
             let text = database::meta(&tx, key).in_file(file)?;
             Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
@@ -74,6 +74,8 @@ impl LocalStore {
             guards: self.guards,
             random: &mut self.random,
         })?;
+        #[cfg(feature = "fault-injection")]
+        crate::fault_injection::burn(&mut self.fuse, file)?;
         database::commit(tx, file)?;
         Ok(result)
     }
