@@ -20,6 +20,10 @@ pub enum SystemTask {
     ChangeEpoch,
     /// Writing out a tenant's rows, by the operator.
     Dump,
+    /// Taking the next job, and noting how it goes on.
+    ClaimJob,
+    /// Reading the stream that a backup job names.
+    Backup,
 }
 
 impl SystemTask {
@@ -33,6 +37,8 @@ impl SystemTask {
             Self::ImportCatalogue => "import_catalogue",
             Self::ChangeEpoch => "change_epoch",
             Self::Dump => "dump",
+            Self::ClaimJob => "claim_job",
+            Self::Backup => "backup",
         }
     }
 }

@@ -38,15 +38,22 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(changes: &[&Numbered<'_>]) -> Self {
+        let counted = changes.iter().filter(|change| {
+            let mut columns = change.valid.table.columns_by(Merge::Counter);
+            columns.next().is_some()
+        });
+        let keys = counted.map(|change| (change.valid.table.cloud, change.valid.change.id));
+        Self::of_rows(&keys.collect::<Vec<_>>())
+    }
+
+    /// Asks for the parts of rows in tables with counters.
+    pub(super) fn of_rows(keys: &[Key]) -> Self {
         let mut wanted = Self::default();
-        for Numbered { valid, .. } in changes {
-            if valid.table.columns_by(Merge::Counter).next().is_none() {
-                continue;
+        for (table, id) in keys {
+            if !wanted.tables.contains(table) {
+                wanted.tables.push(table);
             }
-            if !wanted.tables.contains(&valid.table.cloud) {
-                wanted.tables.push(valid.table.cloud);
-            }
-            wanted.rows.push(valid.change.id.get());
+            wanted.rows.push(id.get());
         }
         wanted
     }
@@ -110,7 +117,6 @@ impl Counters {
         device: DeviceId,
         exists: bool,
     ) -> Row {
-        let mut sums = Row::new();
         for column in table.columns_by(Merge::Counter) {
             let key = (table.cloud, change.id);
             let parts = self.parts.entry(key).or_default();
@@ -129,8 +135,18 @@ impl Counters {
                     self.dirty.insert((key, column.name), part);
                 }
             }
+        }
+        self.sums(table, change.id)
+    }
+
+    /// Returns the sums of the row's counters, of those that have a part.
+    pub(super) fn sums(&self, table: &'static Table, id: RowId) -> Row {
+        let mut sums = Row::new();
+        let parts = self.parts.get(&(table.cloud, id));
+        for column in table.columns_by(Merge::Counter) {
             let mut of_column = parts
-                .iter()
+                .into_iter()
+                .flatten()
                 .filter(|((name, _), _)| *name == column.name)
                 .peekable();
             if of_column.peek().is_some() {

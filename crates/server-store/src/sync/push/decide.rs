@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use coditect_core::digest::Digest;
 use coditect_core::merge::{self, Existing, Incoming, Losing, Verdict};
-use coditect_protocol::catalogue::{Class, Direction};
+use coditect_protocol::catalogue::{Class, Direction, Table};
 use coditect_protocol::wire::push::{Change, Loser, Outcome, Status};
 use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{DeviceId, ErrorCode, RowId, Version};
@@ -63,9 +63,9 @@ impl Changed {
         }
     }
 
-    fn add(&mut self, change: &Numbered<'_>, before: Option<&Held>, after: &Held) {
-        let table = change.valid.table;
-        self.head = self.head.max(change.cursor);
+    /// Notes that a row is written: the stream's head, the digests, the usage.
+    pub(super) fn put(&mut self, table: &'static Table, before: Option<&Held>, after: &Held) {
+        self.head = self.head.max(after.cursor);
         let digest = self.digests.entry((table.cloud, after.origin)).or_default();
         let bytes = |held: &Held| held.existing.row.as_ref().map_or(0, validate::bytes) as i64;
         if let Some(before) = before {
@@ -89,7 +89,7 @@ pub(super) fn fresh(batch: &Batch<'_>, change: &Numbered<'_>) -> Held {
 
 /// Returns the outcome of a change that was inserted as new.
 pub(super) fn inserted(change: &Numbered<'_>, row: &Held, changed: &mut Changed) -> Outcome {
-    changed.add(change, None, row);
+    changed.put(change.valid.table, None, row);
     let stored = row.reply_to(change.valid.table, change.valid.change.row.as_ref());
     outcome(Status::Applied, Some(stored), None)
 }
@@ -123,7 +123,7 @@ pub(super) fn decide(
         .is_none_or(|before| before.cursor != after.cursor);
     if wrote {
         keep_overwritten(change, before.as_ref(), &after, verdict.losing, changed);
-        changed.add(change, before.as_ref(), &after);
+        changed.put(table, before.as_ref(), &after);
         if changed.known.insert(key) {
             changed.rows.push(key);
         }
