@@ -29,5 +29,11 @@ pub const RETRY_BASE_MS: u64 = 1_000;
 pub const RETRY_CAP_MS: u64 = 60_000;
 /// Age in hours after which a queued change is warned about (`cloud.queue_max_age_hours`).
 pub const QUEUE_AGE_HOURS_MAX: i64 = 72;
+/// Open WebSockets for hints of one person; the devices of one person are fewer.
+pub const HINT_SOCKETS_PER_USER_MAX: usize = 64;
+/// Bytes of a message that a client may send over the hints' WebSocket; it has nothing to say.
+pub const HINT_CLIENT_BYTES_MAX: usize = 1_024;
+/// Milliseconds between two pings of the hints' WebSocket.
+pub const HINT_PING_MS: u64 = 45_000;
 /// Largest integer that every JSON reader keeps exactly.
 pub const INTEGER_MAX: i64 = 1 << 53;

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod context;
 pub mod devices;
+pub mod hints;
 pub mod pull;
 pub mod push;
 

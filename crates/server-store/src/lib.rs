@@ -15,6 +15,7 @@ pub mod devices;
 pub mod embedded;
 mod error;
 pub mod identity;
+pub mod hints;
 pub mod migrations;
 pub mod roles;
 pub mod sync;

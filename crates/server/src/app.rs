@@ -4,4 +4,5 @@ pub mod auth;
 pub mod context;
 pub mod devices;
 pub mod health;
+pub mod hints;
 pub mod sync;

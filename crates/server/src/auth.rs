@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use chrono::{DateTime, Utc};
 use coditect_server_store::credential::Caller;
 
 use crate::error::AppError;
@@ -31,6 +32,26 @@ impl FromRequestParts<AppState> for Authenticated {
 /// The caller of a request, verified.
 #[derive(Debug, Clone)]
 pub struct Authenticated(pub Caller);
+
+/// The caller of a connection that outlives its request, and when the token expires.
+#[derive(Debug, Clone)]
+pub(crate) struct AuthenticatedUntil(pub(crate) Caller, pub(crate) DateTime<Utc>);
+
+impl FromRequestParts<AppState> for AuthenticatedUntil {
+    type Rejection = AppError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Self, Self::Rejection> {
+        let token = bearer(&parts.headers)?;
+        let (caller, until) = state.secrets.verify_until(token, state.clock.now())?;
+        if let Some(log) = parts.extensions.get::<RequestLog>() {
+            log.set_caller(&caller);
+        }
+        Ok(Self(caller, until))
+    }
+}
 
 /// Where a request came from; none from within the process.
 #[derive(Debug, Clone, Copy)]

@@ -55,6 +55,8 @@ pub struct DatabaseUrls {
     pub app: Option<String>,
     /// The system role's.
     pub system: Option<String>,
+    /// One that no pooler stands in front of, for hints between servers.
+    pub direct: Option<String>,
 }
 
 impl std::fmt::Debug for DatabaseUrls {
@@ -147,6 +149,7 @@ impl Config {
                     owner,
                     app: values.text("database_app_url"),
                     system: values.text("database_system_url"),
+                    direct: values.text("database_direct_url"),
                 })
             }
             _ => Target::Embedded,

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use coditect_protocol::wire::{Op, Stored, auth, context, devices, pull, push};
+use coditect_protocol::openapi::{ContentHash, Timestamp};
+use coditect_protocol::wire::{Op, Stored, auth, context, devices, hints, pull, push};
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
     Scope, UserId, Version, catalogue,
@@ -67,6 +68,8 @@ pub enum Reply {
     Document,
 }
 
+    /// 101: a WebSocket on which the server sends text messages of this schema.
+    Socket(&'static str),
 /// Codes that any route may answer.
 const COMMON: &[ErrorCode] = &[ErrorCode::Unavailable, ErrorCode::Internal];
 
@@ -180,6 +183,14 @@ fn success(reply: Reply) -> (&'static str, Value) {
 /// Returns the route's codes by status.
 fn refusals(operation: &Operation) -> Vec<(String, Vec<ErrorCode>)> {
     let bearer: &[ErrorCode] = if operation.needs_bearer {
+        Reply::Socket(schema) => {
+            let description = "WebSocket: the server sends text messages of the schema named \
+                by x-message, the client none";
+            (
+                "101",
+                json!({ "description": description, "x-message": reference(schema) }),
+            )
+        }
         &[ErrorCode::Unauthenticated, ErrorCode::DeviceUnknown]
     } else {
         &[]
@@ -247,6 +258,8 @@ fn schemas() -> Value {
     add::<Epoch>(&mut schemas);
     add::<Cursor>(&mut schemas);
     add::<UserId>(&mut schemas);
+    add::<hints::HintMessage>(&mut schemas);
+    add::<hints::Hint>(&mut schemas);
     add::<DeviceId>(&mut schemas);
     add::<RowId>(&mut schemas);
     add::<BatchId>(&mut schemas);

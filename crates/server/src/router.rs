@@ -48,6 +48,11 @@ pub fn endpoints() -> Vec<Endpoint> {
             &sync::conflicts::OPERATION,
         ),
         gets(
+            "/api/v1/sync/hints",
+            sync::hints::handle,
+            &sync::hints::OPERATION,
+        ),
+        gets(
             "/api/v1/openapi.json",
             openapi_json::handle,
             &openapi_json::OPERATION,

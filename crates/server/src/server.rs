@@ -10,9 +10,8 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower::ServiceExt as _;
 
 use crate::config::HttpConfig;
@@ -37,7 +36,9 @@ pub async fn serve(
     http: &HttpConfig,
     stop: impl Future<Output = ()>,
 ) {
-    let graceful = GracefulShutdown::new();
+    let (stopping, stop_seen) = watch::channel(false);
+    // Every connection holds a sender: when all have gone, the receiver says so.
+    let (open, mut all_gone) = mpsc::channel::<std::convert::Infallible>(1);
     let places = Arc::new(Semaphore::new(http.connections_max));
     let mut builder = http1::Builder::new();
     builder
@@ -58,21 +59,21 @@ pub async fn serve(
             peer,
             builder: builder.clone(),
             router: router.clone(),
-            watcher: graceful.watcher(),
+            stopping: stop_seen.clone(),
         };
-        let tls = tls.clone();
+        let (tls, is_open) = (tls.clone(), open.clone());
         tokio::spawn(async move {
             connection.run(stream, tls).await;
-            drop(place);
+            drop((place, is_open));
         });
     }
     drop(listener);
-    let open = graceful.count();
-    tracing::info!(connections = open, "stopping, requests in flight finish");
-    if tokio::time::timeout(http.stop_timeout, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    let connections = open.strong_count() - 1;
+    tracing::info!(connections, "stopping, requests in flight finish");
+    drop(open);
+    stopping.send_replace(true);
+    let gone = tokio::time::timeout(http.stop_timeout, all_gone.recv());
+    if gone.await.is_err() {
         tracing::warn!("requests in flight did not finish in time");
     }
 }
@@ -82,7 +83,7 @@ struct Connection {
     peer: SocketAddr,
     builder: http1::Builder,
     router: Router,
-    watcher: Watcher,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Connection {
@@ -103,13 +104,26 @@ impl Connection {
         }
     }
 
-    async fn answer<I>(self, io: I, encrypted: bool)
+    /// Answers requests; one that turned into a WebSocket goes on by itself.
+    async fn answer<I>(mut self, io: I, encrypted: bool)
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let service = service(&self.router, self.peer, encrypted);
         let connection = self.builder.serve_connection(io, service);
-        if let Err(error) = self.watcher.watch(connection).await {
+        let mut connection = std::pin::pin!(connection.with_upgrades());
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            _ = self.stopping.wait_for(|stopping| *stopping) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             // Clients that go away are no fault of ours.
             tracing::debug!(%error, client.address = %self.peer.ip(), "connection ended");
         }

@@ -9,6 +9,7 @@ use coditect_server_store::credential::Secrets;
 use coditect_server_store::sync::TokenKey;
 use tokio::sync::Semaphore;
 
+use crate::app::hints::Hub;
 use crate::config::HttpConfig;
 use crate::throttle::Throttle;
 
@@ -27,6 +28,8 @@ pub struct AppState {
     pub http: Arc<HttpConfig>,
     /// How often somebody may try to log in.
     pub throttle: Throttle,
+    /// Who follows which streams.
+    pub hints: Hub,
     /// One permit for each request at work.
     pub(crate) permits: Arc<Semaphore>,
 }
@@ -36,6 +39,7 @@ impl AppState {
     #[must_use]
     pub fn new(db: Db, secrets: Secrets, clock: Clock, http: HttpConfig) -> Self {
         let permits = Arc::new(Semaphore::new(http.requests_max));
+        let hints = Hub::of(&db);
         let token_key = Arc::new(TokenKey::new(secrets.file_token_key()));
         Self {
             db,
@@ -44,6 +48,7 @@ impl AppState {
             clock,
             http: Arc::new(http),
             throttle: Throttle::default(),
+            hints,
             permits,
         }
     }

@@ -72,6 +72,7 @@ impl Cluster {
     /// Returns settings that log in by role where the cluster lets every role in.
     pub(crate) fn settings(&self, database: &str) -> DbSettings {
         let mut settings = DbSettings::new(self.url(Some(roles::OWNER), database));
+        settings.direct_url = Some(settings.owner_url.clone());
         if matches!(self, Self::Embedded { .. }) {
             settings.app_url = Some(self.url(Some(roles::APP), database));
             settings.system_url = Some(self.url(Some(roles::SYSTEM), database));

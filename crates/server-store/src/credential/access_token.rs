@@ -66,6 +66,20 @@ impl Secrets {
     /// [`TokenError::Expired`] for a genuine token whose time is over, else
     /// [`TokenError::Invalid`].
     pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Caller, TokenError> {
+        self.verify_until(token, now).map(|(caller, _)| caller)
+    }
+
+    /// Returns who holds `token` as [`Secrets::verify`] does, and until when: for a connection
+    /// that outlives the request that opened it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Secrets::verify`].
+    pub fn verify_until(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(Caller, DateTime<Utc>), TokenError> {
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
@@ -81,12 +95,14 @@ impl Secrets {
         if claims.exp <= now.timestamp() {
             return Err(TokenError::Expired);
         }
-        Ok(Caller {
+        let caller = Caller {
             tenant: TenantId::new(claims.tenant_id),
             user_id: UserId::new(claims.sub),
             device_id: DeviceId::new(claims.device_id),
             role: claims.role,
-        })
+        };
+        let until = DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Invalid)?;
+        Ok((caller, until))
     }
 }
 

@@ -17,6 +17,7 @@ use deadpool_postgres::{
 use tokio_postgres::NoTls;
 
 use crate::credential::Caller;
+use crate::hints::{Announcer, Sink};
 use crate::{StoreError, migrations, roles};
 pub use encryption::EncryptionError;
 use encryption::Target;
@@ -42,6 +43,9 @@ pub struct DbSettings {
     pub app_url: Option<String>,
     /// Connection string of the system role; without it as for `app_url`.
     pub system_url: Option<String>,
+    /// Connection string for a connection that no pooler stands in front of, over which
+    /// instances tell each other what changed; without it they find out by looking.
+    pub direct_url: Option<String>,
     /// Most connections for requests.
     pub app_connections_max: usize,
     /// Most connections for system tasks.
@@ -57,6 +61,7 @@ impl DbSettings {
             owner_url: owner_url.into(),
             app_url: None,
             system_url: None,
+            direct_url: None,
             app_connections_max: 32,
             system_connections_max: 8,
         }
@@ -68,6 +73,18 @@ impl DbSettings {
 pub struct Db {
     app: Door,
     system: Door,
+    direct_url: Option<Hidden>,
+    announcer: Announcer,
+}
+
+/// A connection string; it may hold a password and is never printed.
+#[derive(Clone)]
+struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Hidden")
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -110,6 +127,8 @@ impl Db {
                 )?,
                 set_role: system_url.is_none().then_some(roles::SYSTEM),
             },
+            direct_url: settings.direct_url.clone().map(Hidden),
+            announcer: Announcer::default(),
         };
         let connection = db.app.connection().await?;
         migrations::check_applied(&connection).await?;
@@ -188,7 +207,7 @@ impl Db {
             let slot = Slot::default();
             let session = Session::new(connection, begin);
             let tx = TenantTx::new(session, slot.clone(), caller.clone());
-            let outcome = finish(work(tx).await, &slot).await;
+            let outcome = finish(work(tx).await, &slot, &self.announcer).await;
             match outcome {
                 Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
                     tracing::debug!(label, attempt, "transaction runs again");
@@ -220,7 +239,7 @@ impl Db {
             };
             let slot = Slot::default();
             let tx = SystemTx::new(Session::new(connection, begin), slot.clone(), task);
-            let outcome = finish(work(tx).await, &slot).await;
+            let outcome = finish(work(tx).await, &slot, &self.announcer).await;
             match outcome {
                 Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
                     tracing::debug!(task = task.label(), attempt, "transaction runs again");
@@ -229,6 +248,17 @@ impl Db {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Calls `sink` with the heads that every committed transaction of this store moved.
+    pub fn announce_to(&self, sink: Sink) {
+        self.announcer.add(sink);
+    }
+
+    /// Returns the connection string that no pooler stands in front of, if there is one.
+    #[must_use]
+    pub fn direct_url(&self) -> Option<String> {
+        self.direct_url.as_ref().map(|url| url.0.clone())
     }
 
     /// Checks that the database answers; for the health route.
@@ -289,14 +319,23 @@ fn retry(reason: &'static str) -> StoreError {
 }
 
 /// Commits what the closure did, or rolls it back when the closure failed.
-async fn finish<T, E>(outcome: Result<T, E>, slot: &Slot) -> Result<T, E>
+async fn finish<T, E>(
+    outcome: Result<T, E>,
+    slot: &Slot,
+    announcer: &Announcer,
+) -> Result<T, E>
 where
     E: From<StoreError>,
 {
     // The closure's future has ended, so its transaction is back in the slot; unless it was
     // handed on to something that still runs, and then it must not commit.
     match (outcome, slot.take()) {
-        (Ok(value), Some(session)) => session.commit().await.map(|()| value).map_err(E::from),
+        (Ok(value), Some(mut session)) => {
+            let heads = session.take_heads();
+            session.commit().await.map_err(E::from)?;
+            announcer.announce(&heads);
+            Ok(value)
+        }
         (Ok(_), None) => Err(StoreError::Aborted.into()),
         (Err(error), Some(session)) => {
             session.rollback().await;

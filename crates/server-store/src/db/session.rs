@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::Isolation;
 use crate::StoreError;
+use crate::hints::Head;
 
 /// A parameter with its type on the wire; built-in types only.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -82,6 +83,8 @@ pub(super) struct Session {
     context: Option<Context>,
     /// What `enter` answered.
     entered_as: Option<String>,
+    /// Heads that the transaction moved, to be told once it is committed.
+    heads: Vec<Head>,
 }
 
 /// Where a transaction leaves its session when the closure that owned it ends.
@@ -107,11 +110,21 @@ impl Session {
             progress,
             context,
             entered_as: None,
+            heads: Vec::new(),
         }
     }
 
     pub(super) fn enter_as(&mut self, context: Context) {
         self.context = Some(context);
+    }
+
+    pub(super) fn note_head(&mut self, head: Head) {
+        self.heads.push(head);
+    }
+
+    /// Returns the heads that the transaction moved.
+    pub(super) fn take_heads(&mut self) -> Vec<Head> {
+        std::mem::take(&mut self.heads)
     }
 
     pub(super) fn entered_as(&self) -> Option<&str> {

@@ -1,10 +1,13 @@
 //! The transaction of a caller: sees one tenant and the caller's scopes, and nothing else.
 
+use coditect_protocol::catalogue::File;
+use coditect_protocol::{Cursor, Scope};
 use tokio_postgres::Row;
 
 use super::session::{Context, Param, Session, Slot, Statement};
 use crate::StoreError;
 use crate::credential::{Caller, TenantId};
+use crate::hints::Head;
 use crate::identity::Role;
 
 /// A transaction that the database binds to one tenant and the caller's scopes.
@@ -87,6 +90,20 @@ impl TenantTx {
     #[must_use]
     pub fn current_role(&self) -> Option<Role> {
         self.session.as_ref()?.entered_as().and_then(Role::parse)
+    }
+
+    /// Notes that the transaction moved a stream's head: whoever follows the stream is told once
+    /// it is committed, and only then.
+    pub(crate) fn note_head(&mut self, scope: Scope, file: File, cursor: Cursor) {
+        let tenant = self.tenant().get();
+        if let Some(session) = &mut self.session {
+            session.note_head(Head {
+                tenant,
+                scope,
+                file,
+                cursor,
+            });
+        }
     }
 
     /// Runs a statement and returns its rows.

@@ -13,6 +13,7 @@ mod escape;
 #[cfg(feature = "fault-injection")]
 mod faults;
 mod held;
+mod heads;
 #[cfg(test)]
 mod plans;
 mod pull;
@@ -28,5 +29,6 @@ pub use error::SyncError;
 #[doc(hidden)]
 pub use faults::Faults;
 pub use pull::pull;
+pub use heads::{Readable, readable};
 pub use push::{PushContext, push};
 pub use token::TokenKey;

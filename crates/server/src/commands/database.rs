@@ -106,6 +106,8 @@ pub(super) async fn connect(
     let settings = DbSettings {
         app_url: Some(postgres.url(roles::APP, roles::DATABASE)),
         system_url: Some(postgres.url(roles::SYSTEM, roles::DATABASE)),
+        // The socket itself: no pooler stands in front of it.
+        direct_url: Some(postgres.url(roles::APP, roles::DATABASE)),
         app_connections_max: connections_max,
         ..DbSettings::new(postgres.url(roles::OWNER, roles::DATABASE))
     };
@@ -119,6 +121,7 @@ pub(super) fn external(urls: &DatabaseUrls, connections_max: usize) -> DbSetting
     DbSettings {
         app_url: urls.app.clone(),
         system_url: urls.system.clone(),
+        direct_url: urls.direct.clone(),
         app_connections_max: connections_max,
         ..DbSettings::new(urls.owner.clone())
     }

@@ -26,17 +26,16 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
         .await
         .context("cannot use DATABASE_URL")?;
     let state = state(config, db.clone())?;
+    state.hints.follow_others(&db);
+    let hints = state.hints.clone();
     let url = url_of(listener.local_addr()?, tls.is_some());
     tracing::info!(http.url = %url, "serving");
     print(&format!("ready {url}\n"))?;
-    server::serve(
-        listener,
-        tls,
-        router::router(state),
-        &config.http,
-        shutdown.wait(),
-    )
-    .await;
+    let stop = async {
+        shutdown.wait().await;
+        hints.stop().await;
+    };
+    server::serve(listener, tls, router::router(state), &config.http, stop).await;
     db.close();
     Ok(())
 }

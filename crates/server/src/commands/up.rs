@@ -28,6 +28,8 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     };
     let Started { postgres, db } = started;
     let state = serve::state(config, db.clone())?;
+    state.hints.follow_others(&db);
+    let hints = state.hints.clone();
     let running = Running {
         url: url.clone(),
         pid: std::process::id(),
@@ -42,6 +44,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
             () = shutdown.wait() => {}
             () = given_up(&postgres) => lost = true,
         }
+        hints.stop().await;
     };
     server::serve(listener, tls, router::router(state), &config.http, stop).await;
     data_dir.remove_running();

@@ -97,6 +97,11 @@ pub const SETTINGS: &[Setting] = &[
         "DATABASE_SYSTEM_URL",
         "the same as the system role",
     ),
+    secret(
+        "database_direct_url",
+        "DATABASE_DIRECT_URL",
+        "the same without a pooler in front, for news between servers",
+    ),
     setting(
         "database_connections_max",
         "CODITECT_DATABASE_CONNECTIONS_MAX",

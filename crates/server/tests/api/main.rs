@@ -6,6 +6,7 @@ mod connections;
 mod context;
 mod devices;
 mod health;
+mod hints;
 mod keys;
 mod limits;
 mod logs;

@@ -29,6 +29,7 @@ use uuid::Uuid;
 pub(crate) struct TestApp {
     pub(crate) db: TestDb,
     pub(crate) router: Router,
+    pub(crate) state: AppState,
 }
 
 impl TestApp {
@@ -42,7 +43,8 @@ impl TestApp {
         let clock = Clock::new(move || clock.now());
         let state = AppState::new(db.db().clone(), db.secrets().clone(), clock, http);
         Self {
-            router: router::router(state),
+            router: router::router(state.clone()),
+            state,
             db,
         }
     }

@@ -201,6 +201,13 @@ const PROBES: &[Probe] = &[
         own_status: 200,
         request: |target, _, _| get(&format!("{CONFLICTS}?scope={}", target.scope)),
     },
+    // Without an upgrade; `hints.rs` asks with one.
+    Probe {
+        route: "GET /api/v1/sync/hints",
+        bearer: true,
+        own_status: 400,
+        request: |_, _, _| get("/api/v1/sync/hints"),
+    },
     Probe {
         route: "GET /api/v1/openapi.json",
         bearer: false,

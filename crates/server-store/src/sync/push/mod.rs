@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use coditect_core::clock::Skew;
 use coditect_protocol::limits::PUSH_CHANGES_MAX;
 use coditect_protocol::wire::push::{Outcome, PushReply, PushRequest, Status};
-use coditect_protocol::{DeviceId, Epoch};
+use coditect_protocol::{Cursor, DeviceId, Epoch};
 use serde_json::json;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -168,6 +168,7 @@ pub async fn push(
     context.faults.delay(tx).await?;
     Ok(reply(outcomes, token))
 }
+    note_head(tx, request, life.epoch, &totals);
 
 #[cfg_attr(
     not(feature = "fault-injection"),
@@ -379,6 +380,14 @@ async fn close(
 struct Sums {
     device: Uuid,
     file: &'static str,
+/// Has the stream's followers told once the transaction is committed.
+fn note_head(tx: &mut TenantTx, request: &PushRequest, epoch: Epoch, totals: &Totals) {
+    if totals.head > 0 {
+        let n = totals.head;
+        tx.note_head(request.scope, request.file, Cursor { epoch, n });
+    }
+}
+
     epoch: String,
     changes: i64,
     bytes: i64,

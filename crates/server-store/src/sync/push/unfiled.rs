@@ -8,7 +8,7 @@ use coditect_protocol::wire::push::{Outcome, PushRequest};
 use coditect_protocol::{DeviceId, Epoch, Scope};
 use tokio_postgres::types::Type;
 
-use super::{Batch, LOCK_STREAM, MAKE_STREAM, Sums, entry, store};
+use super::{Batch, LOCK_STREAM, MAKE_STREAM, Sums, entry, note_head, store};
 use crate::StoreError;
 use crate::audit;
 use crate::db::{Statement, TenantTx};
@@ -19,7 +19,7 @@ use crate::sync::access::{self, Question};
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sync) struct Opened {
     epoch: Epoch,
-    n: i64,
+    pub(super) n: i64,
 }
 
 /// What was written.
@@ -77,6 +77,7 @@ pub(in crate::sync) async fn write(
     let (outcomes, totals) = store(tx, &batch, opened.n).await?;
     let sums = Sums::of(&batch, opened.epoch, &totals);
     tx.pipeline(&sums.statements(&batch, &totals)).await?;
+    note_head(tx, request, opened.epoch, &totals);
     audit::record(tx, &entry(&batch, &outcomes)).await?;
     Ok(Written {
         epoch: opened.epoch,
