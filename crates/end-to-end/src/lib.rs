@@ -12,13 +12,15 @@ mod programs;
 mod proxy;
 mod server;
 mod shells;
+mod transcripts;
 
 pub use device::{Device, Ran};
 pub use ledger::Ledger;
 pub use programs::{kill_rounds, program, shared_data};
 pub use proxy::{Held, Proxy, Stop};
-pub use server::Server;
+pub use server::{Server, signal};
 pub use shells::Shell;
+pub use transcripts::write_transcript;
 
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -295,6 +295,14 @@ fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// Sends a signal to a process, by the signal's name without `SIG`.
+///
+/// # Panics
+/// When there is no such process.
+pub fn signal(child: &Child, signal: &str) {
+    send(child.id(), signal);
+}
+
 /// The standard library sends no signal but SIGKILL, and that only to children.
 fn send(pid: u32, signal: &str) {
     let status = Command::new("kill")

@@ -1,7 +1,7 @@
 //! One person's two machines: transcripts imported on one are on the other, whole and once.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
-use coditect_end_to_end::{Device, Server, assert_same, shared_data};
+use coditect_end_to_end::{Device, Server, assert_same, shared_data, write_transcript};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -31,41 +31,8 @@ fn import(device: &Device, from: &Path) -> Value {
 /// A transcript folder of two short sessions, made here.
 fn small_transcripts() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let project = folder.path().join("projects/-home-ann-app");
-    std::fs::create_dir_all(&project).unwrap();
-    for session in 1..=2_u32 {
-        let id = format!("00000000-0000-4000-8000-00000000000{session}");
-        let mut lines = String::new();
-        for at in 0..20_u32 {
-            let (kind, role) = if at % 2 == 0 {
-                ("user", "user")
-            } else {
-                ("assistant", "assistant")
-            };
-            let content = match kind {
-                "user" => json!("continue"),
-                _ => json!([{"type": "text", "text": format!("answer {at} of session {session}")}]),
-            };
-            let line = json!({
-                "type": kind,
-                "uuid": format!("10000000-0000-4000-8000-0000000{session:02}{at:03}"),
-                "parentUuid": null,
-                "sessionId": id,
-                "timestamp": format!("2026-02-03T03:51:{at:02}.000Z"),
-                "cwd": "/home/ann/app",
-                "gitBranch": "main",
-                "version": "2.1.29",
-                "isSidechain": false,
-                "userType": "external",
-                "message": {
-                    "id": format!("msg_{session}_{at}"), "role": role, "model": "model-1",
-                    "content": content,
-                    "usage": {"input_tokens": at, "output_tokens": 2 * at},
-                },
-            });
-            lines.push_str(&format!("{line}\n"));
-        }
-        std::fs::write(project.join(format!("{id}.jsonl")), lines).unwrap();
+    for session in 1..=2 {
+        write_transcript(folder.path(), session, 20);
     }
     folder
 }
