@@ -17,7 +17,8 @@ Examples:
   coditect sync && coditect status
 
 Everything works without a server until you log in. Exit codes: 0 done, 1 failed, 2 usage,
-3 not logged in, 4 offline, 5 refused, 6 not found, 7 unhealthy (docs/EXIT-CODES.md).
+3 not logged in, 4 offline, 5 refused, 6 not found, 7 unhealthy, 8 a file cannot be used or the
+disk is full (docs/EXIT-CODES.md).
 
 Environment:
   CODITECT_HOME      where configuration and data are (default: home)

@@ -46,7 +46,7 @@ pub(crate) fn run(
         Command::Status(_) => status::run(context),
         Command::Test(_) => test::run(context),
         Command::ProcessQueue(command) => process_queue::run(context, &command),
-        Command::Doctor(_) => doctor::run(context),
+        Command::Doctor(command) => doctor::run(context, &command),
         Command::Decision(command) => decision::run(context, command),
         Command::Learning(command) => learning::run(context, command),
         Command::Error(command) => error::run(context, command),

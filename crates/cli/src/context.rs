@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use coditect_client::{CloudConfig, ConfigFile, CredentialFile, Paths, SyncState};
-use coditect_local_store::{LocalStore, Random};
+use coditect_local_store::{Error, LocalStore, Random};
 use coditect_protocol::catalogue::File;
 
 use crate::clock;
@@ -58,16 +58,26 @@ impl Context {
     }
 
     /// Opens the databases and adopts what other programs wrote to some of them, so that it has
-    /// ids. While another program writes, what it has written so far may lack them.
+    /// ids.
     pub(crate) fn adopted_store(&self, files: &[File]) -> anyhow::Result<LocalStore> {
         let mut store = self.store()?;
         for file in files {
-            match store.adopt(*file, clock::now_ms()) {
-                Ok(_) | Err(coditect_local_store::Error::Busy(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.adopt(&mut store, *file)?;
         }
         Ok(store)
+    }
+
+    /// Adopts what other programs wrote to a file. While one writes, or with a full disk, what
+    /// is there can be read all the same; what is new may lack its id until the next time.
+    pub(crate) fn adopt(&self, store: &mut LocalStore, file: File) -> anyhow::Result<()> {
+        match store.adopt(file, clock::now_ms()) {
+            Ok(_) | Err(Error::Busy(_)) => Ok(()),
+            Err(error) if error.storage_code() == Some("no_space") => {
+                self.printer.warning(&error.to_string());
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns the file with the profile's tokens.

@@ -26,11 +26,13 @@ pub enum Exit {
     NotFound = 6,
     /// `doctor` found something that needs attention.
     Unhealthy = 7,
+    /// A file on this machine cannot be used, or the disk is full.
+    Storage = 8,
 }
 
 impl Exit {
     /// All codes, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -39,6 +41,7 @@ impl Exit {
         Self::Refused,
         Self::NotFound,
         Self::Unhealthy,
+        Self::Storage,
     ];
 
     /// Returns the number.
@@ -61,6 +64,8 @@ pub(crate) struct CommandError {
     pub(crate) exit: Exit,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// Name of a fault of this machine's files.
+    pub(crate) storage: Option<&'static str>,
 }
 
 impl CommandError {
@@ -71,6 +76,17 @@ impl CommandError {
             exit,
             message,
             hint: None,
+            storage: None,
+        }
+    }
+
+    /// Returns an error of any kind as one of a command, with its code and hint.
+    pub(crate) fn from_error(error: &anyhow::Error) -> Self {
+        Self {
+            exit: of(error),
+            message: format!("{error:#}"),
+            hint: hint_of(error),
+            storage: storage_code_of(error),
         }
     }
 
@@ -135,11 +151,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(known) = cause.downcast_ref::<CommandError>() {
         return Some(known.exit);
     }
-    if let Some(SyncError::Store(error)) = cause.downcast_ref::<SyncError>() {
+    if let Some(error) = store_error(cause) {
         return of_store(error);
     }
-    if let Some(error) = cause.downcast_ref::<local_store::Error>() {
-        return of_store(error);
+    if is_full(cause) {
+        return Some(Exit::Storage);
     }
     cause.downcast_ref::<HttpError>().map(|error| match error {
         HttpError::Address { .. }
@@ -157,8 +173,32 @@ fn of_store(error: &local_store::Error) -> Option<Exit> {
         local_store::Error::UnknownTable(_) | local_store::Error::UnknownColumn { .. } => {
             Some(Exit::NotFound)
         }
-        _ => None,
+        other => other.storage_code().map(|_| Exit::Storage),
     }
+}
+
+fn store_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a local_store::Error> {
+    if let Some(SyncError::Store(error)) = cause.downcast_ref::<SyncError>() {
+        return Some(error);
+    }
+    cause.downcast_ref::<local_store::Error>()
+}
+
+fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(local_store::is_no_space)
+}
+
+/// Returns the stable name of a fault of this machine's files, which is printed with the error.
+pub(crate) fn storage_code_of(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| {
+        if let Some(known) = cause.downcast_ref::<CommandError>() {
+            return known.storage;
+        }
+        let code = store_error(cause).and_then(local_store::Error::storage_code);
+        code.or_else(|| is_full(cause).then_some("no_space"))
+    })
 }
 
 /// Returns what to do next, if an error says it.
@@ -185,6 +225,27 @@ mod tests {
         assert_eq!(of(&error), Exit::Offline);
         assert_eq!(hint_of(&error).as_deref(), Some("wait"));
         assert_eq!(of(&anyhow::anyhow!("anything else")), Exit::Failure);
+    }
+
+    #[test]
+    fn a_full_disk_is_one_fault_wherever_it_is_met() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let path = std::path::PathBuf::from("sync-state.json");
+        let file = coditect_client::FileError::Io {
+            action: "write",
+            path: path.clone(),
+            source: full(),
+        };
+        let io = local_store::Error::Io {
+            path,
+            source: full(),
+        };
+        for error in [anyhow::Error::from(file), SyncError::Store(io).into()] {
+            assert_eq!(of(&error), Exit::Storage, "{error:#}");
+            assert_eq!(storage_code_of(&error), Some("no_space"));
+        }
+        let other = std::io::Error::from(std::io::ErrorKind::NotFound);
+        assert_eq!(of(&other.into()), Exit::Failure);
     }
 
     #[test]

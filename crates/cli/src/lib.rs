@@ -9,13 +9,13 @@ mod commands;
 mod context;
 mod environment;
 mod exit;
-mod importer;
 mod logs;
 mod names;
 mod printer;
 mod prompt;
 mod remote;
 mod table;
+mod token;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,10 +1,11 @@
-//! Log files: `cloud-sync.log` with everything about requests and runs, `sync-errors.log` with
-//! what went wrong. JSON lines, never content or tokens. Several processes may write at once.
+//! Log files: `cloud-sync.log` with everything about requests and runs, `hooks.log` with what
+//! hooks did, `sync-errors.log` with what went wrong. JSON lines, never content or tokens. Several
+//! processes may write at once.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -17,16 +18,29 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Files that are kept beside the current one.
 const FILES_KEPT: u32 = 3;
 
+/// Target of what hooks do, and of what they set going.
+pub(crate) const HOOKS: &str = "coditect::hook";
+
 /// Sends the program's events to the log files of the folder. Files appear with the first event.
 pub(crate) fn start(folder: &Path) {
-    let subscriber = Registry::default()
-        .with(layer(folder.join("cloud-sync.log"), LevelFilter::INFO))
-        .with(layer(folder.join("sync-errors.log"), LevelFilter::WARN));
     // Fails when there is a subscriber already, as in tests.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing::subscriber::set_global_default(subscriber(folder));
 }
 
-fn layer<S>(path: PathBuf, level: LevelFilter) -> impl Layer<S>
+fn subscriber(folder: &Path) -> impl tracing::Subscriber + Send + Sync + use<> {
+    let all = |level| filter::Targets::new().with_target("coditect", level);
+    let sync = all(LevelFilter::INFO).with_target(HOOKS, LevelFilter::OFF);
+    let hooks = filter::Targets::new().with_target(HOOKS, LevelFilter::INFO);
+    Registry::default()
+        .with(layer(folder.join("cloud-sync.log"), sync))
+        .with(layer(folder.join("hooks.log"), hooks))
+        .with(layer(
+            folder.join("sync-errors.log"),
+            all(LevelFilter::WARN),
+        ))
+}
+
+fn layer<S>(path: PathBuf, targets: filter::Targets) -> impl Layer<S>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -35,23 +49,33 @@ where
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
-        .with_writer(LogFile::new(path))
-        .with_filter(filter::Targets::new().with_target("coditect", level))
+        .with_writer(LogFile::new(path, FILE_BYTES_MAX))
+        .with_filter(targets)
 }
 
-/// A file that is opened when it is first needed. What cannot be logged is dropped: a full disk
-/// must not stop the program from reading.
+/// A file that is opened when it is first needed, and put aside when it has grown too large.
+/// What cannot be logged is dropped: a full disk must not stop the program from reading.
 #[derive(Debug)]
 struct LogFile {
     path: PathBuf,
-    file: OnceLock<Option<File>>,
+    bytes_max: u64,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    file: Option<File>,
+    /// Size as far as this process knows.
+    bytes: u64,
+    failed: bool,
 }
 
 impl LogFile {
-    fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf, bytes_max: u64) -> Self {
         Self {
             path,
-            file: OnceLock::new(),
+            bytes_max,
+            open: Mutex::default(),
         }
     }
 }
@@ -60,20 +84,29 @@ impl<'a> MakeWriter<'a> for LogFile {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        let file = self.file.get_or_init(|| open(&self.path).ok());
-        Line(file.as_ref())
+        let mut current = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = current.bytes > self.bytes_max;
+        if (current.file.is_none() || full) && !current.failed {
+            current.file = None;
+            let opened = open(&self.path, self.bytes_max);
+            current.failed = opened.is_err();
+            current.bytes = opened.as_ref().map_or(0, |(_, bytes)| *bytes);
+            current.file = opened.ok().map(|(file, _)| file);
+        }
+        Line(current)
     }
 }
 
 /// Writes one event; the file is in append mode, so lines of several processes do not mix.
 #[derive(Debug)]
-struct Line<'a>(Option<&'a File>);
+struct Line<'a>(MutexGuard<'a, Open>);
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if let Some(mut file) = self.0 {
+        if let Some(file) = &mut self.0.file {
             let _ = file.write_all(bytes);
         }
+        self.0.bytes += bytes.len() as u64;
         Ok(bytes.len())
     }
 
@@ -82,7 +115,8 @@ impl Write for Line<'_> {
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
+/// Opens a file and returns its size, too.
+fn open(path: &Path, bytes_max: u64) -> std::io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
@@ -90,12 +124,14 @@ fn open(path: &Path) -> std::io::Result<File> {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(folder)?;
     }
-    rotate(path, FILE_BYTES_MAX);
+    rotate(path, bytes_max);
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    Ok((file, bytes))
 }
 
 /// Puts a file that is too large aside: `.1` is the newest of the old ones.
@@ -136,5 +172,36 @@ mod tests {
         std::fs::write(&path, "xy").unwrap();
         rotate(&path, 3);
         assert_eq!(read("cloud-sync.log").as_deref(), Some("xy"));
+    }
+
+    #[test]
+    fn each_event_is_in_its_file_and_a_long_run_puts_files_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        tracing::subscriber::with_default(subscriber(folder.path()), || {
+            tracing::info!(target: "coditect::http", "a request");
+            tracing::info!(target: HOOKS, "a hook");
+            tracing::warn!(target: HOOKS, "a failed hook");
+            tracing::error!(target: "other", "not ours");
+        });
+        let lines = |name: &str| {
+            let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            text.lines()
+                .map(|line| {
+                    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                    line["message"].as_str().unwrap().to_owned()
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lines("cloud-sync.log"), ["a request"]);
+        assert_eq!(lines("hooks.log"), ["a hook", "a failed hook"]);
+        assert_eq!(lines("sync-errors.log"), ["a failed hook"]);
+
+        let long = LogFile::new(folder.path().join("long.log"), 100);
+        for _ in 0..9 {
+            long.make_writer().write_all(&[b'x'; 60]).unwrap();
+        }
+        let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
+        assert_eq!((size("long.log"), size("long.log.1")), (60, 120));
+        assert!(!folder.path().join("long.log.5").exists());
     }
 }

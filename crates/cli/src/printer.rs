@@ -108,7 +108,11 @@ impl Printer {
 
     /// Prints an error with its causes and its hint.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        let label = self.error_style(&Style::new().red().bold(), "error:");
+        let label = match exit::storage_code_of(error) {
+            Some(code) => format!("error[{code}]:"),
+            None => "error:".to_owned(),
+        };
+        let label = self.error_style(&Style::new().red().bold(), &label);
         let mut causes: Vec<String> = Vec::new();
         for cause in error.chain() {
             let text = cause.to_string();

@@ -50,6 +50,7 @@ pub(crate) fn http(
         device,
         allow_plain_http: allow_plain_http || context.cloud.allow_plain_http,
         ca_cert: context.cloud.ca_cert.clone(),
+        clock: Some(clock::now_ms),
         ..HttpOptions::new(server)
     };
     Ok(Http::new(&options)?)

@@ -422,7 +422,7 @@ fn a_file_that_is_not_ours_is_left_untouched() {
     }
     let text = "not a database at all, but long enough to look at ".repeat(20);
     std::fs::write(&path, &text).unwrap();
-    let stderr = home.fails(1, &["status"]);
+    let stderr = home.fails(8, &["status"]);
     assert!(
         stderr.contains("left untouched") && stderr.contains("hint:"),
         "{stderr}"

@@ -81,6 +81,18 @@ impl CredentialFile {
         files::write_json(&self.path, credentials)
     }
 
+    /// Finds out whether new tokens could be written. A refresh token is good for one use: with
+    /// a full disk it is better not to use it.
+    ///
+    /// # Errors
+    /// [`FileError`] when they could not.
+    pub fn probe(&self) -> Result<(), FileError> {
+        match self.load()? {
+            Some(credentials) => self.store(&credentials),
+            None => Ok(()),
+        }
+    }
+
     /// Removes the tokens; says whether there were any.
     ///
     /// # Errors

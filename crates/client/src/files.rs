@@ -56,8 +56,12 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Fil
     create_private_folder(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let scratch = folder.join(format!(".{name}.{}.new", std::process::id()));
-    write_private(&scratch, &text).map_err(|source| io("write", &scratch, source))?;
-    std::fs::rename(&scratch, path).map_err(|source| io("write", path, source))
+    let written = write_private(&scratch, &text).and_then(|()| std::fs::rename(&scratch, path));
+    written.map_err(|source| {
+        // Half a file, or one that nobody looks for, would take the space that is missing.
+        let _ = std::fs::remove_file(&scratch);
+        io("write", path, source)
+    })
 }
 
 /// Removes a file; says whether it was there.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use coditect_core::sync::Failure;
 use coditect_protocol::DeviceId;
+use coditect_protocol::wire::DEVICE_TIME_HEADER;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
 };
@@ -38,6 +39,10 @@ pub struct HttpOptions {
     pub allow_plain_http: bool,
     /// File with authorities (PEM) that are trusted beside those of the system.
     pub ca_cert: Option<PathBuf>,
+    /// The device's clock, in milliseconds since 1970. Each request says when it was sent, so
+    /// that the server can measure how far the clock is off. A stored batch is sent again byte
+    /// for byte, perhaps a day later, and cannot say that itself.
+    pub clock: Option<fn() -> i64>,
     /// Milliseconds until a connection must stand.
     pub connect_timeout_ms: u64,
     /// Milliseconds that a server may be silent.
@@ -55,6 +60,7 @@ impl HttpOptions {
             device: None,
             allow_plain_http: false,
             ca_cert: None,
+            clock: None,
             connect_timeout_ms: 10_000,
             read_timeout_ms: 60_000,
             request_timeout_ms: 300_000,
@@ -106,6 +112,7 @@ pub struct Traffic {
 pub struct Http {
     client: reqwest::Client,
     base: Url,
+    clock: Option<fn() -> i64>,
     sent: AtomicU64,
     received: AtomicU64,
 }
@@ -119,6 +126,8 @@ pub struct Reply {
     pub json: bool,
     /// Seconds of `Retry-After`.
     pub retry_after: Option<u64>,
+    /// The server's clock in `Date`, in milliseconds since 1970, to the second.
+    pub date_ms: Option<i64>,
     /// Target of a redirect.
     pub location: Option<String>,
     /// The body, decompressed.
@@ -156,6 +165,7 @@ impl Http {
         Ok(Self {
             client: builder.build().map_err(HttpError::Setup)?,
             base,
+            clock: options.clock,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         })
@@ -217,6 +227,15 @@ impl Http {
         outcome::decode(&outcome::check(reply)?)
     }
 
+    /// Reads what a path names, whatever it is.
+    ///
+    /// # Errors
+    /// [`Failure`] for every reply that is no success, and for none.
+    pub async fn fetch(&self, path: &str, token: Option<&str>) -> Result<Reply, Failure> {
+        let reply = self.exchange(Method::GET, path, None, token).await?;
+        outcome::check(reply)
+    }
+
     /// Deletes what a path names.
     ///
     /// # Errors
@@ -237,6 +256,9 @@ impl Http {
         let mut request = self.client.request(method, url);
         if let Some(token) = token {
             request = request.bearer_auth(token);
+        }
+        if let Some(clock) = self.clock {
+            request = request.header(DEVICE_TIME_HEADER, clock());
         }
         if let Some(body) = body {
             let (body, compressed) = compress(body);
@@ -265,6 +287,10 @@ impl Http {
             status: response.status().as_u16(),
             json: content_type.contains("json"),
             retry_after: text("retry-after").and_then(|seconds| seconds.parse().ok()),
+            date_ms: text("date").and_then(|date| {
+                let date = chrono::DateTime::parse_from_rfc2822(&date).ok()?;
+                Some(date.timestamp_millis())
+            }),
             location: text("location"),
             body: Vec::new(),
         };

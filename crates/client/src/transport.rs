@@ -111,6 +111,11 @@ impl HttpTransport {
             return Ok(true);
         }
         if let Some(token) = self.credentials.refresh_token.clone() {
+            if let Some(Err(error)) = self.file.as_ref().map(CredentialFile::probe) {
+                return Err(Failure::Offline(format!(
+                    "the login cannot be renewed: {error}"
+                )));
+            }
             match auth::refresh(&self.http, &token).await {
                 Ok(reply) => return Ok(self.keep(&reply)),
                 Err(Failure::Unauthenticated(_) | Failure::Refused(_)) => {}

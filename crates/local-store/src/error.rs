@@ -130,7 +130,7 @@ pub enum Error {
     },
     /// The file is damaged: cut off, or overwritten in places. It was left as it is.
     #[error(
-        "the {file} database is damaged ({source}); it was left as it is\n  \
+        "the {file} database is damaged ({cause}); it was left as it is\n  \
          hint: coditect doctor; put {file}.db back from a copy, or move it away: what the \
          server has comes back with the next sync"
     )]
@@ -138,18 +138,18 @@ pub enum Error {
         /// File.
         file: File,
         /// What SQLite said.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// The disk is full, or a quota or limit is reached. The transaction left nothing behind.
     #[error(
-        "the {file} database cannot grow ({source}): the disk is full, or a limit is reached; \
+        "the {file} database cannot grow ({cause}): the disk is full, or a limit is reached; \
          nothing of this step was stored\n  hint: make room, then run it again"
     )]
     NoSpace {
         /// File.
         file: File,
         /// What SQLite said.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// The file system failed.
     #[error("'{}': {source}", .path.display())]
@@ -199,10 +199,19 @@ impl<T> InFile<T> for rusqlite::Result<T> {
         use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull};
         self.map_err(|source| match source.sqlite_error_code() {
             Some(DatabaseBusy | DatabaseLocked) => Error::Busy(file),
-            Some(DatabaseCorrupt) => Error::Damaged { file, source },
-            Some(DiskFull) => Error::NoSpace { file, source },
+            Some(DatabaseCorrupt) => Error::Damaged {
+                file,
+                cause: source,
+            },
+            Some(DiskFull) => Error::NoSpace {
+                file,
+                cause: source,
+            },
             _ if source.sqlite_error().is_some_and(is_failed_write) => {
-                Error::NoSpace { file, source }
+                Error::NoSpace {
+                    file,
+                    cause: source,
+                }
             }
             _ => Error::Driver { file, source },
         })

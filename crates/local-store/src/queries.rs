@@ -50,6 +50,14 @@ impl LocalStore {
         let lines = check().in_file(file)?;
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
+
+    /// Makes a file's indexes anew from its tables. Takes as long as reading the whole file.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn reindex(&mut self, file: File) -> Result<()> {
+        self.read(file).execute_batch("reindex").in_file(file)
+    }
 }
 
 #[cfg(test)]

@@ -72,8 +72,8 @@ impl LocalStore {
         files.dedup();
         for file in files {
             match self.adopt_marks(file, now_ms, &mut Adopted::default()) {
-                // Somebody writes; what is indexed can be searched all the same.
-                Ok(()) | Err(Error::Busy(_)) => {}
+                // Somebody writes, or the disk is full; what is indexed can be searched.
+                Ok(()) | Err(Error::Busy(_) | Error::NoSpace { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

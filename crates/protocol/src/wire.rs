@@ -11,6 +11,10 @@ pub mod push;
 /// [`crate::catalogue::ColumnType`] says.
 pub type Row = serde_json::Map<String, serde_json::Value>;
 
+/// Header of every request: the device's clock when it was sent, in milliseconds since 1970. A
+/// batch is sent again byte for byte, so the time in its body may be old.
+pub const DEVICE_TIME_HEADER: &str = "x-device-time";
+
 use crate::{DeviceId, RowId, UserId, Version};
 use serde::{Deserialize, Serialize};
 

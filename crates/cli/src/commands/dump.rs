@@ -4,7 +4,6 @@ use clap::Args;
 use coditect_protocol::catalogue::{Direction, File, by_cloud_name};
 use serde_json::json;
 
-use super::status;
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 
@@ -26,7 +25,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
     let device = store.device().to_string();
     printer.line(&json!({"this_device": device}).to_string())?;
     for file in File::ALL {
-        status::adopt(&mut store, file)?;
+        context.adopt(&mut store, file)?;
         for row in store.canonical_dump(file)? {
             // A row of an `up` table counts on the device that was first to push it (PROTOCOL
             // 19); a copy of it here is outside of what replicas are compared by.

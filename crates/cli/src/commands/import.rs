@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use coditect_daemon::importer::{Importer, Progress, Summary};
 use coditect_local_store::Ingested;
 use coditect_protocol::catalogue::by_cloud_name;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,7 +13,6 @@ use serde_json::{Map, Value, json};
 use crate::clock;
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
-use crate::importer::{Importer, Progress, Summary};
 use crate::table::{Table, grouped};
 
 /// Damaged lines that are named one by one.

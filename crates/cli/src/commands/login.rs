@@ -3,19 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use base64::Engine as _;
 use clap::{ArgGroup, Args};
 use coditect_client::{Credentials, Http, auth};
 use coditect_core::sync::Failure;
 use coditect_local_store::{LocalStore, Owner};
 use coditect_protocol::wire::auth::{LicenseLogin, LoginReply, PasswordLogin};
-use coditect_protocol::{DeviceId, ErrorCode, OrganizationId, UserId};
-use serde::Deserialize;
+use coditect_protocol::{DeviceId, ErrorCode, OrganizationId};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
-use crate::{prompt, remote};
+use crate::{prompt, remote, token};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -231,21 +229,8 @@ fn from_reply(http: &Http, reply: &LoginReply) -> Session {
     }
 }
 
-/// Who a token belongs to is read from it unchecked: the server checks it with every request,
-/// and a wrong guess here only names the folder wrongly.
 fn from_token(http: &Http, token: String, device: DeviceId) -> anyhow::Result<Session> {
-    #[derive(Deserialize)]
-    struct Claims {
-        sub: UserId,
-        tenant_id: OrganizationId,
-        device_id: Option<DeviceId>,
-    }
-    let claims = || {
-        let payload = token.split('.').nth(1)?;
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload);
-        serde_json::from_slice::<Claims>(&bytes.ok()?).ok()
-    };
-    let claims = claims().ok_or_else(|| {
+    let claims = token::claims(&token).ok_or_else(|| {
         CommandError::new(
             Exit::Usage,
             "the access token is not one of a CODITECT server",

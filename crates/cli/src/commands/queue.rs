@@ -4,7 +4,6 @@ use clap::{Args, Subcommand};
 use coditect_protocol::catalogue::{File, by_cloud_name};
 use serde_json::json;
 
-use super::status;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::names;
@@ -40,7 +39,7 @@ pub(crate) fn run(context: &Context, command: Queue) -> anyhow::Result<Exit> {
     let mut store = context.store()?;
     let mut entries = Vec::new();
     for file in File::ALL {
-        status::adopt(&mut store, file)?;
+        context.adopt(&mut store, file)?;
         entries.extend(store.queue_entries(file, command.parked, command.limit)?);
     }
     context

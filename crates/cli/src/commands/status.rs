@@ -43,7 +43,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
     let mut oldest: Option<String> = None;
     let (mut queued, mut parked, mut conflicts, mut unmarked) = (0, 0, 0, 0);
     for file in File::ALL {
-        adopt(&mut store, file)?;
+        context.adopt(&mut store, file)?;
         let state = store.queue_state(file)?;
         queued += state.queued;
         parked += state.parked;
@@ -83,14 +83,6 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
         .printer
         .either(&document, |_| print(context, &document, &streams))?;
     Ok(Exit::Ok)
-}
-
-/// Other programs may be writing; what waits for them is adopted the next time.
-pub(super) fn adopt(store: &mut LocalStore, file: File) -> anyhow::Result<()> {
-    match store.adopt(file, clock::now_ms()) {
-        Ok(_) | Err(coditect_local_store::Error::Busy(_)) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn streams(store: &LocalStore, state: &SyncState) -> anyhow::Result<Vec<Stream>> {

@@ -6,7 +6,6 @@ use coditect_local_store::LocalStore;
 use coditect_protocol::catalogue::File;
 use serde_json::{Value, json};
 
-use crate::clock;
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
 use crate::remote::{self, Run};
@@ -54,7 +53,7 @@ pub(super) fn leave_offline_mode(context: &mut Context) -> anyhow::Result<()> {
 /// Offline mode: changes are queued, nothing is sent.
 pub(super) fn stay_offline(context: &Context, store: &mut LocalStore) -> anyhow::Result<Exit> {
     for file in File::ALL {
-        store.adopt(file, clock::now_ms())?;
+        context.adopt(store, file)?;
     }
     let report = Report {
         offline: true,

@@ -51,15 +51,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
 
 /// Asks the server for nothing, with the profile's login.
 pub(super) fn check(context: &Context) -> Result<(), CommandError> {
-    let failed = |error: anyhow::Error| {
-        let exit = crate::exit::of(&error);
-        let hint = crate::exit::hint_of(&error);
-        let error = CommandError::new(exit, format!("{error:#}"));
-        match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
-    };
+    let failed = |error: anyhow::Error| CommandError::from_error(&error);
     let store = context.store().map_err(failed)?;
     let mut transport = remote::transport(context, &store).map_err(failed)?;
     let request = PullRequest {

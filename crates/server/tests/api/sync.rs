@@ -3,15 +3,16 @@
 use axum::body::Body;
 use axum::http::{Request, header};
 use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::DEVICE_TIME_HEADER;
 use coditect_protocol::wire::pull::PullReply;
 use coditect_protocol::wire::push::{PushReply, Status};
-use coditect_protocol::{ErrorCode, Scope, limits};
+use coditect_protocol::{ErrorCode, Scope, Version, limits};
 use coditect_server_store::identity::Role;
 use serde_json::{Value, json};
 
 use crate::support::{
-    CONFLICTS, PULL, PUSH, TestApp, bearer, decision, fresh_row, own_scope, post, pull_request,
-    push_decision, push_request,
+    CONFLICTS, NOW_MS, PULL, PUSH, TestApp, bearer, decision, fresh_row, own_scope, post,
+    pull_request, push_decision, push_request,
 };
 
 #[tokio::test]
@@ -277,4 +278,23 @@ async fn lost_conflict_is_listed_with_what_lost() {
         let reply = app.get_as(&ann, &format!("{CONFLICTS}?{query}")).await;
         reply.problem(ErrorCode::BadRequest);
     }
+}
+
+#[tokio::test]
+async fn batch_that_is_sent_again_later_does_not_look_like_a_slow_clock() {
+    let app = TestApp::start().await;
+    let tenant = app.db.with_tenant("acme").await;
+    let ann = app.db.with_user(&tenant, "ann@acme.example").await;
+    let hour = 3_600_000;
+    // Edited and made into a batch an hour ago; the reply was lost, and now it is sent again.
+    let mut change = decision(fresh_row(), "an hour old", 0);
+    change.proposed = Version::from_parts((NOW_MS - hour) as u64, 0);
+    let mut request = push_request(ann.device_id, own_scope(&ann), None, vec![change]);
+    request.sent_at_ms = NOW_MS - hour;
+    let mut sent = bearer(post(PUSH, &request), &ann.access_token);
+    let time = NOW_MS.to_string().parse().unwrap();
+    sent.headers_mut().insert(DEVICE_TIME_HEADER, time);
+    let reply: PushReply = app.send(sent).await.ok();
+    let version = reply.outcomes[0].stored.as_ref().unwrap().version;
+    assert_eq!(version.unix_ms(), (NOW_MS - hour) as u64);
 }

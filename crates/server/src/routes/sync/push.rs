@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use coditect_protocol::ErrorCode;
+use coditect_protocol::wire::DEVICE_TIME_HEADER;
 use coditect_protocol::wire::push::{PushReply, PushRequest};
 
 use crate::app;
@@ -35,7 +37,18 @@ pub(crate) const OPERATION: Operation = Operation {
 pub(crate) async fn handle(
     State(state): State<AppState>,
     Authenticated(caller): Authenticated,
+    headers: HeaderMap,
     body: SyncJson<PushRequest>,
 ) -> Result<Json<PushReply>, AppError> {
-    app::sync::push(&state, &caller, &body.0).await.map(Json)
+    let mut request = body.0;
+    if let Some(sent_at_ms) = device_time(&headers) {
+        request.sent_at_ms = sent_at_ms;
+    }
+    app::sync::push(&state, &caller, &request).await.map(Json)
+}
+
+/// Returns the device's clock at the moment of sending. The batch says when it was made, which
+/// is earlier when it is sent again after a lost reply.
+fn device_time(headers: &HeaderMap) -> Option<i64> {
+    headers.get(DEVICE_TIME_HEADER)?.to_str().ok()?.parse().ok()
 }
