@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use coditect_daemon::importer::{Importer, Progress, Summary};
+use coditect_daemon::importer::{ImportError, Importer, Progress, Summary};
 use coditect_local_store::Ingested;
 use coditect_protocol::catalogue::by_cloud_name;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -68,6 +68,11 @@ pub(crate) fn run(context: &Context, command: &Claude) -> anyhow::Result<Exit> {
     let importer = Importer::new(&mut store, clock::now_ms())?;
     let summary = importer
         .run(&folder, |progress| bar.show(progress))
+        .map_err(|error| match error {
+            // So that its exit code is found.
+            ImportError::Store(error) => anyhow::Error::from(error),
+            error => error.into(),
+        })
         .with_context(|| format!("importing {}", folder.display()))?;
     bar.clear();
     context.printer.either(&document(&summary), |printer| {

@@ -1,0 +1,378 @@
+//! Brings transcripts into the local store: what is new since the last time, in short
+//! transactions, so that importing again, in other pieces or in another order changes nothing.
+//!
+//! Beside each transcript's state it keeps, per session, which transcripts tell about it: a
+//! session's row is always joined from all of them.
+
+mod rows;
+mod sessions;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use coditect_capture::claude::{
+    Chunk, DamagedLine, FileState, ReadError, TranscriptReader, discover, pair_open_tools,
+};
+use coditect_core::redact::Report;
+use coditect_local_store::{self as local_store, ImportState, Ingested, LocalStore};
+use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::Row;
+
+use sessions::Sessions;
+
+/// Bytes of a transcript that become one piece.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Rows stored in one transaction, so that other writers wait milliseconds only.
+const ROWS_PER_WRITE: usize = 100;
+
+/// Why an import ended early. What was stored stays, and the next one goes on there.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The agent's folder cannot be read.
+    #[error("cannot open {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no readable folder of transcripts.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A database failed.
+    #[error(transparent)]
+    Store(#[from] local_store::Error),
+    /// A transcript's state could not be written down.
+    #[error("cannot write down the state of a transcript")]
+    State(#[from] serde_json::Error),
+}
+
+/// Result of the importer.
+type Result<T, E = ImportError> = std::result::Result<T, E>;
+
+/// What an import did.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Transcripts found.
+    pub files: u64,
+    /// Transcripts that had something new.
+    pub files_read: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Records of every type in what was read.
+    pub records: u64,
+    /// What became of the rows, by cloud name of their table.
+    pub tables: BTreeMap<&'static str, Ingested>,
+    /// Records that become no row, by type.
+    pub other_records: BTreeMap<String, u64>,
+    /// Lines that are not exactly one record.
+    pub damaged: Vec<DamagedLine>,
+    /// Transcripts that could not be read, with the reason.
+    pub unreadable: Vec<String>,
+    /// Secrets replaced, by kind.
+    pub redacted: Report,
+}
+
+/// How far an import is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Bytes of the transcripts to read.
+    pub bytes_total: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Rows that were stored or known.
+    pub rows: u64,
+}
+
+/// An import of one agent folder.
+#[derive(Debug)]
+pub struct Importer<'a> {
+    store: &'a mut LocalStore,
+    now_ms: i64,
+    sessions: Sessions,
+    /// States of the transcripts that were read or that a session needs, by source.
+    states: BTreeMap<String, FileState>,
+    progress: Progress,
+    summary: Summary,
+}
+
+impl<'a> Importer<'a> {
+    /// Makes an importer that stamps its rows with `now_ms`.
+    pub fn new(store: &'a mut LocalStore, now_ms: i64) -> Result<Self> {
+        Ok(Self {
+            sessions: Sessions::load(store)?,
+            store,
+            now_ms,
+            states: BTreeMap::new(),
+            progress: Progress::default(),
+            summary: Summary::default(),
+        })
+    }
+
+    /// Imports what transcripts of a folder hold that are known to have changed; those that are
+    /// no transcripts of it, or look as they did, are left alone.
+    ///
+    /// # Errors
+    /// As [`Importer::run`].
+    pub fn run_some(mut self, paths: &[PathBuf]) -> Result<Summary> {
+        for path in paths {
+            let Ok(path) = path.canonicalize() else {
+                continue;
+            };
+            self.summary.files += 1;
+            if let Some(earlier) = self.changed(&path)? {
+                self.transcript(&path, earlier, &mut |_| {})?;
+            }
+        }
+        self.title_by_summaries()?;
+        self.pair_tools()?;
+        Ok(self.summary)
+    }
+
+    /// Imports what the folder's transcripts hold; `observe` is told after every piece.
+    ///
+    /// # Errors
+    /// When there is no folder of transcripts, or the store fails. What was stored stays, and
+    /// the next import goes on there.
+    pub fn run(mut self, folder: &Path, mut observe: impl FnMut(Progress)) -> Result<Summary> {
+        let folder = folder
+            .canonicalize()
+            .map_err(|source| ImportError::Folder {
+                path: folder.to_owned(),
+                source,
+            })?;
+        let files = discover(&folder)?;
+        self.summary.files = files.len() as u64;
+        let mut work = Vec::new();
+        for path in files {
+            if let Some(earlier) = self.changed(&path)? {
+                self.progress.bytes_total += left(&path, &earlier);
+                work.push((path, earlier));
+            }
+        }
+        observe(self.progress);
+        for (path, earlier) in work {
+            self.transcript(&path, earlier, &mut observe)?;
+        }
+        self.title_by_summaries()?;
+        self.pair_tools()?;
+        Ok(self.summary)
+    }
+
+    /// Returns the state of a transcript that may hold something new; none if it looks as it did.
+    fn changed(&mut self, path: &Path) -> Result<Option<FileState>> {
+        let source = path.to_string_lossy().into_owned();
+        let earlier = load_state(self.store, &source)?;
+        let Some(earlier) = earlier else {
+            return Ok(Some(FileState::new(source)));
+        };
+        let current = std::fs::metadata(path).is_ok_and(|metadata| earlier.is_current(&metadata));
+        Ok((!current).then_some(earlier))
+    }
+
+    fn transcript(
+        &mut self,
+        path: &Path,
+        earlier: FileState,
+        observe: &mut impl FnMut(Progress),
+    ) -> Result<()> {
+        let mut reader = match TranscriptReader::open(path, Some(earlier)) {
+            Ok(reader) => reader,
+            // It may have been removed since, or belong to somebody else; the others count.
+            Err(error) => {
+                self.summary.unreadable.push(error.to_string());
+                return Ok(());
+            }
+        };
+        self.summary.files_read += 1;
+        let mut offset = reader.state().offset;
+        loop {
+            let chunk = match reader.next_chunk(PIECE_BYTES) {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(error) => {
+                    self.summary.unreadable.push(error.to_string());
+                    break;
+                }
+            };
+            let state = reader.state().clone();
+            let read = state.offset.saturating_sub(offset);
+            offset = state.offset;
+            self.progress.bytes += read;
+            self.summary.bytes += read;
+            self.piece(chunk, state)?;
+            observe(self.progress);
+        }
+        let state = reader.into_state();
+        self.write(Vec::new(), Some(&state))?;
+        self.states.insert(state.path.clone(), state);
+        Ok(())
+    }
+
+    fn piece(&mut self, chunk: Chunk, state: FileState) -> Result<()> {
+        if !chunk.provisional {
+            self.summary.records += chunk.records;
+            self.summary.redacted.merge(&chunk.report);
+            for (kind, count) in &chunk.raw_counts {
+                *self.summary.other_records.entry(kind.clone()).or_default() += count;
+            }
+        }
+        self.summary.damaged.extend(chunk.damaged.iter().cloned());
+        // What the rows need later goes first: a crash in between costs nothing then.
+        self.keep_damaged(&chunk.damaged)?;
+        self.sessions
+            .note_summaries(self.store, &chunk.summaries, self.now_ms)?;
+        for session in &chunk.sessions {
+            let id = &session.session_id;
+            self.sessions
+                .note_source(self.store, id, &state.path, self.now_ms)?;
+        }
+        self.states.insert(state.path.clone(), state.clone());
+        let rows = self.rows(chunk)?;
+        self.write(rows, Some(&state))
+    }
+
+    /// Stores rows, and with the last of them the transcript's state.
+    fn write(&mut self, rows: Vec<(&'static str, Row)>, state: Option<&FileState>) -> Result<()> {
+        let state = state.map(import_state).transpose()?;
+        let mut left = rows.as_slice();
+        loop {
+            let (now, later) = left.split_at(left.len().min(ROWS_PER_WRITE));
+            let last = if later.is_empty() {
+                state.as_ref()
+            } else {
+                None
+            };
+            self.write_some(now, last)?;
+            left = later;
+            if left.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The store counts per call; one call per run of rows of a table says which table's.
+    fn write_some(
+        &mut self,
+        rows: &[(&'static str, Row)],
+        state: Option<&ImportState>,
+    ) -> Result<()> {
+        let runs: Vec<_> = rows.chunk_by(|a, b| a.0 == b.0).collect();
+        for (at, run) in runs.iter().enumerate() {
+            let last = if at + 1 == runs.len() { state } else { None };
+            let table = run[0].0;
+            let rows = run
+                .iter()
+                .map(|(table, row)| (*table, row.clone()))
+                .collect();
+            let done = self.store.ingest(File::Sessions, rows, last, self.now_ms)?;
+            let sum = self.summary.tables.entry(table).or_default();
+            sum.inserted += done.inserted;
+            sum.updated += done.updated;
+            sum.unchanged += done.unchanged;
+            sum.kept_out += done.kept_out;
+            self.progress.rows += run.len() as u64;
+        }
+        if runs.is_empty() && state.is_some() {
+            self.store
+                .ingest(File::Sessions, Vec::new(), state, self.now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Damaged lines are kept (redacted) until somebody looks at them.
+    fn keep_damaged(&mut self, damaged: &[DamagedLine]) -> Result<()> {
+        for line in damaged {
+            let state = ImportState {
+                source: format!("claude:damaged:{}:{}", line.file, line.byte_offset),
+                state: serde_json::json!({
+                    "line": line.line,
+                    "damage_at": line.damage_at,
+                    "objects": line.objects,
+                    "reason": line.reason,
+                    "raw": line.raw,
+                }),
+                ..ImportState::default()
+            };
+            self.store
+                .ingest(File::Sessions, Vec::new(), Some(&state), self.now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Gives sessions the titles that other transcripts' summaries name, now that their messages
+    /// are stored.
+    fn title_by_summaries(&mut self) -> Result<()> {
+        let titled = self.sessions.settle_summaries(self.store, self.now_ms)?;
+        let mut rows = Vec::new();
+        for session_id in titled {
+            rows.extend(self.session_row(&session_id)?);
+        }
+        self.write(rows, None)
+    }
+
+    /// Joins calls and results of one session that are in different transcripts.
+    fn pair_tools(&mut self) -> Result<()> {
+        let read: BTreeSet<String> = self.sessions.touched().clone();
+        for session_id in read {
+            let sources = self.sessions.sources(self.store, &session_id)?;
+            if sources.len() < 2 {
+                continue;
+            }
+            let mut states = Vec::new();
+            for source in &sources {
+                states.extend(self.state_of(source)?);
+            }
+            let before = states.clone();
+            let tools = pair_open_tools(&mut states.iter_mut().collect::<Vec<_>>());
+            if tools.is_empty() {
+                continue;
+            }
+            let rows = self.tool_rows(tools)?;
+            self.write(rows, None)?;
+            for (state, before) in states.into_iter().zip(before) {
+                if state != before {
+                    self.write(Vec::new(), Some(&state))?;
+                    self.states.insert(state.path.clone(), state);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the state of a transcript, read by this import or an earlier one.
+    fn state_of(&mut self, source: &str) -> Result<Option<FileState>> {
+        if let Some(state) = self.states.get(source) {
+            return Ok(Some(state.clone()));
+        }
+        let state = load_state(self.store, source)?;
+        if let Some(state) = &state {
+            self.states.insert(source.to_owned(), state.clone());
+        }
+        Ok(state)
+    }
+}
+
+fn import_state(state: &FileState) -> Result<ImportState> {
+    Ok(ImportState {
+        source: state.path.clone(),
+        bytes_read: state.offset,
+        prefix_hash: Some(state.prefix_sha256.clone()),
+        state: serde_json::to_value(state)?,
+    })
+}
+
+/// A state that this version cannot read is none: the transcript is read again from its start,
+/// and identities keep that harmless.
+fn load_state(store: &LocalStore, source: &str) -> Result<Option<FileState>> {
+    let stored = store.import_state(source)?;
+    Ok(stored.and_then(|stored| serde_json::from_value(stored.state).ok()))
+}
+
+fn left(path: &Path, earlier: &FileState) -> u64 {
+    let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    size.checked_sub(earlier.offset).unwrap_or(size)
+}
+
+#[cfg(test)]
+mod tests;
