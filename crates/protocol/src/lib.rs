@@ -7,7 +7,8 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 #[cfg(feature = "openapi")]
-mod openapi;
+pub mod openapi;
+pub mod permissions;
 pub mod scope;
 pub mod version;
 pub mod wire;

@@ -8,14 +8,16 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backups;
 pub mod cluster;
 pub mod credential;
 mod db;
 pub mod devices;
 pub mod embedded;
 mod error;
-pub mod identity;
 pub mod hints;
+pub mod identity;
+mod memberships;
 pub mod migrations;
 pub mod roles;
 pub mod sync;

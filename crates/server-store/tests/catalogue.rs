@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coditect_protocol::catalogue::{Direction, TABLES, Table};
+use coditect_protocol::catalogue::{Direction, File, TABLES, Table};
 use coditect_server_store::migrations::sql_type;
 use coditect_testkit::TestDb;
 use tokio_postgres::Client;
@@ -25,10 +25,45 @@ const GLOBAL: [&str; 10] = [
 
 const TENANT: &str =
     "(tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid)";
-const SCOPED: &str = "((tenant_id = \
-     (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid) \
-     AND (scope_id = ANY \
-     ((NULLIF(current_setting('app.scopes'::text, true), ''::text))::uuid[])))";
+/// Conditions besides the tenant, as PostgreSQL prints them; `LIST` stands for a setting's array.
+const READ: &str = "(scope_id = ANY (LIST(app.scopes)))";
+const TALK: &str = "(scope_id = ANY (LIST(app.message_scopes)))";
+const WRITE: &str = "(scope_id = ANY (LIST(app.write_scopes)))";
+
+/// Returns a condition without the tenant's part, and with settings in short; none for one that
+/// looks at the tenant alone.
+fn short(condition: &str) -> Option<String> {
+    if condition == TENANT {
+        return None;
+    }
+    let rest = condition.strip_prefix(&format!("({TENANT} AND "));
+    let rest = rest.and_then(|rest| rest.strip_suffix(')'));
+    let mut rest = rest
+        .unwrap_or_else(|| panic!("not joined to the tenant: {condition}"))
+        .to_owned();
+    for (kind, name) in [("uuid[]", "LIST"), ("text[]", "LIST"), ("uuid", "ID")] {
+        for setting in SETTINGS {
+            let long =
+                format!("(NULLIF(current_setting('{setting}'::text, true), ''::text))::{kind}");
+            // `uuid` is also the beginning of `uuid[]`.
+            rest = rest.replace(&format!("{long} "), &format!("{name}({setting}) "));
+            rest = rest.replace(&format!("{long})"), &format!("{name}({setting}))"));
+            rest = rest.replace(&format!("{long},"), &format!("{name}({setting}),"));
+        }
+    }
+    Some(rest.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// What `enter` sets.
+const SETTINGS: [&str; 7] = [
+    "app.current_tenant",
+    "app.uid",
+    "app.scopes",
+    "app.message_scopes",
+    "app.write_scopes",
+    "app.admin_scopes",
+    "app.permissions",
+];
 
 async fn names(client: &Client, query: &str) -> BTreeSet<String> {
     client
@@ -88,6 +123,7 @@ async fn tenant_tables_have_one_permissive_policy_per_command() {
         )
         .await
         .unwrap();
+    let scoped = scoped_tables();
     let mut commands: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for row in &rows {
         let (table, command): (String, String) = (row.get(0), row.get(1));
@@ -105,10 +141,24 @@ async fn tenant_tables_have_one_permissive_policy_per_command() {
             "{table}"
         );
         for condition in [using, check].into_iter().flatten() {
-            assert!(
-                [TENANT, SCOPED].contains(&condition.as_str()),
-                "{table}: {condition}"
-            );
+            for word in [" OR ", "SELECT", "EXISTS"] {
+                assert!(!condition.contains(word), "{table} {command}: {condition}");
+            }
+            let known = condition.matches("current_setting").count();
+            let ours = SETTINGS.iter().map(|name| {
+                let call = format!("current_setting('{name}'::text, true)");
+                condition.matches(&call).count()
+            });
+            assert_eq!(known, ours.sum::<usize>(), "{table} {command}: {condition}");
+            let short = short(&condition);
+            if scoped.contains(&table) {
+                let expected: &[&str] = match command.as_str() {
+                    "SELECT" => &[READ, TALK],
+                    _ => &[WRITE],
+                };
+                let found = short.as_deref().unwrap_or("the tenant alone");
+                assert!(expected.contains(&found), "{table} {command}: {found}");
+            }
         }
         commands.entry(table).or_default().push(command);
     }
@@ -129,9 +179,26 @@ async fn tables_with_rows_of_people_look_at_the_scope_too() {
     let client = test.superuser_client().await;
     let scoped = names(
         &client,
-        "select distinct tablename::text from pg_policies where qual like '%app.scopes%'",
+        "select distinct tablename::text from pg_policies
+         where qual ~ 'scope_id = ANY .*app.(message_)?scopes'",
     )
     .await;
+    assert_eq!(scoped, scoped_tables());
+    let talks = names(
+        &client,
+        "select distinct tablename::text from pg_policies where qual like '%app.message_scopes%'",
+    )
+    .await;
+    let conversations = TABLES
+        .iter()
+        .filter(|table| table.file == File::Sessions && table.cloud != "context_checkpoints")
+        .map(|table| table.cloud)
+        .chain(["record_history", "sync_conflicts"]);
+    assert_eq!(talks, conversations.map(str::to_owned).collect());
+}
+
+/// Returns the tables whose rows belong to a scope.
+fn scoped_tables() -> BTreeSet<String> {
     let synced = TABLES
         .iter()
         .filter(|table| table.direction != Direction::Down);
@@ -142,12 +209,11 @@ async fn tables_with_rows_of_people_look_at_the_scope_too() {
         "record_history",
         "sync_conflicts",
     ];
-    let expected: BTreeSet<String> = synced
+    synced
         .map(|table| table.cloud)
         .chain(others)
         .map(str::to_owned)
-        .collect();
-    assert_eq!(scoped, expected);
+        .collect()
 }
 
 #[tokio::test]
@@ -284,25 +350,35 @@ async fn grants_of_the_app_role_are_the_expected_ones() {
         synced.insert(table.to_owned());
     }
     let mut updated = synced.clone();
-    updated.extend(["devices", "sync_conflicts"].map(str::to_owned));
+    updated.extend(["devices", "sync_conflicts", "memberships"].map(str::to_owned));
+    updated.extend(["scopes", "scope_members", "project_teams", "invitations"].map(str::to_owned));
     assert_eq!(names(&client, &granted("update")).await, updated);
     synced.extend(["audit_log", "record_history", "sync_conflicts"].map(str::to_owned));
+    synced.extend(["scopes", "scope_members", "project_teams", "invitations"].map(str::to_owned));
+    synced.extend(["project_repositories", "context_backups"].map(str::to_owned));
     assert_eq!(names(&client, &granted("insert")).await, synced);
     let deletable = "select relname::text from pg_class
         where relnamespace = 'public'::regnamespace and relkind = 'r'
             and has_table_privilege('coditect_app', oid, 'delete, truncate, trigger, references')";
     assert_eq!(
         names(&client, deletable).await,
-        BTreeSet::from(["counter_parts".to_owned()])
+        BTreeSet::from(
+            [
+                "counter_parts",
+                "project_repositories",
+                "project_teams",
+                "scope_members"
+            ]
+            .map(str::to_owned)
+        )
     );
-    let secret = "select has_column_privilege('coditect_app', 'licenses', 'secret_hash', 'select')";
-    assert!(
-        !client
-            .query_typed_one(secret, &[])
-            .await
-            .unwrap()
-            .get::<_, bool>(0)
-    );
+    for table in ["licenses", "invitations"] {
+        let secret = format!(
+            "select has_column_privilege('coditect_app', '{table}', 'secret_hash', 'select')"
+        );
+        let row = client.query_typed_one(&secret, &[]).await.unwrap();
+        assert!(!row.get::<_, bool>(0), "{table}");
+    }
 }
 
 const COMMON: [(&str, &str, bool); 13] = [

@@ -100,6 +100,7 @@ impl Secrets {
             user_id: UserId::new(claims.sub),
             device_id: DeviceId::new(claims.device_id),
             role: claims.role,
+            checked: true,
         };
         let until = DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Invalid)?;
         Ok((caller, until))
@@ -118,6 +119,7 @@ mod tests {
             user_id: UserId::new(Uuid::from_u128(2)),
             device_id: DeviceId::new(Uuid::from_u128(3)),
             role: Role::Member,
+            checked: true,
         }
     }
 

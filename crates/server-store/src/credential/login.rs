@@ -413,6 +413,7 @@ async fn token_pair(
         user_id,
         device_id,
         role: member.role,
+        checked: true,
     };
     Ok(TokenPair {
         access_token: secrets.issue(&caller, now)?,

@@ -64,9 +64,25 @@ pub struct Caller {
     user_id: UserId,
     device_id: DeviceId,
     role: Role,
+    /// Whether the program itself decides what the caller may do; not so in the tests that show
+    /// what row security does alone.
+    checked: bool,
 }
 
 impl Caller {
+    /// Returns whether the program itself decides what the caller may do.
+    pub(crate) const fn is_checked(&self) -> bool {
+        self.checked
+    }
+
+    /// Returns the caller as a store with or without checks takes it.
+    pub(crate) fn with_checks(&self, checked: bool) -> Self {
+        Self {
+            checked,
+            ..self.clone()
+        }
+    }
+
     /// Returns the caller's tenant.
     #[must_use]
     pub const fn tenant(&self) -> TenantId {

@@ -7,6 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::*;
 use crate::credential::Secrets;
+use crate::identity::Role;
 
 /// A database with one person, reached through this crate's own store with one connection.
 struct Fixture {
@@ -28,7 +29,8 @@ async fn fixture() -> Fixture {
 
 async fn fixture_with(test: TestDb, change: impl FnOnce(&mut DbSettings)) -> Fixture {
     let tenant = test.with_tenant("acme").await;
-    let user = test.with_user(&tenant, "ann@acme.test").await;
+    // Reads the audit trail, in which these tests count.
+    let user = test.with_role(&tenant, "ann@acme.test", Role::Owner).await;
     let mut settings = DbSettings::new(test.settings().owner_url);
     change(&mut settings);
     settings.app_connections_max = 1;
@@ -46,8 +48,9 @@ async fn fixture_with(test: TestDb, change: impl FnOnce(&mut DbSettings)) -> Fix
     }
 }
 
-const INSERT: &str = "insert into audit_log (tenant_id, id, at, action)
-    values ($1, gen_random_uuid(), now(), 'test')";
+const INSERT: &str = "insert into audit_log (tenant_id, id, at, user_id, action)
+    values ($1, gen_random_uuid(), now(), nullif(current_setting('app.uid', true), '')::uuid,
+    'test')";
 const COUNT: &str = "select count(*) from audit_log where tenant_id = $1 and action = 'test'";
 
 async fn insert(tx: &mut TenantTx) -> Result<(), StoreError> {
@@ -286,7 +289,7 @@ async fn current_role_is_the_one_of_this_moment() {
         .await
         .unwrap();
     assert_eq!(role, Some(crate::identity::Role::Viewer));
-    assert_eq!(fixture.caller.role(), crate::identity::Role::Member);
+    assert_eq!(fixture.caller.role(), crate::identity::Role::Owner);
 }
 
 #[tokio::test]

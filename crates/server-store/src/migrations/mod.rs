@@ -8,6 +8,9 @@ mod m20261120_000002_sync_state;
 mod m20261120_000003_synced_tables;
 mod m20261120_000004_digest_counts;
 mod m20261120_000005_device_guard;
+mod m20261120_000006_roles;
+mod m20261120_000007_descent;
+mod m20261120_000013_backups;
 mod synced;
 mod template;
 
@@ -65,6 +68,9 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000003_synced_tables::migration(),
         m20261120_000004_digest_counts::migration(),
         m20261120_000005_device_guard::migration(),
+        m20261120_000006_roles::migration(),
+        m20261120_000007_descent::migration(),
+        m20261120_000013_backups::migration(),
     ]
 }
 

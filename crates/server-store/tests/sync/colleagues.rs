@@ -88,12 +88,12 @@ async fn a_scope_of_somebody_else_is_not_found() {
             file: File::Org,
             cursor: None,
             token: None,
+            descent: None,
         };
-        let pulled = peer.ask(&peer.pull_request(vec![position])).await;
-        assert!(
-            matches!(pulled, Err(SyncError::ScopeNotFound)),
-            "{scope} {pulled:?}"
-        );
+        // Left out, not refused: other positions of the request are answered.
+        let pulled = peer.ask(&peer.pull_request(vec![position])).await.unwrap();
+        assert_eq!(pulled.pages, [], "{scope}");
+        assert!(!pulled.scopes.contains(&scope), "{scope}");
     }
     assert_eq!(ann.pull(ann.own(), File::Org).await.len(), 1);
 }
@@ -111,7 +111,21 @@ async fn the_organisation_is_read_by_all_and_written_by_some() {
             .with_role(&acme, &format!("{role}@x.example"), role)
             .await;
         let mut peer = Peer::new(&db, &user);
-        assert_eq!(peer.pull(peer.org(), File::Org).await.len(), 1);
+        // Auditors and executives look at what is shared, but take none of it to a device.
+        let pulls = role == Role::Viewer;
+        let position = peer.pull_request(vec![Position {
+            scope: peer.org(),
+            file: File::Org,
+            cursor: None,
+            token: None,
+            descent: None,
+        }]);
+        let reply = peer.ask(&position).await.unwrap();
+        let rows: usize = reply.pages.iter().map(|page| page.changes.len()).sum();
+        assert_eq!(
+            (reply.scopes.contains(&peer.org()), rows),
+            (pulls, usize::from(pulls))
+        );
         let row = crate::support::row("org_decisions", json!({"title": "t"}));
         let change = insert(table("org_decisions"), row, peer.device);
         let request = peer.request(peer.org(), File::Org, vec![change]);

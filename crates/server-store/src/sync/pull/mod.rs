@@ -1,5 +1,6 @@
 //! Pull: what happened in the caller's streams since a position, on one snapshot.
 
+mod descent;
 mod digests;
 mod page;
 mod tokens;
@@ -8,6 +9,7 @@ use std::collections::HashMap;
 
 use coditect_protocol::catalogue::{Class, Direction, File, Table, by_cloud_name};
 use coditect_protocol::limits::{PULL_BYTES_TARGET, PULL_CURSORS_MAX};
+use coditect_protocol::permissions::Permission;
 use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
 use coditect_protocol::{Cursor, Epoch, Scope};
 use tokio_postgres::Row;
@@ -24,14 +26,14 @@ const HEADS: &str = "select scope_id, head_platform, head_org, head_sessions, he
     from streams where tenant_id = $1 and scope_id = any ($2)";
 const PLATFORM_HEAD: &str = "select n from platform_stream";
 
-/// Returns a page for each position asked. The transaction must be a snapshot
+/// Returns a page for each position asked whose scope the caller may read; those of others are
+/// left out, and the reply's list of scopes says so. The transaction must be a snapshot
 /// ([`crate::Db::tenant_snapshot`]), so that heads, rows and digests are of one moment.
 ///
 /// # Errors
 ///
 /// [`SyncError::EpochChanged`] for a cursor of another epoch, [`SyncError::InvalidCursor`] for
-/// one beyond the head, [`SyncError::ScopeNotFound`] for a scope that the caller may not see;
-/// for a token [`SyncError::EpochBehind`] and [`SyncError::Fenced`], as for a push.
+/// one beyond the head; for a token [`SyncError::EpochBehind`] and [`SyncError::Fenced`], as for a push.
 pub async fn pull(
     tx: &mut TenantTx,
     request: &PullRequest,
@@ -41,6 +43,11 @@ pub async fn pull(
         return Err(SyncError::BadRequest("a pull has at most 1024 positions"));
     }
     let wanted = wanted_table(request)?;
+    for position in &request.positions {
+        if let Some(descent) = &position.descent {
+            descent::check(descent, position.scope, position.file)?;
+        }
+    }
     let caller = tx.caller().clone();
     let question = Question::new(&caller, request.device);
     let tenant = tx.tenant().get();
@@ -72,12 +79,18 @@ pub async fn pull(
     let epoch = access.life.epoch;
     let mut pages = Vec::with_capacity(request.positions.len());
     let mut budget = Budget::default();
-    for position in &request.positions {
-        access.read(position.scope)?;
+    let readable = |position: &&Position| access.may(Permission::SyncPull, position.scope);
+    for position in request.positions.iter().filter(readable) {
         let head = heads.of(position);
         let from = start(position, epoch, head)?;
         let tables = tables(position, wanted);
-        pages.push(page::read(tx, position, &tables, epoch, from..head, &mut budget).await?);
+        let mut page = page::read(tx, position, &tables, epoch, from..head, &mut budget).await?;
+        if let Some(descent) = position.descent.as_ref().filter(|_| page.at_head) {
+            let stream = (position.scope, position.file);
+            let answer = descent::answer(tx, descent, stream, request.device, &mut budget);
+            page.descent = Some(answer.await?);
+        }
+        pages.push(page);
     }
     if wanted.is_none() {
         digests::add(tx, request, &mut pages).await?;
@@ -88,6 +101,9 @@ pub async fn pull(
         pages,
     })
 }
+
+/// Bytes that a change takes besides its columns' values.
+const OVERHEAD_BYTES: usize = 450;
 
 /// What the reply may still hold.
 #[derive(Debug)]
@@ -214,5 +230,6 @@ fn empty(position: &Position, epoch: Epoch, n: i64, at_head: bool) -> Page {
         cursor: Cursor { epoch, n },
         at_head,
         digests: None,
+        descent: None,
     }
 }

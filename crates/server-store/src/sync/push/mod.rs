@@ -7,15 +7,21 @@ mod apply;
 mod counters;
 mod decide;
 mod repeat;
+mod restore;
 mod trail;
 pub(super) mod unfiled;
 mod write;
+
+pub use restore::{
+    ArchivedPart, ArchivedRow, Restore, RestoreError, RestoreMode, Restored, restore,
+};
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use coditect_core::clock::Skew;
 use coditect_protocol::limits::PUSH_CHANGES_MAX;
+use coditect_protocol::permissions::Permission;
 use coditect_protocol::wire::push::{Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::{Cursor, DeviceId, Epoch};
 use serde_json::json;
@@ -109,6 +115,13 @@ impl<'a> Batch<'a> {
             request,
         })
     }
+
+    /// Returns a time of the device by the server's clock, and not after it.
+    fn corrected_time(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        let by_ms = time.timestamp_millis();
+        let shift = chrono::TimeDelta::milliseconds(self.skew.correct_ms(by_ms) - by_ms);
+        time.checked_add_signed(shift).unwrap_or(self.now)
+    }
 }
 
 /// What the rows of a push amount to.
@@ -163,12 +176,12 @@ pub async fn push(
     }
     let (outcomes, totals) = store(tx, &batch, n).await?;
     let token = close(tx, &batch, life, known.as_ref(), &totals).await?;
+    note_head(tx, request, life.epoch, &totals);
     audit::record(tx, &entry(&batch, &outcomes)).await?;
     #[cfg(feature = "fault-injection")]
     context.faults.delay(tx).await?;
     Ok(reply(outcomes, token))
 }
-    note_head(tx, request, life.epoch, &totals);
 
 #[cfg_attr(
     not(feature = "fault-injection"),
@@ -214,7 +227,7 @@ async fn open(
     statements.extend(question.statements());
     let mut answers = tx.pipeline(&statements).await?;
     let access = question.read(&answers[2..2 + access::STATEMENTS])?;
-    access.write(batch.request.scope, tx.current_role())?;
+    access.require(Permission::SyncPush, batch.request.scope)?;
     if answers[0].is_empty() || answers[1].is_empty() {
         let epoch = access.life.epoch.to_string();
         let mut make_token = token.clone();
@@ -375,11 +388,6 @@ async fn close(
     Ok(next)
 }
 
-/// What a push adds to the stream and to the statistics of its device; owns the parameters.
-#[derive(Debug)]
-struct Sums {
-    device: Uuid,
-    file: &'static str,
 /// Has the stream's followers told once the transaction is committed.
 fn note_head(tx: &mut TenantTx, request: &PushRequest, epoch: Epoch, totals: &Totals) {
     if totals.head > 0 {
@@ -388,6 +396,11 @@ fn note_head(tx: &mut TenantTx, request: &PushRequest, epoch: Epoch, totals: &To
     }
 }
 
+/// What a push adds to the stream and to the statistics of its device; owns the parameters.
+#[derive(Debug)]
+struct Sums {
+    device: Uuid,
+    file: &'static str,
     epoch: String,
     changes: i64,
     bytes: i64,

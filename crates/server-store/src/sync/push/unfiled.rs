@@ -4,6 +4,7 @@
 //! of a file cannot get here. Stream lock, numbers, merge, digests, history, statistics and
 //! audit trail are those of any push.
 
+use coditect_protocol::permissions::Permission;
 use coditect_protocol::wire::push::{Outcome, PushRequest};
 use coditect_protocol::{DeviceId, Epoch, Scope};
 use tokio_postgres::types::Type;
@@ -51,7 +52,7 @@ pub(in crate::sync) async fn open(
     statements.extend(question.statements());
     let mut answers = tx.pipeline(&statements).await?;
     let access = question.read(&answers[1..=access::STATEMENTS])?;
-    access.write(scope, tx.current_role())?;
+    access.require(Permission::SyncPush, scope)?;
     if answers[0].is_empty() {
         let make = Statement {
             sql: MAKE_STREAM,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use coditect_protocol::catalogue::{Table, by_cloud_name};
 use coditect_protocol::limits::PULL_BYTES_TARGET;
+use coditect_protocol::permissions::Permission;
 use coditect_protocol::wire::Stored;
 use coditect_protocol::{DeviceId, Epoch, Scope};
 use tokio_postgres::Row as DbRow;
@@ -76,6 +77,16 @@ impl View {
     #[must_use]
     pub fn table(self) -> &'static Table {
         by_cloud_name(self.cloud()).expect("a table of the catalogue")
+    }
+
+    /// Returns what it takes to list it.
+    const fn permission(self) -> Permission {
+        match self {
+            Self::Messages => Permission::MessagesRead,
+            Self::Tasks => Permission::TasksRead,
+            Self::Decisions => Permission::DecisionsRead,
+            Self::Learnings => Permission::LearningsRead,
+        }
     }
 
     /// Returns the names of all tables that can be listed.
@@ -220,7 +231,7 @@ async fn places(
     });
     let answers = tx.pipeline(&statements).await?;
     let access = question.read(&answers[..access::STATEMENTS])?;
-    access.read(listing.scope)?;
+    access.require(listing.view.permission(), listing.scope)?;
     let head = match answers[access::STATEMENTS].first() {
         Some(row) => row.try_get(0)?,
         None => 0,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use coditect_protocol::catalogue::File;
+use coditect_protocol::permissions::Permission;
 use coditect_protocol::{DeviceId, Epoch, Scope};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -13,10 +15,14 @@ use crate::db::{Param, Statement, TenantTx};
 use crate::sync::SyncError;
 use crate::sync::access::{self, Question};
 
-const STREAM: &str = "select n, byte_count from streams where tenant_id = $1 and scope_id = $2";
+const STREAM: &str = "select n, byte_count, head_platform, head_org, head_sessions, head_projects
+    from streams where tenant_id = $1 and scope_id = $2";
+/// Files in the order of their heads in [`STREAM`].
+const FILES: [File; 4] = [File::Platform, File::Org, File::Sessions, File::Projects];
 const ROWS: &str = "select table_name, rows from stream_digests
     where tenant_id = $1 and scope_id = $2 and table_name = any ($3)";
-const DEVICES: &str = "select d.id, d.last_seen_at, c.epoch, c.n, c.last_push_at, c.last_pull_at
+const DEVICES: &str = "select d.id, d.last_seen_at, c.epoch, c.n, c.last_push_at, c.last_pull_at,
+    c.file
     from devices d
     left join device_cursors c
     on c.tenant_id = d.tenant_id and c.device_id = d.id and c.scope_id = $3
@@ -55,8 +61,42 @@ pub struct DeviceFigures {
     pub id: DeviceId,
     /// When it was heard of last.
     pub last_seen_at: DateTime<Utc>,
-    /// How far it has read in this epoch, as far as it was noted.
+    /// The position up to which it was given everything, in this epoch; `None` while it has not
+    /// read.
     pub cursor: Option<i64>,
+}
+
+/// Where a stream ends, as a whole and in each file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    n: i64,
+    of_files: [i64; 4],
+}
+
+/// What is noted of a device's reading in this epoch.
+#[derive(Clone, Copy, Debug, Default)]
+struct Noted {
+    files: [Option<i64>; 4],
+    view: Option<i64>,
+}
+
+impl Noted {
+    /// Returns the position up to which nothing is missing: that of the file which is furthest
+    /// behind its head. A view counts where no file was read.
+    fn cursor(&self, head: &Head) -> Option<i64> {
+        if self.files.iter().all(Option::is_none) {
+            return self.view.map(|n| n.min(head.n));
+        }
+        let behind = self
+            .files
+            .iter()
+            .zip(head.of_files)
+            .map(|(n, head)| (n.unwrap_or(0), head))
+            .filter(|(n, head)| n < head)
+            .map(|(n, _)| n)
+            .min();
+        Some(behind.unwrap_or(head.n))
+    }
 }
 
 /// Returns the figures of the scope's stream, for `device` of the caller. The transaction must
@@ -97,19 +137,23 @@ pub async fn figures(
     });
     let answers = tx.pipeline(&statements).await?;
     let access = question.read(&answers[..access::STATEMENTS])?;
-    access.read(scope)?;
+    access.require(Permission::SyncPull, scope)?;
     let [stream, tables, devices] = &answers[access::STATEMENTS..] else {
         return Err(crate::StoreError::NotFound.into());
     };
-    let (cursor, bytes) = match stream.first() {
-        Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        None => (0, 0),
-    };
+    let (mut head, mut bytes) = (Head::default(), 0);
+    if let Some(row) = stream.first() {
+        head.n = row.try_get(0)?;
+        bytes = row.try_get(1)?;
+        for (index, of_file) in head.of_files.iter_mut().enumerate() {
+            *of_file = row.try_get(index + 2)?;
+        }
+    }
     let counts = counts(tables)?;
     let of = |view: View| counts.get(view.table().cloud).copied().unwrap_or(0);
     let mut figures = Figures {
         epoch: access.life.epoch,
-        cursor,
+        cursor: head.n,
         messages: of(View::Messages),
         tasks: of(View::Tasks),
         decisions: of(View::Decisions),
@@ -119,8 +163,12 @@ pub async fn figures(
         last_push_at: None,
         last_pull_at: None,
     };
+    let mut noted = Vec::new();
     for row in devices {
-        figures.add_device(row)?;
+        figures.add_device(row, &mut noted)?;
+    }
+    for (device, noted) in figures.devices.iter_mut().zip(&noted) {
+        device.cursor = noted.cursor(&head);
     }
     Ok(figures)
 }
@@ -135,23 +183,53 @@ fn counts(rows: &[Row]) -> Result<BTreeMap<&str, i64>, SyncError> {
 
 impl Figures {
     /// Adds what is known of a device and one of its files; rows of one device follow each other.
-    fn add_device(&mut self, row: &Row) -> Result<(), SyncError> {
+    fn add_device(&mut self, row: &Row, noted: &mut Vec<Noted>) -> Result<(), SyncError> {
         let id = DeviceId::new(row.try_get::<_, Uuid>(0)?);
-        let epoch: Option<&str> = row.try_get(2)?;
-        let n: Option<i64> = row.try_get(3)?;
-        // Nothing is read at 0, and positions of another life of the database mean nothing.
-        let current = epoch.is_some_and(|epoch| epoch == self.epoch.to_string());
-        let n = n.filter(|n| *n > 0 && current);
-        match self.devices.last_mut().filter(|device| device.id == id) {
-            Some(device) => device.cursor = device.cursor.max(n),
-            None => self.devices.push(DeviceFigures {
+        if self.devices.last().is_none_or(|device| device.id != id) {
+            self.devices.push(DeviceFigures {
                 id,
                 last_seen_at: row.try_get(1)?,
-                cursor: n,
-            }),
+                cursor: None,
+            });
+            noted.push(Noted::default());
+        }
+        let pulled_at: Option<DateTime<Utc>> = row.try_get(5)?;
+        let epoch: Option<&str> = row.try_get(2)?;
+        // Positions of another life of the database mean nothing, nor does what a push left.
+        let current = epoch.is_some_and(|epoch| epoch == self.epoch.to_string());
+        if let (Some(noted), true, true) = (noted.last_mut(), current, pulled_at.is_some()) {
+            let (n, file): (Option<i64>, Option<&str>) = (row.try_get(3)?, row.try_get(6)?);
+            let index = FILES.iter().position(|known| Some(known.as_str()) == file);
+            match index {
+                Some(index) => noted.files[index] = n,
+                None => noted.view = n,
+            }
         }
         self.last_push_at = self.last_push_at.max(row.try_get(4)?);
-        self.last_pull_at = self.last_pull_at.max(row.try_get(5)?);
+        self.last_pull_at = self.last_pull_at.max(pulled_at);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_as_far_as_the_file_that_is_furthest_behind() {
+        let head = Head {
+            n: 9,
+            of_files: [0, 9, 7, 0],
+        };
+        let read = |org, sessions| Noted {
+            files: [None, org, sessions, None],
+            view: Some(5),
+        };
+        assert_eq!(read(None, None).cursor(&head), Some(5));
+        assert_eq!(read(Some(9), Some(7)).cursor(&head), Some(9));
+        assert_eq!(read(Some(9), Some(3)).cursor(&head), Some(3));
+        assert_eq!(read(Some(2), Some(3)).cursor(&head), Some(2));
+        assert_eq!(read(Some(9), None).cursor(&head), Some(0));
+        assert_eq!(Noted::default().cursor(&head), None);
     }
 }
