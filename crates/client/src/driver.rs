@@ -83,16 +83,39 @@ pub async fn sync<T: Transport>(
     options: Options,
     clock: impl Fn() -> i64,
     random: &mut Random,
-    mut observe: impl FnMut(Progress),
+    observe: impl FnMut(Progress),
 ) -> Result<Report, SyncError> {
-    let mut engine = Engine::new(options);
+    let engine = Engine::new(options);
+    let report = run(store, transport, engine, clock, random, observe, || true).await?;
+    Ok(report.unwrap_or_default())
+}
+
+/// Runs an engine like [`sync`], for as long as `go_on` says so: it is asked before everything
+/// that leaves the machine. None when the run was broken off; a batch without its answer stays
+/// stored then, and the next run sends it again.
+///
+/// # Errors
+/// As [`sync`].
+pub async fn run<T: Transport>(
+    store: &mut LocalStore,
+    transport: &mut T,
+    mut engine: Engine,
+    clock: impl Fn() -> i64,
+    random: &mut Random,
+    mut observe: impl FnMut(Progress),
+    mut go_on: impl FnMut() -> bool,
+) -> Result<Option<Report>, SyncError> {
     let mut progress = Progress::default();
     let mut action = engine.start();
     loop {
+        let leaves = matches!(action, Action::Pull(_) | Action::Push(_) | Action::Wait(_));
+        if leaves && !go_on() {
+            return Ok(None);
+        }
         let input = match action {
             Action::Done(report) => {
                 log_report(&report);
-                return Ok(*report);
+                return Ok(Some(*report));
             }
             Action::Pull(request) => Input::Pulled(transport.pull(&request).await.map(Box::new)),
             Action::Push(batch) => Input::Pushed(transport.push(&batch.bytes).await.map(Box::new)),

@@ -2,6 +2,7 @@
 //! fail turned into the engine's [`Failure`].
 
 mod outcome;
+mod upgrade;
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 pub use outcome::describe;
+pub(crate) use upgrade::Upgraded;
 
 /// Bodies up to this many bytes are sent as they are.
 const COMPRESS_BYTES_MIN: usize = 1024;

@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod devices;
 pub mod driver;
 mod files;
+pub mod hints;
 pub mod http;
 pub mod paths;
 pub mod pull_table;
@@ -19,8 +20,9 @@ pub mod transport;
 
 pub use config::{CloudConfig, ConfigFile};
 pub use credentials::{CredentialFile, Credentials};
-pub use driver::{Progress, SyncError, perform_local, sync};
+pub use driver::{Progress, SyncError, perform_local, run, sync};
 pub use files::FileError;
+pub use hints::{HintEvent, follow_hints};
 pub use http::{Http, HttpError, HttpOptions, Traffic};
 pub use paths::{InvalidProfile, Paths};
 pub use pull_table::pull_table;

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use coditect_core::sync::Report;
+use coditect_core::sync::{Comparison, Report};
+use coditect_protocol::catalogue::by_cloud_name;
 use coditect_protocol::{Cursor, Scope};
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,28 @@ impl SyncState {
                 });
             }
         }
+    }
+
+    /// Takes in a run that was about a part, or that read nothing: what it did not see stays as
+    /// it was known.
+    pub fn note_part(&mut self, report: &Report, now: &str) {
+        if report.offline || report.problem.is_some() {
+            return self.note(report, now);
+        }
+        let seen = |stream: &ServerStream| {
+            let same = |head: &Comparison| {
+                let of_file = by_cloud_name(&stream.table).map(|table| table.file);
+                head.scope == stream.scope && Some(head.file) == of_file
+            };
+            report.comparisons.iter().any(same)
+        };
+        let mut streams = std::mem::take(&mut self.streams);
+        streams.retain(|stream| !seen(stream));
+        let before = self.converged;
+        self.note(report, now);
+        self.streams.splice(0..0, streams);
+        let equal = report.comparisons.iter().all(Comparison::equal);
+        self.converged = before.map(|converged| converged && equal);
     }
 
     /// Returns the server's side of one table.

@@ -73,6 +73,18 @@ impl HttpTransport {
         &self.http
     }
 
+    /// Asks for a WebSocket with the profile's token.
+    pub(crate) async fn upgrade(&self, path: &str) -> Result<crate::http::Upgraded, Failure> {
+        let token = self.credentials.access_token.as_str();
+        self.http.upgrade(path, Some(token)).await
+    }
+
+    /// Returns the access token of this moment, for requests beside the engine's.
+    #[must_use]
+    pub fn access_token(&self) -> &str {
+        &self.credentials.access_token
+    }
+
     /// Reads a document with the profile's token.
     pub(crate) async fn get<T: serde::de::DeserializeOwned>(
         &self,

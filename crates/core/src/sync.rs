@@ -10,8 +10,8 @@
 mod engine;
 mod report;
 
-pub use engine::{Engine, Options};
-pub use report::{Comparison, Report, StreamState};
+pub use engine::{Engine, Focus, Options};
+pub use report::{Comparison, Report, Sent, StreamState};
 
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::pull::{Position, PullReply, PullRequest};
@@ -220,7 +220,11 @@ mod tests {
     /// obvious, in order.
     fn run(options: Options, script: Vec<Input>) -> (Vec<String>, Report) {
         let mut script = std::collections::VecDeque::from(script);
-        let (mut engine, mut log) = (Engine::new(options), Vec::new());
+        let mut log = Vec::new();
+        run_engine(Engine::new(options), script)
+    }
+
+    fn run_engine(mut engine: Engine, script: Vec<Input>) -> (Vec<String>, Report) {
         let mut action = engine.start();
         loop {
             let name = format!("{action:?}");
@@ -426,6 +430,71 @@ mod tests {
 
     #[test]
     fn push_only_pulls_nothing() {
+    #[test]
+    fn a_focused_run_sends_and_reads_what_it_is_about_and_nothing_else() {
+        let focus = Focus {
+            push: vec![File::Org],
+            ..Focus::default()
+        };
+        let script = vec![
+            Input::Queued(vec![SCOPE]),
+            Input::Batch(Some(batch())),
+            Input::Pushed(Ok(push_reply())),
+            Input::Settled(Settled::default()),
+            Input::Batch(None),
+        ];
+        let (log, report) = run_engine(Engine::focused(Options::default(), focus), script);
+        assert!(!log.contains(&"Adopt".to_owned()) && !log.contains(&"Pull".to_owned()));
+        assert_eq!(report.converged, None);
+
+        let focus = Focus {
+            pull: vec![(SCOPE, File::Org)],
+            ..Focus::default()
+        };
+        let other = Position {
+            file: File::Projects,
+            ..position(None)
+        };
+        let mut engine = Engine::focused(Options::default(), focus);
+        assert_eq!(engine.start(), Action::Positions);
+        let all = vec![other, position(Some(cursor(1, 1)))];
+        match engine.handle(Input::Positions(DEVICE, all)) {
+            Action::Pull(request) => {
+                assert_eq!(request.positions, [position(Some(cursor(1, 1)))]);
+            }
+            action => panic!("{action:?}"),
+        }
+        assert!(matches!(
+            engine.handle(Input::Pulled(Ok(reply(1)))),
+            Action::Apply(_)
+        ));
+        match engine.handle(Input::Applied(head(1, SAME))) {
+            Action::Done(report) => {
+                assert_eq!((report.converged, report.comparisons.len()), (None, 1));
+            }
+            action => panic!("{action:?}"),
+        }
+    }
+
+    #[test]
+    fn a_focused_run_that_meets_a_changed_epoch_becomes_a_whole_one() {
+        let focus = Focus {
+            pull: vec![(SCOPE, File::Org)],
+            ..Focus::default()
+        };
+        let mut script = vec![
+            Input::Positions(DEVICE, vec![position(Some(cursor(1, 9)))]),
+            Input::Pulled(Err(Failure::EpochChanged(Epoch(2)))),
+            Input::Positions(DEVICE, vec![position(None)]),
+            Input::Pulled(Ok(reply(2))),
+            Input::Applied(head(2, SAME)),
+        ];
+        script.extend(nothing_queued());
+        script.extend(pull(2, SAME));
+        let (_, report) = run_engine(Engine::focused(Options::default(), focus), script);
+        assert_eq!((report.reconciled, report.converged), (1, Some(true)));
+    }
+
         let (log, report) = run(
             Options {
                 push_only: true,

@@ -71,6 +71,13 @@ impl LocalStore {
         }
         self.adopt_marks(file, now_ms, &mut Adopted::default())?;
         let local = scope.to_local(owner.user.get());
+        // Looking needs no write lock, and costs no wait for the disk.
+        let nothing = ready_marks(self.read(file), &local, now_ms, 1)
+            .in_file(file)?
+            .is_empty();
+        if nothing {
+            return Ok(None);
+        }
         self.write(file, |work| {
             // Another process cannot have made one: the caller holds the lease. But be sure.
             if let Some(stored) = stored_batch(work.tx, file)? {
@@ -124,7 +131,7 @@ fn make_batch(
     local: &str,
     now_ms: i64,
 ) -> Result<Option<Outgoing>> {
-    let marks = ready_marks(work.tx, local, now_ms).in_file(work.file)?;
+    let marks = ready_marks(work.tx, local, now_ms, PUSH_CHANGES_MAX).in_file(work.file)?;
     let mut changes = Vec::new();
     let mut sent = Vec::new();
     let mut size_bytes = 0;
@@ -167,7 +174,12 @@ fn make_batch(
     Ok(Some(Outgoing { request, bytes }))
 }
 
-fn ready_marks(tx: &Connection, local: &str, now_ms: i64) -> rusqlite::Result<Vec<Mark>> {
+fn ready_marks(
+    tx: &Connection,
+    local: &str,
+    now_ms: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Mark>> {
     let sql = format!(
         "select {} from sync_queue
          where state = 'queued' and adopted = 1 and row_scope = ?1 and table_name is not null
@@ -176,7 +188,7 @@ fn ready_marks(tx: &Connection, local: &str, now_ms: i64) -> rusqlite::Result<Ve
         Mark::COLUMNS
     );
     let mut statement = tx.prepare_cached(&sql)?;
-    let marks = statement.query_map(params![local, now_ms, PUSH_CHANGES_MAX as i64], Mark::read)?;
+    let marks = statement.query_map(params![local, now_ms, limit as i64], Mark::read)?;
     marks.collect()
 }
 
@@ -314,16 +326,12 @@ fn edited_from(work: &Work<'_>, base: &Base) -> Edit {
     })
 }
 
-/// Returns the version to propose: the time of the edit, above what it was made from. A row that
-/// a reconciliation sends again goes out under the version that it had.
+/// Returns the version to propose: the time of the edit by this device's clock, and nothing else,
+/// because the server shifts it by what the clock is off. It mints a version above what is stored
+/// by itself. A row that a reconciliation sends again goes out under the version that it had.
 fn proposal(work: &Work<'_>, mark: &Mark, made_ms: i64, base: Option<&Base>) -> Version {
-    let from = base.and_then(|base| edited_from(work, base).version);
-    match from {
+    match base.and_then(|base| edited_from(work, base).version) {
         Some(version) if mark.action == RECONCILE => version,
-        from => {
-            let order = (mark.n & 0xffff) as u16;
-            let above = from.map_or(Version::default(), Version::next);
-            propose(made_ms, order).max(above)
-        }
+        _ => propose(made_ms, (mark.n & 0xffff) as u16),
     }
 }

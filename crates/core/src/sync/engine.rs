@@ -5,7 +5,7 @@ use coditect_protocol::wire::pull::{Position, PullReply, PullRequest};
 use coditect_protocol::{API_VERSION, DeviceId, Epoch, ErrorCode, Problem, Scope};
 use std::collections::VecDeque;
 
-use super::report::{Comparison, Report};
+use super::report::{Comparison, Report, Sent};
 use super::{Action, Applied, Failure, Input, Outgoing};
 use crate::backoff;
 
@@ -21,6 +21,18 @@ pub struct Options {
     pub retries: u32,
     /// Random bits for the jitter of the first delay; later ones come with [`Input::Woken`].
     pub random: u64,
+}
+
+/// What a run is about, when it is not about everything: the fast way of a process that was
+/// told what changed. What it leaves out is found by the next whole run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Focus {
+    /// Files to look through for rows that lost their mark.
+    pub adopt: Vec<File>,
+    /// Files whose marks are adopted and sent.
+    pub push: Vec<File>,
+    /// Streams to read to their heads, after that.
+    pub pull: Vec<(Scope, File)>,
 }
 
 /// What the engine waits for. Names say which action is out.
@@ -54,6 +66,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Engine {
     options: Options,
+    /// What the run is about; none for everything.
+    focus: Option<Focus>,
     state: State,
     phase: Phase,
     /// Positions that have not reached the head yet; empty asks for all.
@@ -74,6 +88,7 @@ impl Engine {
     pub fn new(options: Options) -> Self {
         Self {
             options,
+            focus: None,
             state: State::Start,
             phase: Phase::Before,
             behind: Vec::new(),
@@ -85,6 +100,16 @@ impl Engine {
             attempt: 0,
             random: options.random,
             report: Report::default(),
+        }
+    }
+
+    /// Makes an engine for one run about a part of what there is. A reconciliation widens it to
+    /// everything; otherwise it says nothing about convergence.
+    #[must_use]
+    pub fn focused(options: Options, focus: Focus) -> Self {
+        Self {
+            focus: Some(focus),
+            ..Self::new(options)
         }
     }
 
@@ -138,15 +163,19 @@ impl Engine {
     }
 
     fn adopt_from(&mut self, at: usize) -> Action {
-        let Some(file) = File::ALL.get(at) else {
-            return if self.options.push_only {
+        let files = match &self.focus {
+            Some(focus) => focus.adopt.as_slice(),
+            None => File::ALL.as_slice(),
+        };
+        let Some(file) = files.get(at).copied() else {
+            return if self.options.push_only || self.focus.is_some() {
                 self.push_all()
             } else {
                 self.ask_positions()
             };
         };
         self.state = State::Adopting(at);
-        Action::Adopt(*file)
+        Action::Adopt(file)
     }
 
     fn ask_positions(&mut self) -> Action {
@@ -221,7 +250,10 @@ impl Engine {
     }
 
     fn push_all(&mut self) -> Action {
-        self.files = File::ALL.into();
+        self.files = match &self.focus {
+            Some(focus) => focus.push.clone().into(),
+            None => File::ALL.into(),
+        };
         self.scopes.clear();
         self.list_queued()
     }
@@ -229,7 +261,14 @@ impl Engine {
     fn list_queued(&mut self) -> Action {
         let Some(file) = self.files.front() else {
             self.phase = Phase::After;
-            return if self.options.push_only {
+            let reads = match &self.focus {
+                Some(focus) => {
+                    self.behind.clone_from(&focus.pull);
+                    !focus.pull.is_empty()
+                }
+                None => !self.options.push_only,
+            };
+            return if !reads {
                 self.finish()
             } else {
                 self.ask_positions()
@@ -265,6 +304,7 @@ impl Engine {
         match result {
             Ok(reply) => {
                 self.attempt = 0;
+                self.report.sent.extend(Sent::of(&batch.request, &reply));
                 self.state = State::Settling;
                 Action::Settle(batch, reply)
             }
@@ -291,6 +331,7 @@ impl Engine {
             return self.stop(Problem::new(ErrorCode::EpochChanged, detail));
         }
         self.phase = Phase::Before;
+        self.focus = None;
         self.reconciling = true;
         self.behind.clear();
         self.comparisons.clear();
@@ -373,7 +414,8 @@ impl Engine {
 
     fn finish(&mut self) -> Action {
         let reached = self.phase == Phase::After && self.behind.is_empty();
-        let complete = reached && !self.report.offline && !self.comparisons.is_empty();
+        let everything = self.focus.is_none() && !self.comparisons.is_empty();
+        let complete = reached && !self.report.offline && everything;
         self.report.converged = complete.then(|| self.comparisons.iter().all(Comparison::equal));
         self.report.comparisons = std::mem::take(&mut self.comparisons);
         self.state = State::Finished;

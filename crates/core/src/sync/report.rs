@@ -2,6 +2,7 @@
 
 use coditect_protocol::catalogue::{File, by_cloud_name};
 use coditect_protocol::wire::pull::TableDigest;
+use coditect_protocol::wire::push::{PushReply, PushRequest};
 use coditect_protocol::{Cursor, Problem, Scope};
 
 /// Digests of one stream and file on both sides, taken at the snapshot's head.
@@ -92,4 +93,38 @@ pub struct Report {
     pub problem: Option<Problem>,
     /// Reconciliations that the run went through.
     pub reconciled: u32,
+    /// Batches that were answered, in order.
+    pub sent: Vec<Sent>,
+}
+
+/// Where a batch got to: what the echo of it, and of nothing else, is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Stream.
+    pub scope: Scope,
+    /// File of the stream.
+    pub file: File,
+    /// Head of the stream after the batch.
+    pub head: Cursor,
+    /// Numbers that the batch may have taken.
+    pub changes: i64,
+}
+
+impl Sent {
+    /// Returns where a batch got to; nowhere when nothing of it was written.
+    pub(super) fn of(request: &PushRequest, reply: &PushReply) -> Option<Self> {
+        let stored = reply.outcomes.iter().filter_map(|outcome| {
+            let stored = outcome.stored.as_ref()?;
+            Some(stored.cursor)
+        });
+        Some(Self {
+            scope: request.scope,
+            file: request.file,
+            head: Cursor {
+                epoch: reply.epoch,
+                n: stored.max()?,
+            },
+            changes: i64::try_from(request.changes.len()).unwrap_or(i64::MAX),
+        })
+    }
 }
