@@ -219,12 +219,12 @@ mod tests {
     /// Answers actions from a script until the run is done; the script gives what is not
     /// obvious, in order.
     fn run(options: Options, script: Vec<Input>) -> (Vec<String>, Report) {
-        let mut script = std::collections::VecDeque::from(script);
-        let mut log = Vec::new();
         run_engine(Engine::new(options), script)
     }
 
     fn run_engine(mut engine: Engine, script: Vec<Input>) -> (Vec<String>, Report) {
+        let mut script = std::collections::VecDeque::from(script);
+        let mut log = Vec::new();
         let mut action = engine.start();
         loop {
             let name = format!("{action:?}");
@@ -429,8 +429,6 @@ mod tests {
     }
 
     #[test]
-    fn push_only_pulls_nothing() {
-    #[test]
     fn a_focused_run_sends_and_reads_what_it_is_about_and_nothing_else() {
         let focus = Focus {
             push: vec![File::Org],
@@ -495,6 +493,8 @@ mod tests {
         assert_eq!((report.reconciled, report.converged), (1, Some(true)));
     }
 
+    #[test]
+    fn push_only_pulls_nothing() {
         let (log, report) = run(
             Options {
                 push_only: true,
