@@ -1,7 +1,9 @@
 //! Bodies of requests and replies.
 
 pub mod auth;
+pub mod backups;
 pub mod context;
+pub mod descent;
 pub mod devices;
 pub mod hints;
 pub mod pull;
@@ -49,14 +51,17 @@ pub struct Stored {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
     /// Content hash, 64 hexadecimal digits.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::ContentHash))]
     pub hash: String,
     /// Position in the stream, decimal.
     #[serde(with = "decimal")]
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[0-9]{1,19}$"))]
     pub cursor: i64,
     /// When it was made, RFC 3339 UTC with microseconds.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::Timestamp))]
     pub created_at: String,
     /// When it was last changed, in the same form.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::Timestamp))]
     pub updated_at: String,
     /// Its columns; none for a tombstone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

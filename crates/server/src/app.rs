@@ -1,8 +1,10 @@
 //! Rules and the order of store calls. Knows neither HTTP nor SQL.
 
 pub mod auth;
+pub mod backups;
 pub mod context;
 pub mod devices;
 pub mod health;
 pub mod hints;
+pub mod progress;
 pub mod sync;

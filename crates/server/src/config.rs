@@ -27,6 +27,9 @@ pub struct Config {
     pub target: Target,
     /// Folder with the signing keys, outside the database.
     pub secrets_dir: PathBuf,
+    /// Where backups are kept, an absolute folder or a `file://` URL; without one in `backups`
+    /// below the data folder.
+    pub backup_url: Option<String>,
     /// Where to look for PostgreSQL's programs.
     pub postgres: BinarySearch,
     /// Most database connections for requests.
@@ -157,6 +160,7 @@ impl Config {
         let secrets_dir = values.text("secrets_dir").map(PathBuf::from);
         Ok(Self {
             secrets_dir: secrets_dir.unwrap_or_else(|| data_dir.join("secrets")),
+            backup_url: values.text("backup_url"),
             data_dir,
             target,
             postgres: BinarySearch {

@@ -79,6 +79,9 @@ pub enum AppError {
     /// A handler panicked.
     #[error("a handler panicked: {0}")]
     Panic(String),
+    /// The storage of backups, or the disk beside it, failed.
+    #[error("backups: {0}")]
+    Spool(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -138,7 +141,7 @@ impl AppError {
             Self::FileFenced(_) => ErrorCode::FileFenced,
             Self::Refused { code, .. } => *code,
             Self::Unavailable { .. } => ErrorCode::Unavailable,
-            Self::Panic(_) => ErrorCode::Internal,
+            Self::Panic(_) | Self::Spool(_) => ErrorCode::Internal,
             Self::Store(error) if is_away(error) => ErrorCode::Unavailable,
             Self::Store(_) => ErrorCode::Internal,
         }
@@ -195,7 +198,7 @@ impl AppError {
             Self::Unavailable { reason } => reason,
             Self::NotFound | Self::Store(StoreError::NotFound) => "there is no such thing",
             Self::Store(error) if is_away(error) => "the database does not answer",
-            Self::Panic(_) | Self::Store(_) => "a fault of the server; its log has more",
+            Self::Panic(_) | Self::Spool(_) | Self::Store(_) => "a fault of the server; its log has more",
         };
         fixed.to_owned()
     }

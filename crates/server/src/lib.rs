@@ -5,11 +5,13 @@
 
 pub mod app;
 pub mod auth;
+pub mod backups;
 mod body;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod error;
+pub mod jobs;
 pub mod layers;
 pub mod openapi;
 pub mod router;

@@ -1,9 +1,11 @@
 //! The OpenAPI document, made of the list of routes and the schemas of the wire types.
 
+mod rows;
+
 use std::sync::OnceLock;
 
 use coditect_protocol::openapi::{ContentHash, Timestamp};
-use coditect_protocol::wire::{Op, Stored, auth, context, devices, hints, pull, push};
+use coditect_protocol::wire::{Op, Stored, auth, backups, context, devices, hints, pull, push};
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
     Scope, UserId, Version, catalogue,
@@ -60,16 +62,18 @@ pub enum Reply {
     Json(&'static str),
     /// 200 or 201 with a JSON body of this schema.
     JsonOrCreated(&'static str),
+    /// 202 with a JSON body of this schema.
+    Accepted(&'static str),
     /// 204.
     Empty,
     /// 200 or 503 with the health schema.
     Health,
     /// 200 with an OpenAPI document.
     Document,
-}
-
     /// 101: a WebSocket on which the server sends text messages of this schema.
     Socket(&'static str),
+}
+
 /// Codes that any route may answer.
 const COMMON: &[ErrorCode] = &[ErrorCode::Unavailable, ErrorCode::Internal];
 
@@ -152,7 +156,7 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
     let in_query = endpoint.operation.query.iter();
     let in_query = in_query.map(|(name, kind, description)| {
         json!({ "name": name, "in": "query", "required": false, "description": description,
-            "schema": { "type": kind } })
+            "schema": query_schema(name, kind) })
     });
     let in_header = endpoint.operation.device_header.then(|| {
         json!({ "name": "X-Device-ID", "in": "header", "required": false,
@@ -163,13 +167,33 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
     in_path.chain(in_query).chain(in_header).collect()
 }
 
+/// Returns the schema of a query parameter; some names mean the same everywhere.
+fn query_schema(name: &str, kind: &str) -> Value {
+    match (name, kind) {
+        ("epoch", "string") => reference("Epoch"),
+        ("scope", "string") => reference("Scope"),
+        ("limit", "integer") => json!({ "type": kind, "minimum": 0, "maximum": u32::MAX }),
+        ("cursor", "integer") => json!({ "type": kind, "minimum": 0, "maximum": i64::MAX }),
+        _ => json!({ "type": kind }),
+    }
+}
+
 fn success(reply: Reply) -> (&'static str, Value) {
     match reply {
         Reply::Json(schema) | Reply::JsonOrCreated(schema) => {
             ("200", json_response("Success", schema))
         }
+        Reply::Accepted(schema) => ("202", json_response("Accepted", schema)),
         Reply::Empty => ("204", json!({ "description": "Success" })),
         Reply::Health => ("200", json_response("Healthy", "Health")),
+        Reply::Socket(schema) => {
+            let description = "WebSocket: the server sends text messages of the schema named \
+                by x-message, the client none";
+            (
+                "101",
+                json!({ "description": description, "x-message": reference(schema) }),
+            )
+        }
         Reply::Document => {
             let content = json!({ "application/json": { "schema": { "type": "object" } } });
             (
@@ -183,14 +207,6 @@ fn success(reply: Reply) -> (&'static str, Value) {
 /// Returns the route's codes by status.
 fn refusals(operation: &Operation) -> Vec<(String, Vec<ErrorCode>)> {
     let bearer: &[ErrorCode] = if operation.needs_bearer {
-        Reply::Socket(schema) => {
-            let description = "WebSocket: the server sends text messages of the schema named \
-                by x-message, the client none";
-            (
-                "101",
-                json!({ "description": description, "x-message": reference(schema) }),
-            )
-        }
         &[ErrorCode::Unauthenticated, ErrorCode::DeviceUnknown]
     } else {
         &[]
@@ -238,6 +254,7 @@ fn schemas() -> Value {
     add::<devices::Device>(&mut schemas);
     add::<devices::DeviceList>(&mut schemas);
     add_context(&mut schemas);
+    add_backups(&mut schemas);
     add::<push::PushRequest>(&mut schemas);
     add::<push::PushReply>(&mut schemas);
     add::<push::Change>(&mut schemas);
@@ -245,6 +262,8 @@ fn schemas() -> Value {
     add::<push::Outcome>(&mut schemas);
     add::<push::Status>(&mut schemas);
     add::<push::Loser>(&mut schemas);
+    add::<hints::HintMessage>(&mut schemas);
+    add::<hints::Hint>(&mut schemas);
     add::<pull::PullRequest>(&mut schemas);
     add::<pull::PullReply>(&mut schemas);
     add::<pull::Position>(&mut schemas);
@@ -258,17 +277,18 @@ fn schemas() -> Value {
     add::<Epoch>(&mut schemas);
     add::<Cursor>(&mut schemas);
     add::<UserId>(&mut schemas);
-    add::<hints::HintMessage>(&mut schemas);
-    add::<hints::Hint>(&mut schemas);
     add::<DeviceId>(&mut schemas);
     add::<RowId>(&mut schemas);
     add::<BatchId>(&mut schemas);
     add::<OrganizationId>(&mut schemas);
     add::<ErrorCode>(&mut schemas);
     add::<Problem>(&mut schemas);
+    add::<Timestamp>(&mut schemas);
+    add::<ContentHash>(&mut schemas);
     schemas.insert("Health".to_owned(), health());
     schemas.insert("ConflictList".to_owned(), conflict_list());
     schemas.insert("Conflict".to_owned(), conflict());
+    rows::add(&mut schemas);
     Value::Object(schemas)
 }
 
@@ -292,6 +312,18 @@ fn add_context(schemas: &mut Map<String, Value>) {
     add::<context::DecisionView>(schemas);
     add::<context::LearningPage>(schemas);
     add::<context::LearningView>(schemas);
+}
+
+fn add_backups(schemas: &mut Map<String, Value>) {
+    add::<backups::BackupType>(schemas);
+    add::<backups::BackupStatus>(schemas);
+    add::<backups::BackupRequest>(schemas);
+    add::<backups::BackupMetadata>(schemas);
+    add::<backups::BackupList>(schemas);
+    add::<backups::RestoreMode>(schemas);
+    add::<backups::RestoreRequest>(schemas);
+    add::<backups::RestoreReply>(schemas);
+    add::<backups::RestoredBackup>(schemas);
 }
 
 fn add<T: ToSchema + PartialSchema>(schemas: &mut Map<String, Value>) {

@@ -31,6 +31,7 @@ pub struct Endpoint {
 pub fn endpoints() -> Vec<Endpoint> {
     let mut all = access();
     all.extend(views());
+    all.extend(backups());
     all.extend(vec![
         posts(
             "/api/v1/sync/push",
@@ -152,6 +153,41 @@ fn views() -> Vec<Endpoint> {
             &context::learnings::OPERATION,
         ),
     ]
+}
+
+/// Returns the routes of backups, the same for each kind of scope.
+fn backups() -> Vec<Endpoint> {
+    use context::backups::{
+        Organizations, Projects, Teams, Users, create, create_operation, list, list_operation,
+        restore, restore_operation,
+    };
+    macro_rules! of {
+        ($kind:ident, $folder:literal, $name:literal) => {
+            [
+                posts(
+                    concat!("/api/v1/", $folder, "/{id}/context/backup"),
+                    create::<$kind>,
+                    const { &create_operation(concat!("create", $name, "Backup")) },
+                ),
+                gets(
+                    concat!("/api/v1/", $folder, "/{id}/context/backups"),
+                    list::<$kind>,
+                    const { &list_operation(concat!("list", $name, "Backups")) },
+                ),
+                posts(
+                    concat!("/api/v1/", $folder, "/{id}/context/restore"),
+                    restore::<$kind>,
+                    const { &restore_operation(concat!("restore", $name)) },
+                ),
+            ]
+        };
+    }
+    let mut all = Vec::new();
+    all.extend(of!(Users, "users", "User"));
+    all.extend(of!(Teams, "teams", "Team"));
+    all.extend(of!(Projects, "projects", "Project"));
+    all.extend(of!(Organizations, "organizations", "Organization"));
+    all
 }
 
 /// Returns the service: all routes below all layers.

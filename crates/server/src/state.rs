@@ -10,6 +10,8 @@ use coditect_server_store::sync::TokenKey;
 use tokio::sync::Semaphore;
 
 use crate::app::hints::Hub;
+use crate::app::progress::Noted;
+use crate::backups::Backups;
 use crate::config::HttpConfig;
 use crate::throttle::Throttle;
 
@@ -28,8 +30,12 @@ pub struct AppState {
     pub http: Arc<HttpConfig>,
     /// How often somebody may try to log in.
     pub throttle: Throttle,
+    /// Where backups are kept; nowhere unless somebody says so.
+    pub backups: Option<Backups>,
     /// Who follows which streams.
     pub hints: Hub,
+    /// When each device's position was noted last.
+    pub noted: Noted,
     /// One permit for each request at work.
     pub(crate) permits: Arc<Semaphore>,
 }
@@ -48,7 +54,9 @@ impl AppState {
             clock,
             http: Arc::new(http),
             throttle: Throttle::default(),
+            backups: None,
             hints,
+            noted: Noted::default(),
             permits,
         }
     }

@@ -4,6 +4,7 @@
 //! [`coditect_core::merge`]; this module reads, locks, numbers and writes.
 
 mod access;
+pub mod archive;
 pub mod catalogue;
 mod columns;
 mod conflicts;
@@ -12,10 +13,11 @@ mod error;
 mod escape;
 #[cfg(feature = "fault-injection")]
 mod faults;
-mod held;
 mod heads;
+mod held;
 #[cfg(test)]
 mod plans;
+pub mod progress;
 mod pull;
 mod push;
 mod sql;
@@ -23,12 +25,17 @@ mod token;
 mod validate;
 pub mod views;
 
+pub use access::require;
 pub use conflicts::{CONFLICTS_MAX, ConflictEntry, conflicts};
 pub use error::SyncError;
 #[cfg(feature = "fault-injection")]
 #[doc(hidden)]
 pub use faults::Faults;
-pub use pull::pull;
 pub use heads::{Readable, readable};
-pub use push::{PushContext, push};
+pub use pull::pull;
+pub use push::{
+    ArchivedPart, ArchivedRow, PushContext, Restore, RestoreError, RestoreMode, Restored, push,
+    restore,
+};
+pub use sql::{insert_text, page_text};
 pub use token::TokenKey;

@@ -18,6 +18,7 @@ use coditect_server_store::credential::Caller;
 use coditect_server_store::sync::views::{self, Filter, Listed, Listing, View, Writer};
 use coditect_server_store::{StoreError, sync::SyncError};
 
+use crate::app::progress;
 use crate::error::AppError;
 use crate::state::AppState;
 
@@ -36,7 +37,7 @@ pub struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn own_scope(&self) -> Scope {
+    pub(super) fn own_scope(&self) -> Scope {
         Scope::User(self.caller.user_id().get())
     }
 }
@@ -190,6 +191,7 @@ pub async fn messages(
     range: Range,
 ) -> Result<MessagePage, AppError> {
     let listed = list(state, asker, View::Messages, range, Filter::default()).await?;
+    progress::of_view(state, asker, &listed).await;
     Ok(MessagePage {
         messages: listed.rows.into_iter().map(show::message).collect(),
         cursor: listed.cursor,
@@ -327,7 +329,11 @@ async fn list(
 
 /// Does the work as the device that the request names; as the person's web device when it names
 /// none, which is registered when the store does not know it yet.
-async fn as_device<T, F, Fut>(state: &AppState, asker: Asker<'_>, work: F) -> Result<T, AppError>
+pub(crate) async fn as_device<T, F, Fut>(
+    state: &AppState,
+    asker: Asker<'_>,
+    work: F,
+) -> Result<T, AppError>
 where
     F: Fn(DeviceId) -> Fut,
     Fut: Future<Output = Result<T, SyncError>>,

@@ -4,16 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use coditect_backup::Storage;
 use coditect_server_store::Db;
 use coditect_server_store::credential::Secrets;
 use tokio::net::TcpListener;
 
 use super::shutdown::Shutdown;
 use super::{database, print};
+use crate::backups::Backups;
 use crate::config::Config;
 use crate::state::{AppState, Clock};
 use crate::tls::Tls;
-use crate::{router, server};
+use crate::{jobs, router, server};
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::install()?;
@@ -27,6 +29,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
         .context("cannot use DATABASE_URL")?;
     let state = state(config, db.clone())?;
     state.hints.follow_others(&db);
+    start_jobs(&state);
     let hints = state.hints.clone();
     let url = url_of(listener.local_addr()?, tls.is_some());
     tracing::info!(http.url = %url, "serving");
@@ -68,12 +71,31 @@ pub(super) async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
 pub(super) fn state(config: &Config, db: Db) -> anyhow::Result<AppState> {
     let secrets = Secrets::load_or_create(&config.secrets_dir)
         .with_context(|| format!("cannot use the keys in {}", config.secrets_dir.display()))?;
-    Ok(AppState::new(
-        db,
-        secrets,
-        Clock::system(),
-        config.http.clone(),
-    ))
+    let mut state = AppState::new(db, secrets, Clock::system(), config.http.clone());
+    state.backups = backups(config)?;
+    Ok(state)
+}
+
+/// Opens the place for backups. One that was named must be there; without the usual one the
+/// server runs, and has no backups.
+fn backups(config: &Config) -> anyhow::Result<Option<Backups>> {
+    let usual = config.data_dir.join("backups").display().to_string();
+    let opened = Storage::open(config.backup_url.as_deref().unwrap_or(&usual));
+    match opened {
+        Ok(storage) => Ok(Some(Backups::new(storage))),
+        Err(error) if config.backup_url.is_none() => {
+            tracing::warn!(%error, "no backups\nhint: name a place with --backup-url");
+            Ok(None)
+        }
+        Err(error) => Err(error).context("cannot use the place for backups"),
+    }
+}
+
+/// Starts what the server does besides answering; it ends with the process.
+pub(super) fn start_jobs(state: &AppState) {
+    if let Some(backups) = state.backups.clone() {
+        tokio::spawn(jobs::backups::run(state.clone(), backups));
+    }
 }
 
 /// Returns the URL under which programs of this machine reach the address.

@@ -115,6 +115,12 @@ pub const SETTINGS: &[Setting] = &[
         "folder of the signing keys",
     ),
     setting(
+        "backup_url",
+        "CODITECT_BACKUP_URL",
+        None,
+        "where backups are kept: an absolute folder or a file:// URL",
+    ),
+    setting(
         "postgres_bin",
         "CODITECT_POSTGRES_BIN",
         None,
@@ -186,6 +192,9 @@ pub struct SettingsArgs {
     /// Folder of the signing keys [default: DIR/secrets]
     #[arg(long, global = true, value_name = "DIR")]
     pub secrets_dir: Option<String>,
+    /// Where backups are kept: an absolute folder or a file:// URL [default: DIR/backups]
+    #[arg(long, global = true, value_name = "URL")]
+    pub backup_url: Option<String>,
     /// Folder with the programs postgres and initdb
     #[arg(long, global = true, value_name = "DIR")]
     pub postgres_bin: Option<String>,
@@ -212,6 +221,7 @@ impl SettingsArgs {
             ("tls_cert", self.tls_cert.clone()),
             ("tls_key", self.tls_key.clone()),
             ("secrets_dir", self.secrets_dir.clone()),
+            ("backup_url", self.backup_url.clone()),
             ("postgres_bin", self.postgres_bin.clone()),
             ("log_format", self.log_format.clone()),
             (

@@ -1,6 +1,7 @@
 //! The seeds' routes over the caller's own stream, and what they have in common: the header that
 //! names a device, and the range of a list.
 
+pub(crate) mod backups;
 pub(crate) mod decisions;
 pub(crate) mod learnings;
 pub(crate) mod pull;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, Response, header};
+use coditect_backup::Storage;
 use coditect_core::hash;
 use coditect_protocol::catalogue::{File, by_cloud_name};
 use coditect_protocol::wire::pull::{Position, PullRequest};
@@ -14,6 +15,7 @@ use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{
     API_VERSION, BatchId, DeviceId, ErrorCode, Problem, RowId, Scope, Version,
 };
+use coditect_server::backups::Backups;
 use coditect_server::config::HttpConfig;
 use coditect_server::router;
 use coditect_server::state::{AppState, Clock};
@@ -30,6 +32,8 @@ pub(crate) struct TestApp {
     pub(crate) db: TestDb,
     pub(crate) router: Router,
     pub(crate) state: AppState,
+    /// Where its backups are.
+    pub(crate) backups: tempfile::TempDir,
 }
 
 impl TestApp {
@@ -41,11 +45,15 @@ impl TestApp {
         let db = TestDb::new().await;
         let clock = db.clock().clone();
         let clock = Clock::new(move || clock.now());
-        let state = AppState::new(db.db().clone(), db.secrets().clone(), clock, http);
+        let mut state = AppState::new(db.db().clone(), db.secrets().clone(), clock, http);
+        let backups = tempfile::tempdir().unwrap();
+        let storage = Storage::open(backups.path().to_str().unwrap()).unwrap();
+        state.backups = Some(Backups::new(storage));
         Self {
             router: router::router(state.clone()),
             state,
             db,
+            backups,
         }
     }
 
@@ -253,6 +261,7 @@ pub(crate) fn pull_request(device: DeviceId, scope: Scope) -> PullRequest {
             file: File::Org,
             cursor: None,
             token: None,
+            descent: None,
         }],
         table: None,
     }

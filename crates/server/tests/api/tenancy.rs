@@ -208,6 +208,79 @@ const PROBES: &[Probe] = &[
         own_status: 400,
         request: |_, _, _| get("/api/v1/sync/hints"),
     },
+    // Backups of the target's scope, which is of one kind only: as another kind it is not there.
+    Probe {
+        route: "POST /api/v1/users/{id}/context/backup",
+        bearer: true,
+        own_status: 202,
+        request: |target, _, _| post(&backups_of("users", target, "backup"), &json!({ "type": "full" })),
+    },
+    Probe {
+        route: "GET /api/v1/users/{id}/context/backups",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| get(&backups_of("users", target, "backups")),
+    },
+    Probe {
+        route: "POST /api/v1/users/{id}/context/restore",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| post(&backups_of("users", target, "restore"), &restore_nothing()),
+    },
+    Probe {
+        route: "POST /api/v1/teams/{id}/context/backup",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| post(&backups_of("teams", target, "backup"), &json!({ "type": "full" })),
+    },
+    Probe {
+        route: "GET /api/v1/teams/{id}/context/backups",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("teams", target, "backups")),
+    },
+    Probe {
+        route: "POST /api/v1/teams/{id}/context/restore",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| post(&backups_of("teams", target, "restore"), &restore_nothing()),
+    },
+    Probe {
+        route: "POST /api/v1/projects/{id}/context/backup",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| post(&backups_of("projects", target, "backup"), &json!({ "type": "full" })),
+    },
+    Probe {
+        route: "GET /api/v1/projects/{id}/context/backups",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("projects", target, "backups")),
+    },
+    Probe {
+        route: "POST /api/v1/projects/{id}/context/restore",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| post(&backups_of("projects", target, "restore"), &restore_nothing()),
+    },
+    Probe {
+        route: "POST /api/v1/organizations/{id}/context/backup",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| post(&backups_of("organizations", target, "backup"), &json!({ "type": "full" })),
+    },
+    Probe {
+        route: "GET /api/v1/organizations/{id}/context/backups",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("organizations", target, "backups")),
+    },
+    Probe {
+        route: "POST /api/v1/organizations/{id}/context/restore",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| post(&backups_of("organizations", target, "restore"), &restore_nothing()),
+    },
     Probe {
         route: "GET /api/v1/openapi.json",
         bearer: false,
@@ -227,6 +300,14 @@ const PROBES: &[Probe] = &[
         request: |_, _, _| get("/health/live"),
     },
 ];
+
+fn backups_of(folder: &str, target: &Target, what: &str) -> String {
+    format!("/api/v1/{folder}/{}/context/{what}", target.scope.id())
+}
+
+fn restore_nothing() -> Value {
+    json!({ "backup_id": Uuid::nil(), "mode": "merge" })
+}
 
 /// Keeps the tenant and id of a key and spoils its secret.
 fn forged(key: &str) -> String {

@@ -1,0 +1,308 @@
+//! Backups: asking for one, listing them, and restoring from one.
+
+mod spool;
+
+use std::time::Duration;
+
+use coditect_core::{canonical, hash};
+use coditect_protocol::permissions::Permission;
+use coditect_protocol::wire::backups::{
+    BackupMetadata, BackupRequest, BackupStatus, BackupType, RestoreMode, RestoreReply,
+    RestoreRequest, RestoredBackup,
+};
+use coditect_protocol::{DeviceId, ErrorCode, Scope};
+use coditect_server_store::StoreError;
+use coditect_server_store::backups::{self, Backup, Request};
+use coditect_server_store::credential::Caller;
+use coditect_server_store::sync::{self, Restore, RestoreError, Restored, SyncError};
+use uuid::Uuid;
+
+use crate::app::context::{Asker, as_device};
+use crate::backups::Backups;
+use crate::error::AppError;
+use crate::jobs;
+use crate::state::AppState;
+use spool::Spool;
+
+/// Longest chain of incremental backups that a restore follows.
+const CHAIN_MAX: usize = 1_000;
+/// How long a replacing restore waits for the backup that it takes before.
+const SAFETY_TRIES: u32 = 300;
+const SAFETY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks for a backup of the scope, and has it written.
+///
+/// # Errors
+/// `SYNC_005` when the role does not allow it, [`AppError::NotFound`] for a scope that the caller
+/// may not know of, [`AppError::Unavailable`] where there is no place for backups.
+pub async fn create(
+    state: &AppState,
+    asker: Asker<'_>,
+    scope: Scope,
+    request: &BackupRequest,
+) -> Result<BackupMetadata, AppError> {
+    let backups = place(state)?;
+    let backup = ask(state, asker, scope, request.kind).await?;
+    backups.wake();
+    Ok(metadata(asker.caller, backups, backup))
+}
+
+/// Returns the backups of the scope, newest first.
+///
+/// # Errors
+/// As [`create`].
+pub async fn list(
+    state: &AppState,
+    asker: Asker<'_>,
+    scope: Scope,
+) -> Result<Vec<BackupMetadata>, AppError> {
+    let (backups, caller) = (place(state)?, asker.caller);
+    let found = as_device(state, asker, |device| async move {
+        let read = state
+            .db
+            .tenant_snapshot("backups.list", caller, |mut tx| async move {
+                sync::require(&mut tx, device, Permission::BackupsRead, scope).await?;
+                Ok(backups::list(&mut tx, scope).await?)
+            });
+        read.await
+    })
+    .await?;
+    let found = found.into_iter();
+    Ok(found.map(|one| metadata(caller, backups, one)).collect())
+}
+
+/// Restores the scope from a backup, or says what that would change.
+///
+/// # Errors
+/// `SYNC_003` when the scope has no such complete backup, `SYNC_004` when the archive is damaged
+/// or another's; nothing is changed then. Else as [`create`].
+pub async fn restore(
+    state: &AppState,
+    asker: Asker<'_>,
+    scope: Scope,
+    request: &RestoreRequest,
+) -> Result<RestoreReply, AppError> {
+    let (backups, caller) = (place(state)?, asker.caller);
+    let chain = as_device(state, asker, |device| async move {
+        let read = state
+            .db
+            .tenant_snapshot("backups.restore", caller, |mut tx| async move {
+                sync::require(&mut tx, device, Permission::BackupsRestore, scope).await?;
+                Ok(chain(&mut tx, scope, request.backup_id).await?)
+            });
+        read.await
+    })
+    .await?;
+    let Some(wanted) = chain.last().cloned() else {
+        return Err(not_there());
+    };
+    let spool = &Spool::fill(
+        &backups.storage,
+        caller.tenant().organization(),
+        scope,
+        &chain,
+    )
+    .await?;
+    let replaces = request.mode == RestoreMode::Replace && !request.dry_run;
+    let safety = match replaces {
+        true => Some(take_safety(state, backups, asker, scope).await?),
+        false => None,
+    };
+    let done = apply(state, asker, scope, request, spool).await?;
+    Ok(RestoreReply {
+        restored: done.restored,
+        skipped: done.skipped,
+        mode: request.mode,
+        backup: RestoredBackup {
+            id: wanted.id,
+            created_at: time(wanted.created_at),
+            record_count: wanted.record_count.unwrap_or_default(),
+        },
+        removed: done.removed,
+        dry_run: request.dry_run,
+        safety_backup_id: safety,
+    })
+}
+
+fn place(state: &AppState) -> Result<&Backups, AppError> {
+    state.backups.as_ref().ok_or(AppError::Unavailable {
+        reason: "this server has no place for backups",
+    })
+}
+
+fn not_there() -> AppError {
+    let detail = "the scope has no such backup, or it is not complete";
+    AppError::refused(ErrorCode::BackupNotFound, detail)
+}
+
+async fn ask(
+    state: &AppState,
+    asker: Asker<'_>,
+    scope: Scope,
+    kind: BackupType,
+) -> Result<Backup, AppError> {
+    let (caller, now) = (asker.caller, state.clock.now());
+    let tenant = caller.tenant().organization();
+    let wanted = &Request {
+        scope,
+        incremental: kind == BackupType::Incremental,
+        folder: format!("tenants/{tenant}/{}/on-demand", folder(scope)),
+        now,
+    };
+    as_device(state, asker, |device| async move {
+        let asked = state
+            .db
+            .tenant("backups.create", caller, |mut tx| async move {
+                sync::require(&mut tx, device, Permission::BackupsCreate, scope).await?;
+                Ok::<_, SyncError>(backups::request(&mut tx, wanted).await?)
+            });
+        asked.await
+    })
+    .await
+}
+
+/// Returns the scope's folder below the organisation's, as the seeds print it.
+fn folder(scope: Scope) -> String {
+    match scope {
+        Scope::User(id) => format!("users/{id}"),
+        Scope::Team(id) => format!("teams/{id}"),
+        Scope::Project(id) => format!("projects/{id}"),
+        Scope::Org(_) | Scope::Platform => "organization".to_owned(),
+    }
+}
+
+/// Returns the backup and those that it goes on from, the full one first; empty when one is
+/// missing or not complete.
+async fn chain(
+    tx: &mut coditect_server_store::TenantTx,
+    scope: Scope,
+    id: Uuid,
+) -> Result<Vec<Backup>, StoreError> {
+    let (mut chain, mut next) = (Vec::new(), Some(id));
+    while let Some(id) = next {
+        let backup = match backups::find(tx, scope, id).await {
+            Ok(backup) if backup.status == "completed" && chain.len() < CHAIN_MAX => backup,
+            Ok(_) | Err(StoreError::NotFound) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        next = backup.base;
+        chain.push(backup);
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+/// Takes a full backup and waits for it: a replacing restore can be undone.
+async fn take_safety(
+    state: &AppState,
+    backups: &Backups,
+    asker: Asker<'_>,
+    scope: Scope,
+) -> Result<Uuid, AppError> {
+    let backup = ask(state, asker, scope, BackupType::Full).await?;
+    let caller = asker.caller;
+    for _ in 0..SAFETY_TRIES {
+        jobs::backups::run_pending(state, backups).await?;
+        let found = state
+            .db
+            .tenant_snapshot("backups.find", caller, |mut tx| async move {
+                backups::find(&mut tx, scope, backup.id).await
+            })
+            .await?;
+        match found.status.as_str() {
+            "completed" => return Ok(found.id),
+            "failed" => break,
+            // Another server writes it.
+            _ => tokio::time::sleep(SAFETY_PAUSE).await,
+        }
+    }
+    Err(AppError::Unavailable {
+        reason: "the backup that a replacing restore takes before could not be taken",
+    })
+}
+
+async fn apply(
+    state: &AppState,
+    asker: Asker<'_>,
+    scope: Scope,
+    request: &RestoreRequest,
+    spool: &Spool,
+) -> Result<Restored, AppError> {
+    let caller = asker.caller;
+    let now_ms = state.clock.now().timestamp_millis();
+    let done = as_device(state, asker, |device: DeviceId| async move {
+        let wanted = &Restore {
+            scope,
+            device,
+            mode: match request.mode {
+                RestoreMode::Merge => sync::RestoreMode::Merge,
+                RestoreMode::Replace => sync::RestoreMode::Replace,
+            },
+            dry_run: request.dry_run,
+            backup: request.backup_id,
+            now_ms,
+        };
+        let applied = state
+            .db
+            .tenant("backups.apply", caller, |mut tx| async move {
+                let mut rows = spool.rows()?;
+                sync::restore(&mut tx, wanted, || rows.next_batch()).await
+            })
+            .await;
+        match applied {
+            Err(RestoreError::DryRun(done)) => Ok(Ok(done)),
+            Err(RestoreError::Sync(error)) => Err(error),
+            other => Ok(other),
+        }
+    })
+    .await?;
+    match done {
+        Ok(done) => Ok(done),
+        Err(RestoreError::Unfit) => Err(spool::damaged("a row fits no table of this server")),
+        Err(error) => Err(AppError::Spool(error.to_string())),
+    }
+}
+
+fn time(moment: chrono::DateTime<chrono::Utc>) -> String {
+    canonical::time_from_ms(moment.timestamp_millis())
+}
+
+fn metadata(caller: &Caller, backups: &Backups, backup: Backup) -> BackupMetadata {
+    let address = backups.storage.address(&backup.path);
+    BackupMetadata {
+        id: backup.id,
+        tenant_id: caller.tenant().organization(),
+        scope_type: backup.scope.kind().to_owned(),
+        scope_id: backup.scope.id(),
+        backup_type: match backup.kind.as_str() {
+            "incremental" => BackupType::Incremental,
+            _ => BackupType::Full,
+        },
+        gcs_path: address.clone(),
+        path: address,
+        size_bytes: backup.size_bytes,
+        record_count: backup.record_count,
+        checksum: backup.checksum,
+        status: match backup.status.as_str() {
+            "completed" => BackupStatus::Completed,
+            "running" => BackupStatus::Running,
+            "failed" => BackupStatus::Failed,
+            _ => BackupStatus::Pending,
+        },
+        created_at: time(backup.created_at),
+        completed_at: backup.completed_at.map(time),
+        expires_at: backup.expires_at.map(time),
+        base_id: backup.base,
+        on_demand: backup.on_demand,
+    }
+}
+
+/// Returns whether an archived row is what its hash says.
+fn is_whole(row: &coditect_protocol::wire::Stored) -> bool {
+    let table = coditect_protocol::catalogue::by_cloud_name(&row.table);
+    match (table, &row.row) {
+        (Some(table), Some(columns)) => hash::content(table, columns).to_string() == row.hash,
+        (Some(_), None) => row.op == coditect_protocol::wire::Op::Delete,
+        (None, _) => false,
+    }
+}

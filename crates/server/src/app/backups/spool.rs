@@ -1,0 +1,177 @@
+//! The rows of checked archives, beside the server until they are restored: a transaction must
+//! not wait for the storage, and may have to read them twice.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, Write as _};
+
+use coditect_backup::{ArchiveError, Reader, Record, Storage, StorageError};
+use coditect_protocol::catalogue::TABLES;
+use coditect_protocol::wire::Stored;
+use coditect_protocol::{ErrorCode, OrganizationId, Scope};
+use coditect_server_store::backups::Backup;
+use coditect_server_store::sync::{ArchivedPart, ArchivedRow};
+use futures_util::TryStreamExt as _;
+use uuid::Uuid;
+
+use super::is_whole;
+use crate::error::AppError;
+
+/// Rows that are handed over at once.
+const ROWS_AT_ONCE: usize = 200;
+
+/// A row's key: position of its table in the catalogue, id.
+type Key = (usize, Uuid);
+
+/// Why the archives cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum SpoolError {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Damaged(&'static str),
+}
+
+impl From<SpoolError> for AppError {
+    fn from(error: SpoolError) -> Self {
+        match error {
+            SpoolError::Archive(error) => damaged(&error.to_string()),
+            SpoolError::Damaged(reason) => damaged(reason),
+            SpoolError::Storage(StorageError::NotFound { .. }) => AppError::refused(
+                ErrorCode::BackupNotFound,
+                "the archive is not there any more",
+            ),
+            SpoolError::Storage(error) => AppError::Spool(error.to_string()),
+            SpoolError::Io(error) => AppError::Spool(error.to_string()),
+        }
+    }
+}
+
+/// Refuses an archive.
+pub(super) fn damaged(reason: &str) -> AppError {
+    AppError::refused(ErrorCode::ChecksumFailed, reason)
+}
+
+/// Checked rows in a file without a name, which goes when it is closed.
+#[derive(Debug)]
+pub(super) struct Spool {
+    file: File,
+    /// Number of the line that counts for each row: its last.
+    last: HashMap<Key, u64>,
+}
+
+impl Spool {
+    /// Reads and checks the archives of the backups, the full one first.
+    pub(super) async fn fill(
+        storage: &Storage,
+        tenant: OrganizationId,
+        scope: Scope,
+        chain: &[Backup],
+    ) -> Result<Self, AppError> {
+        Ok(Self::read(storage, tenant, scope, chain).await?)
+    }
+
+    async fn read(
+        storage: &Storage,
+        tenant: OrganizationId,
+        scope: Scope,
+        chain: &[Backup],
+    ) -> Result<Self, SpoolError> {
+        let mut out = BufWriter::new(tempfile::tempfile()?);
+        let (mut last, mut lines) = (HashMap::new(), 0);
+        for backup in chain {
+            let mut reader = Reader::default();
+            let mut pieces = std::pin::pin!(storage.download(&backup.path).await?);
+            let mut each = |_, record: Record| {
+                let key = key(&record.stored).filter(|_| is_whole(&record.stored));
+                let key = key.ok_or(SpoolError::Damaged("a row is not what its hash says"))?;
+                serde_json::to_writer(&mut out, &record).map_err(io::Error::from)?;
+                out.write_all(b"\n")?;
+                last.insert(key, lines);
+                lines += 1;
+                Ok::<_, SpoolError>(())
+            };
+            while let Some(piece) = pieces.try_next().await? {
+                reader.feed(&piece, &mut each)?;
+            }
+            let (manifest, end, sealed) = reader.finish(&mut each)?;
+            let is_ours = manifest.tenant_id == tenant
+                && manifest.scope == scope
+                && manifest.backup_id == backup.id
+                && manifest.base_id == backup.base;
+            let is_whole = Some(&sealed.checksum) == backup.checksum.as_ref()
+                && Some(sealed.records) == backup.record_count.and_then(|n| n.try_into().ok())
+                && Some(end.to) == backup.to;
+            if !is_ours || !is_whole {
+                return Err(SpoolError::Damaged(
+                    "the archive is not the one that was written",
+                ));
+            }
+        }
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok(Self { file, last })
+    }
+
+    /// Returns the rows from the beginning.
+    pub(super) fn rows(&self) -> io::Result<Rows<'_>> {
+        let mut file = self.file.try_clone()?;
+        file.rewind()?;
+        Ok(Rows {
+            lines: BufReader::new(file),
+            number: 0,
+            last: &self.last,
+        })
+    }
+}
+
+/// The rows, each once, as it was last.
+#[derive(Debug)]
+pub(super) struct Rows<'a> {
+    lines: BufReader<File>,
+    number: u64,
+    last: &'a HashMap<Key, u64>,
+}
+
+impl Rows<'_> {
+    /// Returns some rows, `None` when there are no more.
+    pub(super) fn next_batch(&mut self) -> io::Result<Option<Vec<ArchivedRow>>> {
+        let (mut rows, mut line) = (Vec::new(), String::new());
+        while rows.len() < ROWS_AT_ONCE {
+            line.clear();
+            if self.lines.read_line(&mut line)? == 0 {
+                break;
+            }
+            let record: Record = serde_json::from_str(&line)?;
+            let last = key(&record.stored).and_then(|key| self.last.get(&key));
+            if last == Some(&self.number) {
+                rows.push(archived(record));
+            }
+            self.number += 1;
+        }
+        Ok((!rows.is_empty()).then_some(rows))
+    }
+}
+
+fn key(row: &Stored) -> Option<Key> {
+    let table = TABLES.iter().position(|table| table.cloud == row.table)?;
+    Some((table, row.id.get()))
+}
+
+fn archived(record: Record) -> ArchivedRow {
+    let parts = record.counters.into_iter().map(|(column, parts)| {
+        let parts = parts.into_iter().map(|part| ArchivedPart {
+            device: part.device,
+            seq: part.seq,
+            total: part.total,
+        });
+        (column, parts.collect())
+    });
+    ArchivedRow {
+        parts: parts.collect(),
+        stored: record.stored,
+    }
+}

@@ -1,0 +1,3 @@
+//! What the server does besides answering: jobs from the database, one file for each kind.
+
+pub mod backups;

@@ -1,0 +1,192 @@
+//! Writes the backups that were asked for: claims one, reads its stream, packs it, reads the
+//! archive back, and only then calls it complete.
+
+use std::time::Duration;
+
+use coditect_backup::{
+    ArchiveError, CounterPart, FORMAT, FORMAT_VERSION, Kind, Manifest, Reader, Record, Sealed,
+    Storage, StorageError, Upload, Writer,
+};
+use coditect_core::canonical;
+use coditect_server_store::StoreError;
+use coditect_server_store::backups::{self, Completed, Job};
+use coditect_server_store::sync::{ArchivedPart, ArchivedRow, archive};
+use futures_util::TryStreamExt as _;
+
+use crate::backups::Backups;
+use crate::state::AppState;
+
+/// How often the job looks for work that nobody woke it for: another server's.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Pieces of the stream between two signs of life.
+const PIECES_PER_RENEWAL: u32 = 20;
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What was written cannot be read back.
+    #[error("the archive cannot be read back")]
+    Archive(#[from] ArchiveError),
+    /// What was read back is not what was written.
+    #[error("the archive that was read back is another one")]
+    Different,
+    /// The database was set back meanwhile.
+    #[error("the database was set back while the backup was taken")]
+    EpochChanged,
+    /// Another server took the job over.
+    #[error("another server took the job over")]
+    TakenOver,
+}
+
+/// Does what there is to do, and waits for more, until the server stops.
+pub async fn run(state: AppState, backups: Backups) {
+    loop {
+        if let Err(error) = run_pending(&state, &backups).await {
+            tracing::warn!(%error, "cannot look for backups to write");
+        }
+        // Woken, or time to look: both mean the same.
+        let _ = tokio::time::timeout(LOOK_AGAIN, backups.woken()).await;
+    }
+}
+
+/// Carries out all jobs that nobody works on; returns how many were completed.
+///
+/// # Errors
+/// Those of the database while jobs are claimed. A job that fails is recorded as such.
+pub async fn run_pending(state: &AppState, backups: &Backups) -> Result<u64, StoreError> {
+    let mut completed = 0;
+    while let Some(job) = backups::claim(&state.db, state.clock.now()).await? {
+        match carry_out(state, &backups.storage, &job).await {
+            Ok(()) => completed += 1,
+            Err(BackupError::TakenOver) => {}
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::error!(backup.id = %job.id, attempt = job.attempt, error = reason,
+                    "backup failed");
+                backups::fail(&state.db, &job, &reason).await?;
+            }
+        }
+    }
+    Ok(completed)
+}
+
+async fn carry_out(state: &AppState, storage: &Storage, job: &Job) -> Result<(), BackupError> {
+    // A path of its own for each attempt: two servers that both think the job theirs must not
+    // write one file.
+    let path = job.archive_path();
+    let mut upload = storage.upload(&path);
+    let (to, sealed) = match write(state, job, &mut upload).await {
+        Ok(written) => written,
+        Err(error) => {
+            upload.abort().await;
+            return Err(error);
+        }
+    };
+    upload.finish().await?;
+    let checked = check(storage, &path, &sealed).await;
+    let done = Completed {
+        path: path.clone(),
+        to,
+        size_bytes: sealed.size_bytes.try_into().unwrap_or(i64::MAX),
+        record_count: sealed.records.try_into().unwrap_or(i64::MAX),
+        checksum: sealed.checksum,
+    };
+    let recorded = match checked {
+        Ok(()) => backups::complete(&state.db, job, &done, state.clock.now()).await,
+        Err(error) => {
+            storage.remove(&path).await?;
+            return Err(error);
+        }
+    };
+    if !recorded? {
+        storage.remove(&path).await?;
+        return Err(BackupError::TakenOver);
+    }
+    tracing::info!(backup.id = %job.id, backup.records = done.record_count, "backup completed");
+    Ok(())
+}
+
+/// Packs the stream behind the job's position to its head.
+async fn write(
+    state: &AppState,
+    job: &Job,
+    upload: &mut Upload,
+) -> Result<(i64, Sealed), BackupError> {
+    let mut writer = Writer::new(Manifest {
+        format: FORMAT.to_owned(),
+        format_version: FORMAT_VERSION,
+        backup_id: job.id,
+        tenant_id: job.tenant,
+        scope: job.scope,
+        kind: if job.base.is_some() {
+            Kind::Incremental
+        } else {
+            Kind::Full
+        },
+        base_id: job.base,
+        epoch: job.epoch,
+        from: job.from,
+        created_at: canonical::time_from_ms(state.clock.now().timestamp_millis()),
+    });
+    let (mut from, mut pieces) = (job.from, 0);
+    loop {
+        let piece = archive::piece(&state.db, job.tenant, job.scope, from).await?;
+        if piece.epoch != job.epoch {
+            return Err(BackupError::EpochChanged);
+        }
+        for row in piece.rows {
+            writer.record(record(row));
+        }
+        upload.write(writer.take()).await?;
+        from = piece.to;
+        if piece.at_head {
+            break;
+        }
+        pieces += 1;
+        if pieces % PIECES_PER_RENEWAL == 0
+            && !backups::renew(&state.db, job, state.clock.now()).await?
+        {
+            return Err(BackupError::TakenOver);
+        }
+    }
+    let (last, sealed) = writer.finish(from);
+    upload.write(last).await?;
+    Ok((from, sealed))
+}
+
+fn record(row: ArchivedRow) -> Record {
+    let part = |part: ArchivedPart| CounterPart {
+        device: part.device,
+        seq: part.seq,
+        total: part.total,
+    };
+    let counters = row.parts.into_iter();
+    Record {
+        stored: row.stored,
+        counters: counters
+            .map(|(column, parts)| (column, parts.into_iter().map(part).collect()))
+            .collect(),
+    }
+}
+
+/// Reads the archive back from where it is kept.
+async fn check(storage: &Storage, path: &str, written: &Sealed) -> Result<(), BackupError> {
+    let mut reader = Reader::default();
+    let mut pieces = std::pin::pin!(storage.download(path).await?);
+    let mut each = |_, _| Ok::<_, ArchiveError>(());
+    while let Some(piece) = pieces.try_next().await? {
+        reader.feed(&piece, &mut each)?;
+    }
+    let (_, _, read) = reader.finish(&mut each)?;
+    if read == *written {
+        Ok(())
+    } else {
+        Err(BackupError::Different)
+    }
+}
