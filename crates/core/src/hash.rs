@@ -112,6 +112,30 @@ pub fn derived_id(table: &Table, row: &Row, device: DeviceId) -> Result<Option<R
     )))
 }
 
+/// Returns the id of a row that another program wrote without one: a UUIDv7 of `made_ms`
+/// (milliseconds since 1970) whose other bits are derived from whose row it is and what it holds.
+/// Two copies of a folder give the same row the same id, and different rows different ones, also
+/// if both copies wrote theirs under the same `seq`.
+#[must_use]
+pub fn adopted_id(
+    table: &Table,
+    device: DeviceId,
+    seq: i64,
+    made_ms: i64,
+    content: ContentHash,
+) -> Uuid {
+    let mut hasher = Sha256::new();
+    hasher.update(device.get().as_bytes());
+    hasher.update(seq.to_be_bytes());
+    hasher.update(made_ms.to_be_bytes());
+    hasher.update(content.0);
+    hasher.update(table.cloud.as_bytes());
+    let digest = hasher.finalize();
+    let mut bytes = [0; 10];
+    bytes.copy_from_slice(&digest[..10]);
+    random_id(made_ms.max(0) as u64, bytes)
+}
+
 /// Returns a UUIDv7 made from a time and random bytes, both given by the caller.
 #[must_use]
 pub fn random_id(unix_ms: u64, random: [u8; 10]) -> Uuid {
@@ -130,6 +154,25 @@ mod tests {
             panic!("a row is an object")
         };
         canonical::row(table, raw)
+    }
+
+    #[test]
+    fn an_adopted_id_depends_on_whose_row_it_is_and_what_it_holds() {
+        let table = by_cloud_name("org_decisions").unwrap();
+        let device = DeviceId::new(Uuid::from_u128(1));
+        let hash = |title: &str| content(table, &row(table, json!({"title": title})));
+        let id = adopted_id(table, device, 10, 5_000, hash("a"));
+        assert_eq!(id, adopted_id(table, device, 10, 5_000, hash("a")));
+        assert_eq!(id.get_version_num(), 7);
+        let other = DeviceId::new(Uuid::from_u128(2));
+        for different in [
+            adopted_id(table, other, 10, 5_000, hash("a")),
+            adopted_id(table, device, 11, 5_000, hash("a")),
+            adopted_id(table, device, 10, 5_001, hash("a")),
+            adopted_id(table, device, 10, 5_000, hash("b")),
+        ] {
+            assert_ne!(id, different);
+        }
     }
 
     #[test]

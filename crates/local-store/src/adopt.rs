@@ -285,9 +285,9 @@ pub(crate) fn prepare(table: &Table, mut raw: Row) -> Row {
 }
 
 /// Returns the row's id: the one it was adopted under, else the one its key gives, else a new
-/// one. The inner error is why there is none.
+/// one, which a copy of this file would give it, too. The inner error is why there is none.
 fn identity(
-    work: &mut Work<'_>,
+    work: &Work<'_>,
     table: &Table,
     scope: &str,
     live: &LocalRow,
@@ -306,7 +306,10 @@ fn identity(
     }
     Ok(match hash::derived_id(table, row, work.device) {
         Ok(Some(id)) => Ok(id.to_string()),
-        Ok(None) => Ok(work.random.id(made_ms).to_string()),
+        Ok(None) => {
+            let content = hash::content(table, row);
+            Ok(hash::adopted_id(table, work.device, live.seq, made_ms, content).to_string())
+        }
         Err(missing) => Err(missing.to_string()),
     })
 }

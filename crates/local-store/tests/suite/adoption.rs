@@ -42,6 +42,29 @@ impl Device {
 }
 
 #[test]
+fn two_copies_of_a_folder_give_a_waiting_row_one_id() {
+    let mut a = Device::new(1);
+    a.execute(File::Org, "insert into decisions (title) values ('waits')");
+    let folder = crate::support::folder();
+    for entry in std::fs::read_dir(a.folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let to = folder.path().join(path.file_name().unwrap());
+        std::fs::copy(path, to).unwrap();
+    }
+    let store = LocalStore::open(folder.path(), NOW, Random::Seeded(2)).unwrap();
+    let mut b = Device { folder, store };
+    a.execute(File::Org, "insert into decisions (title) values ('of a')");
+    b.execute(File::Org, "insert into decisions (title) values ('of b')");
+    for device in [&mut a, &mut b] {
+        device.store.adopt(File::Org, NOW).unwrap();
+    }
+    let [of_a, of_b] = [a.rows("org_decisions"), b.rows("org_decisions")];
+    assert!(of_a[0].id.is_some());
+    assert_eq!(of_a[0].id, of_b[0].id);
+    assert_ne!(of_a[1].id, of_b[1].id);
+}
+
+#[test]
 fn a_plain_insert_gets_all_that_a_row_needs() {
     let mut a = Device::new(1);
     a.execute(
