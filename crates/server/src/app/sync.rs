@@ -7,6 +7,7 @@ use coditect_server_store::credential::Caller;
 use coditect_server_store::sync::{self, ConflictEntry, PushContext, SyncError};
 use coditect_server_store::{StoreError, cluster, devices};
 
+use crate::app::progress;
 use crate::error::AppError;
 use crate::state::AppState;
 
@@ -82,10 +83,15 @@ pub async fn pull(
             sync::pull(&mut tx, request, &state.token_key).await
         })
         .await;
-    match pulled {
-        Ok(reply) => Ok(reply),
-        Err(error) => Err(refused(state, caller, error).await),
+    let reply = match pulled {
+        Ok(reply) => reply,
+        Err(error) => return Err(refused(state, caller, error).await),
+    };
+    // A single table that was asked for says nothing about the rest of its file.
+    if request.table.is_none() {
+        progress::of_pull(state, caller, request.device, &reply).await;
     }
+    Ok(reply)
 }
 
 /// Returns the open conflicts of a scope, the caller's own when none is named. A scope that the

@@ -2,6 +2,7 @@
 
 mod odd;
 mod page;
+mod positions;
 mod tasks;
 
 use axum::body::Body;
