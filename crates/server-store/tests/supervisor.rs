@@ -84,6 +84,7 @@ in_open_and_closed_folders! {
     long_folder_works_through_a_short_socket,
     half_made_cluster_is_made_again,
     server_outlives_no_killed_supervisor,
+    links_that_its_user_left_are_not_followed,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' own configuration")]
@@ -303,6 +304,37 @@ fn settings_and_log_files_are_looked_after_while_it_runs(place: &Place) {
         !log.contains("ERROR") && !log.contains("could not"),
         "{log}"
     );
+}
+
+fn links_that_its_user_left_are_not_followed(place: &Place) {
+    EmbeddedPostgres::start(&options(&place.folder))
+        .unwrap()
+        .stop();
+    let folder = place.folder.canonicalize().unwrap();
+    let (file, elsewhere) = (place.base.join("precious"), place.base.join("elsewhere"));
+    fs::write(&file, "kept").unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o755)).unwrap();
+    let before = fs::metadata(&elsewhere).unwrap();
+    for (name, target) in [
+        ("postgres.log", &file),
+        ("supervisor.lock", &file),
+        ("run", &elsewhere),
+    ] {
+        let (ours, aside) = (folder.join(name), folder.join("aside"));
+        fs::rename(&ours, &aside).unwrap();
+        std::os::unix::fs::symlink(target, &ours).unwrap();
+        let started = EmbeddedPostgres::start(&options(&place.folder));
+        assert!(matches!(started, Err(EmbeddedError::Io { .. })), "{name}");
+        fs::remove_file(&ours).unwrap();
+        fs::rename(&aside, &ours).unwrap();
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"kept");
+    let after = fs::metadata(&elsewhere).unwrap();
+    assert_eq!((after.mode(), after.uid()), (before.mode(), before.uid()));
+    EmbeddedPostgres::start(&options(&place.folder))
+        .unwrap()
+        .stop();
 }
 
 fn start_after_a_crash_of_everything_recovers(place: &Place) {

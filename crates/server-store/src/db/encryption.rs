@@ -4,6 +4,7 @@
 //! taken as `require`, and `sslrootcert=FILE`. What is required is verified: chain and host name,
 //! against the system's authorities or those in the file.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::StoreError;
@@ -59,6 +60,22 @@ pub(crate) fn read(url: &str) -> Result<Target, StoreError> {
         _ => None,
     };
     Ok(Target { config, tls })
+}
+
+/// Returns the machine that a connection goes to in the clear although nobody asked for that: TLS is
+/// neither required nor disabled, and the database is not on this machine.
+pub(crate) fn plain_to(config: &Config) -> Option<&str> {
+    if config.get_ssl_mode() != SslMode::Prefer {
+        return None;
+    }
+    config.get_hosts().iter().find_map(|host| match host {
+        Host::Tcp(host) if host == "localhost" => None,
+        Host::Tcp(host) => match host.parse::<IpAddr>() {
+            Ok(address) if address.is_loopback() => None,
+            _ => Some(host.as_str()),
+        },
+        Host::Unix(_) => None,
+    })
 }
 
 /// Returns the string as the driver reads it, and the file of authorities.
@@ -120,6 +137,30 @@ fn client_config(file: Option<PathBuf>) -> Result<ClientConfig, EncryptionError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_connections_to_other_machines_are_noticed() {
+        let plain = |url: &str| {
+            let target = read(url).unwrap();
+            plain_to(&target.config).map(str::to_owned)
+        };
+        for (url, to) in [
+            ("postgres://u@db.example/x", "db.example"),
+            ("postgres://u@db.example/x?sslmode=prefer", "db.example"),
+            ("host=localhost,10.0.0.5 user=u", "10.0.0.5"),
+        ] {
+            assert_eq!(plain(url).as_deref(), Some(to), "{url}");
+        }
+        for url in [
+            "postgres://u@db.example/x?sslmode=disable",
+            "postgres://u@localhost/x",
+            "host=127.0.0.1 user=u",
+            "host=::1 user=u",
+            "host=/run/postgresql user=u",
+        ] {
+            assert_eq!(plain(url), None, "{url}");
+        }
+    }
 
     #[test]
     fn only_what_requires_tls_gets_it_and_both_forms_are_read() {

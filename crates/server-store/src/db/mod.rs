@@ -114,6 +114,7 @@ impl Db {
     /// [`StoreError::MissingMigration`] for another schema, [`StoreError::Driver`] when the
     /// database does not answer.
     pub async fn connect(settings: &DbSettings) -> Result<Self, StoreError> {
+        warn_of_plain(settings)?;
         let app_url = settings.app_url.as_ref();
         let system_url = settings.system_url.as_ref();
         let owner_url = &settings.owner_url;
@@ -357,6 +358,29 @@ where
         }
         (Err(error), None) => Err(error),
     }
+}
+
+/// Says in the log where passwords and content would cross a network in the clear.
+fn warn_of_plain(settings: &DbSettings) -> Result<(), StoreError> {
+    let urls = [
+        Some(&settings.owner_url),
+        settings.app_url.as_ref(),
+        settings.system_url.as_ref(),
+    ];
+    let mut warned: Option<String> = None;
+    for url in urls.into_iter().flatten() {
+        let target = encryption::read(url)?;
+        let host = encryption::plain_to(&target.config).map(str::to_owned);
+        if let Some(host) = host.filter(|host| warned.as_ref() != Some(host)) {
+            tracing::warn!(
+                database.host = %host,
+                "connections to the database are not encrypted: add sslmode=require, or \
+                 sslmode=disable where the network is yours alone"
+            );
+            warned = Some(host);
+        }
+    }
+    Ok(())
 }
 
 fn pool(url: &str, connections_max: usize) -> Result<Pool, StoreError> {

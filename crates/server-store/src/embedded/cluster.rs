@@ -1,12 +1,12 @@
 //! The folder of an embedded PostgreSQL: who owns it, how it is made, which version it has.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::guarded;
 use super::os::{self, Account, Tie};
 use super::reach::{Entrance, Reach};
 use super::{Binaries, EmbeddedError};
@@ -46,10 +46,10 @@ impl Layout {
             Some(account) => Reach::of(&root, account)?,
             None => Reach::Path,
         };
-        own(&root, account)?;
         let socket_dir = socket_dir(&root);
-        fs::create_dir_all(&socket_dir).map_err(EmbeddedError::io("create", &socket_dir))?;
-        own(&socket_dir, account)?;
+        for folder in [&root, &socket_dir] {
+            guarded::own(folder, account).map_err(EmbeddedError::io("make and own", folder))?;
+        }
         let (data, log) = (root.join("data"), root.join("postgres.log"));
         Ok(Self {
             root,
@@ -124,7 +124,7 @@ impl Layout {
 
     /// Returns the last lines of the server's log, for error messages.
     pub(super) fn log_tail(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
+        let text = guarded::read(&self.log);
         let text = String::from_utf8_lossy(&text[text.len().saturating_sub(4096)..]).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(6)..].join("\n")
@@ -158,16 +158,6 @@ fn unprivileged_account() -> Option<Account> {
         uid: 65534,
         gid: 65534,
     }))
-}
-
-/// Gives `folder` to the account that PostgreSQL runs as, closed to everybody else.
-fn own(folder: &Path, account: Option<Account>) -> Result<(), EmbeddedError> {
-    if let Some(account) = account {
-        chown(folder, Some(account.uid), Some(account.gid))
-            .map_err(EmbeddedError::io("change the owner of", folder))?;
-    }
-    fs::set_permissions(folder, Permissions::from_mode(0o700))
-        .map_err(EmbeddedError::io("set the mode of", folder))
 }
 
 /// Returns `root/run`, or a short folder elsewhere when the socket's path would be too long.

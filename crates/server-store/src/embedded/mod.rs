@@ -6,11 +6,12 @@
 
 mod binaries;
 mod cluster;
+mod guarded;
 mod os;
 mod process;
 mod reach;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -253,12 +254,7 @@ pub fn stop_detached(folder: &Path) -> Result<(), EmbeddedError> {
 
 fn lock_folder(layout: &Layout, wait: bool) -> Result<File, EmbeddedError> {
     let path = layout.root.join("supervisor.lock");
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(EmbeddedError::io("open", &path))?;
+    let file = guarded::file(&path).map_err(EmbeddedError::io("open", &path))?;
     if wait {
         file.lock().map_err(EmbeddedError::io("lock", &path))?;
         return Ok(file);

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::cluster::{self, Layout, PORT, SUPERUSER};
+use super::guarded;
 use super::os::{self, Tie};
 use super::reach::{Entrance, Reach};
 use super::{Binaries, Durability, EmbeddedError, EmbeddedOptions};
@@ -236,14 +237,7 @@ fn wait_ready(
 
 fn spawn(launch: &Launch, tie: Tie) -> Result<Child, EmbeddedError> {
     let (layout, options) = (&launch.layout, &launch.options);
-    let fresh = fs::metadata(&layout.log).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
-    let log = fs::OpenOptions::new()
-        .create(true)
-        .append(!fresh)
-        .write(true)
-        .truncate(fresh)
-        .open(&layout.log)
-        .map_err(EmbeddedError::io("open", &layout.log))?;
+    let log = open_log(&layout.log).map_err(EmbeddedError::io("open", &layout.log))?;
     let entrance = Entrance::open(&layout.root, layout.reach)?;
     let program = launch.binaries.program("postgres");
     let mut command = Command::new(&program);
@@ -266,6 +260,15 @@ fn spawn(launch: &Launch, tie: Tie) -> Result<Child, EmbeddedError> {
     cluster::clean_environment(&mut command);
     os::prepare_child(&mut command, layout.account, tie, entrance.into_folder());
     command.spawn().map_err(EmbeddedError::io("run", &program))
+}
+
+/// Opens the log, and begins it anew when it has become long.
+fn open_log(path: &Path) -> io::Result<fs::File> {
+    let log = guarded::file(path)?;
+    if log.metadata()?.len() > LOG_BYTES_MAX {
+        log.set_len(0)?;
+    }
+    Ok(log)
 }
 
 fn real_path_setting(data: &Path) -> String {
@@ -345,8 +348,7 @@ pub(super) fn clear_orphan(layout: &Layout) -> Result<(), EmbeddedError> {
 
 /// Returns the process id in the first line of a lock file of PostgreSQL.
 fn recorded_pid(file: &Path) -> Option<i32> {
-    fs::read_to_string(file)
-        .ok()?
+    String::from_utf8_lossy(&guarded::read(file))
         .lines()
         .next()?
         .trim()
