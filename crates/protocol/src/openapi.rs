@@ -9,8 +9,16 @@ use crate::{
     Version,
 };
 
+/// Schema of a time in canonical form.
+#[derive(Debug)]
+pub struct Timestamp;
+
+/// Schema of the hash of a row's register.
+#[derive(Debug)]
+pub struct ContentHash;
+
 macro_rules! texts {
-    ($($name:ident, $pattern:literal, $description:literal;)+) => {
+    ($($name:ident, $pattern:expr, $description:literal;)+) => {
         $(
             impl PartialSchema for $name {
                 fn schema() -> RefOr<Schema> {
@@ -37,11 +45,22 @@ macro_rules! ids {
     };
 }
 
+/// A decimal number of 64 bits that a version or position may have.
+macro_rules! number {
+    () => {
+        "([0-9]{1,18}|[1-8][0-9]{18}|9[01][0-9]{17})"
+    };
+}
+
 texts! {
-    Version, "^[0-9]{1,19}$", "Version of a row: hybrid clock as a decimal string";
+    Version, concat!("^", number!(), "$"), "Version of a row: hybrid clock as a decimal string";
     Epoch, "^[0-9a-f]{16}$", "Life of the server's database";
-    Cursor, "^[0-9a-f]{16}:[0-9]{1,19}$", "Position in a stream, EPOCH:N";
-    Scope, "^(platform|(user|team|project|org):[0-9a-f-]{36})$", "Who a row belongs to";
+    Cursor, concat!("^[0-9a-f]{16}:", number!(), "$"), "Position in a stream, EPOCH:N";
+    Scope, "^(platform|(user|team|project|org):\
+        [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$", "Who a row belongs to";
+    Timestamp, "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:\
+        [0-5][0-9]\\.[0-9]{6}Z$", "RFC 3339 UTC with microseconds";
+    ContentHash, "^[0-9a-f]{64}$", "SHA-256 of a row's register";
 }
 
 ids! {

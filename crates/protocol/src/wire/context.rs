@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 pub struct ContextPush {
     /// The messages, at most 1,000; the other fields stay out then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 1000))]
     pub messages: Option<Vec<NewMessage>>,
     /// Of a single message: its kind.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
@@ -142,6 +143,7 @@ pub struct MessageView {
     /// Text.
     pub content: String,
     /// SHA-256 of the stored row, 64 hexadecimal digits.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::ContentHash))]
     pub content_hash: String,
     /// What is known about it, with `source` and `timestamp` where they are.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
@@ -203,6 +205,7 @@ pub struct DeviceStatus {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TaskEvent {
     /// The task's name within its session, such as `A.9.1.1`.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1))]
     pub task_id: String,
     /// What is to be done.
     #[serde(default)]
@@ -227,12 +230,24 @@ pub struct TaskEvent {
     pub outcome_score: Option<f64>,
     /// Tool calls that worked; the greater value stays.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(minimum = 0, maximum = 9007199254740992_i64)
+    )]
     pub tool_success_count: Option<i64>,
     /// Tool calls that failed; the greater value stays.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(minimum = 0, maximum = 9007199254740992_i64)
+    )]
     pub tool_error_count: Option<i64>,
     /// How often a person stepped in; the greater value stays.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(minimum = 0, maximum = 9007199254740992_i64)
+    )]
     pub user_corrections: Option<i64>,
     /// RFC 3339 time of the start.
     #[serde(default)]

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields)]
 pub struct PushRequest {
     /// Wire version that the client speaks.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[0-9]{1,5}\\.[0-9]{1,5}$"))]
     pub api_version: String,
     /// Device that pushes; must be registered for the caller.
     pub device: DeviceId,
@@ -28,6 +29,7 @@ pub struct PushRequest {
     pub token: Option<String>,
     /// The changes, in the order of the queue; at most
     /// [`crate::limits::PUSH_CHANGES_MAX`].
+    #[cfg_attr(feature = "openapi", schema(max_items = 1000))]
     pub changes: Vec<Change>,
 }
 
@@ -51,10 +53,13 @@ pub struct Change {
     /// columns are merged and no conflict can arise.
     pub register: bool,
     /// Content hash, 64 hexadecimal digits; of the last content for a delete.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::ContentHash))]
     pub hash: String,
     /// When the row was made, RFC 3339 UTC with microseconds.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::Timestamp))]
     pub created_at: String,
     /// When it was changed, in the same form.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::Timestamp))]
     pub updated_at: String,
     /// The row; none for a delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,8 +76,13 @@ pub struct Change {
 #[serde(deny_unknown_fields)]
 pub struct CounterPart {
     /// Grows with every push of the part; the highest wins.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
     pub seq: i64,
     /// All that the device has added so far.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(minimum = -9007199254740992_i64, maximum = 9007199254740992_i64)
+    )]
     pub total: i64,
 }
 
