@@ -30,6 +30,27 @@ impl Skew {
         }
     }
 
+    /// Returns the proposal of a change that was made from `base`, corrected. A proposal that is
+    /// the base itself was minted by a server and holds no device's clock: a reconciliation sends
+    /// the row again. It is capped only.
+    #[must_use]
+    pub fn correct_from(&self, proposed: Version, base: Option<Version>) -> Version {
+        let unshifted = Self {
+            now_ms: self.now_ms,
+            shift_ms: 0,
+        };
+        match base {
+            Some(base) if base == proposed => unshifted.correct(proposed),
+            _ => self.correct(proposed),
+        }
+    }
+
+    /// Returns a time that the device put on a row, by the server's clock and not after it.
+    #[must_use]
+    pub fn correct_ms(&self, device_ms: i64) -> i64 {
+        device_ms.saturating_add(self.shift_ms).min(self.now_ms)
+    }
+
     /// Returns the proposal shifted to the server's clock and capped at its time.
     #[must_use]
     pub const fn correct(&self, proposed: Version) -> Version {
@@ -71,6 +92,20 @@ mod tests {
     fn a_slow_clock_loses_nothing() {
         let skew = Skew::measure(NOW, NOW - 3_600_000);
         assert_eq!(skew.correct(propose(NOW - 3_600_000, 0)), propose(NOW, 0));
+    }
+
+    #[test]
+    fn a_version_of_the_server_is_not_shifted_by_a_device_that_sends_it_again() {
+        let minted = propose(NOW - 60_000, 3);
+        let skew = Skew::measure(NOW, NOW - 86_400_000);
+        assert_eq!(skew.correct_from(minted, Some(minted)), minted);
+        assert_eq!(skew.correct_from(minted, None), propose(NOW, 0));
+        assert_eq!(
+            skew.correct_from(propose(NOW + 5, 0), Some(propose(NOW + 5, 0))),
+            propose(NOW, 0)
+        );
+        assert_eq!(skew.correct_ms(NOW - 86_400_000), NOW);
+        assert_eq!(skew.correct_ms(NOW), NOW);
     }
 
     #[test]

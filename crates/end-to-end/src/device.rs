@@ -143,6 +143,29 @@ impl Device {
         }
     }
 
+    /// Runs the program through another one, which gets it and its arguments behind its own:
+    /// `env`, `prlimit`, a shell.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    #[must_use]
+    pub fn run_through(&self, wrapper: &[&str], arguments: &[&str]) -> Ran {
+        let ran = Command::new(wrapper[0])
+            .args(&wrapper[1..])
+            .arg(program("coditect"))
+            .args(arguments)
+            .env("CODITECT_HOME", self.home())
+            .env("HOME", self.home())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Ran {
+            code: ran.status.code().unwrap_or(128),
+            stdout: String::from_utf8(ran.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
+        }
+    }
+
     /// Runs the program with `--json` and returns what it printed.
     ///
     /// # Panics

@@ -6,6 +6,7 @@
     reason = "support code of tests: a failure is the test's"
 )]
 
+mod clock;
 mod device;
 mod ledger;
 mod programs;
@@ -14,6 +15,7 @@ mod server;
 mod shells;
 mod transcripts;
 
+pub use clock::ShiftedClock;
 pub use device::{Device, Ran};
 pub use ledger::Ledger;
 pub use programs::{kill_rounds, program, shared_data};

@@ -32,7 +32,18 @@ impl Database {
         let path = path_of(folder, file);
         make_private_file(&path)?;
         let connection = Connection::open(&path).in_file(file)?;
-        Self::prepare(connection, file, Some(folder))
+        match Self::prepare(connection, file, Some(folder)) {
+            // With a full disk even the shared memory of readers has no room. Alone, one can
+            // still read.
+            Err(Error::NoSpace { .. }) => {
+                let connection = Connection::open(&path).in_file(file)?;
+                connection
+                    .pragma_update(None, "locking_mode", "exclusive")
+                    .in_file(file)?;
+                Self::prepare(connection, file, Some(folder))
+            }
+            prepared => prepared,
+        }
     }
 
     /// Makes a file in memory: a copy of an empty one, because a simulation makes thousands and
@@ -136,7 +147,7 @@ pub(crate) fn check(folder: &Path, file: File) -> Result<()> {
         path: path.clone(),
         source,
     };
-    let connection = match first_page(path) {
+    let ours = match first_page(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
         Ok(FirstPage::Empty) => return Ok(()),
@@ -145,16 +156,23 @@ pub(crate) fn check(folder: &Path, file: File) -> Result<()> {
         Ok(FirstPage::Id(id)) if id != 0 && id != APPLICATION_ID => {
             return Err(Error::NotOurs(path.clone()));
         }
-        Ok(FirstPage::Id(id)) => look_into(path, id == APPLICATION_ID),
-    }
-    .in_file(file)?;
-    connection.busy_timeout(BUSY_TIMEOUT).in_file(file)?;
-    let found = match inspect(&connection) {
-        Ok(found) => found,
+        Ok(FirstPage::Id(id)) => id == APPLICATION_ID,
+    };
+    let look = |shared| -> rusqlite::Result<Found> {
+        let connection = look_into(path, shared)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        inspect(&connection)
+    };
+    let found = match look(ours) {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
             return Err(Error::NotADatabase(path.clone()));
         }
-        Err(error) => return Err(error).in_file(file),
+        looked => looked.in_file(file),
+    };
+    let found = match found {
+        // With a full disk there is no room for the shared memory of readers either.
+        Err(Error::NoSpace { .. }) if ours => look(false).in_file(file)?,
+        found => found?,
     };
     if found.tables == 0 && found.application_id == 0 && found.version == 0 {
         return Ok(());
@@ -170,7 +188,7 @@ pub(crate) fn check(folder: &Path, file: File) -> Result<()> {
             known,
         });
     }
-    match meta(&connection, "file").in_file(file)? {
+    match found.file {
         Some(name) if name != file.as_str() => Err(Error::WrongFile {
             path: path.clone(),
             expected: file,
@@ -182,13 +200,13 @@ pub(crate) fn check(folder: &Path, file: File) -> Result<()> {
 
 /// Opens a file for reading. Beside somebody else's that is not in use nothing appears: reading
 /// a database in WAL mode would otherwise make two files.
-fn look_into(path: &Path, ours: bool) -> rusqlite::Result<Connection> {
+fn look_into(path: &Path, shared: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let in_use = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
     match path.to_str() {
-        Some(text) if !ours && !in_use => {
+        Some(text) if !shared && !in_use => {
             let escaped = text
                 .replace('%', "%25")
                 .replace('?', "%3f")
@@ -228,13 +246,21 @@ struct Found {
     tables: i64,
     application_id: i32,
     version: i64,
+    /// Which of the four it says it is.
+    file: Option<String>,
 }
 
 fn inspect(connection: &Connection) -> rusqlite::Result<Found> {
     let count = "select count(*) from sqlite_master";
+    let application_id = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let file = match application_id {
+        APPLICATION_ID => meta(connection, "file")?,
+        _ => None,
+    };
     Ok(Found {
         tables: connection.query_row(count, [], |row| row.get(0))?,
-        application_id: connection.pragma_query_value(None, "application_id", |row| row.get(0))?,
+        application_id,
         version: migrations::version(connection)?,
+        file,
     })
 }

@@ -174,11 +174,15 @@ fn verdict(
     let incoming = Incoming {
         change: pushed,
         hash: change.valid.hash,
-        corrected: batch.skew.correct(pushed.proposed),
+        corrected: corrected(batch, pushed),
         sender: batch.device,
         counters,
     };
     merge::decide(change.valid.table, existing, &incoming)
+}
+
+fn corrected(batch: &Batch<'_>, change: &Change) -> Version {
+    batch.skew.correct_from(change.proposed, change.base)
 }
 
 /// Returns the row as it will be stored.
@@ -189,7 +193,13 @@ fn held(
     write: merge::Write,
 ) -> Held {
     let pushed = &change.valid.change;
-    let time = |text: &str| columns::time(text).unwrap_or(batch.now);
+    // Times of rows are read by people: those of a clock that is off are corrected like versions.
+    let minted = pushed.base == Some(pushed.proposed);
+    let time = |text: &str| match columns::time(text) {
+        Some(time) if minted => time.min(batch.now),
+        Some(time) => batch.corrected_time(time),
+        None => batch.now,
+    };
     let updated_at = time(&pushed.updated_at);
     // The time of an edit that was not stored counts only if it was later.
     let stored_edit = write.row.is_none() || write.hash == change.valid.hash;
@@ -244,7 +254,7 @@ fn incoming(batch: &Batch<'_>, change: &Numbered<'_>, reason: &'static str) -> K
     Kept {
         table: change.valid.table.cloud,
         id: change.valid.change.id,
-        version: batch.skew.correct(change.valid.change.proposed),
+        version: corrected(batch, &change.valid.change),
         device: batch.device,
         user: Some(batch.user),
         reason,
