@@ -1,6 +1,9 @@
 //! Backups of scopes: what was archived where, and the jobs that do it.
 
-use super::template::{MANAGED, Template, UID, narrow_insert, narrow_select, tenant_table};
+use super::template::{
+    MANAGED, Template, UID, narrow_delete, narrow_insert, narrow_select, narrow_update,
+    tenant_table,
+};
 use super::{Migration, Step};
 
 pub(super) fn migration() -> Migration {
@@ -43,6 +46,8 @@ pub(super) fn migration() -> Migration {
     let condition = format!("array[scope_id, tenant_id] && array_append({MANAGED}, {UID})");
     steps.push(narrow_select("context_backups", &condition));
     steps.push(narrow_insert("context_backups", &condition));
+    steps.push(narrow_update("context_backups", &condition, &condition));
+    steps.push(narrow_delete("context_backups", &condition));
     // What is still to be done is looked for all the time, and is always little.
     steps.push(Step::Sql(
         "create index context_backups_open_idx on context_backups (tenant_id, created_at)
