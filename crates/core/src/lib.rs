@@ -9,4 +9,5 @@ pub mod digest;
 pub mod hash;
 pub mod merge;
 pub mod redact;
+pub mod repository;
 pub mod sync;

@@ -1,7 +1,7 @@
 //! What comes in: pages of the server's streams, stored in cursor order, one transaction per
 //! page with the cursor in it. Storing a page again changes nothing.
 
-use coditect_core::sync::{Applied, Comparison};
+use coditect_core::sync::{Applied, Comparison, TableRepair};
 use coditect_core::{canonical, hash};
 use coditect_protocol::catalogue::{Direction, File, Table, by_cloud_name};
 use coditect_protocol::wire::pull::{Page, Position, PullReply};
@@ -32,6 +32,8 @@ pub struct PageApplied {
     pub dirty: u64,
     /// Rows of tables that this version does not know.
     pub unknown: u64,
+    /// Rows that were read again and mended.
+    pub repairs: Vec<TableRepair>,
     /// Digests of both sides, if the page reached the head.
     pub head: Option<Comparison>,
 }
@@ -76,6 +78,7 @@ impl LocalStore {
                 file,
                 cursor,
                 token,
+                descent: None,
             });
         }
         Ok((self.device, positions))
@@ -131,11 +134,23 @@ impl LocalStore {
     /// As [`LocalStore::apply_page`].
     pub fn apply_reply(&mut self, reply: &PullReply) -> Result<Applied> {
         self.note_scopes(&reply.scopes)?;
+        self.leave_others(&reply.scopes, reply.epoch)?;
         let mut applied = Applied::default();
         for page in &reply.pages {
             let stored = self.apply_page(page, reply.epoch)?;
             applied.pulled += stored.changes;
             applied.heads.extend(stored.head);
+            applied.repairs.extend(stored.repairs);
+            if let Some(descended) = page.descent.as_ref().filter(|_| page.at_head) {
+                let found = self.compare_ranges(page.file, page.scope, descended)?;
+                if let Some(head) = applied.heads.last_mut().filter(|_| found.recounted) {
+                    let local = page.scope.to_local(self.owner()?.user.get());
+                    head.local = digest::of(self.read(page.file), page.file, &local, self.device)
+                        .in_file(page.file)?;
+                }
+                applied.wanted.extend(found.wanted);
+                applied.repairs.extend(found.repairs);
+            }
         }
         Ok(applied)
     }
@@ -180,6 +195,9 @@ impl LocalStore {
             }
             let n = page.cursor.n.max(seen);
             set_cursor(work, &local, epoch, n, page.at_head)?;
+            if let Some(descended) = page.descent.as_ref().filter(|_| page.at_head) {
+                applied.repairs = work.repair_rows(page.scope, &local, n, descended)?;
+            }
             if let Some(server) = page.digests.as_ref().filter(|_| page.at_head) {
                 applied.head = Some(Comparison {
                     scope: page.scope,

@@ -13,8 +13,9 @@
 //! - the engine: [`LocalStore::adopt`], [`LocalStore::positions`], [`LocalStore::apply_reply`],
 //!   [`LocalStore::scopes_with_work`], [`LocalStore::next_batch`], [`LocalStore::settle`],
 //!   [`LocalStore::refuse`], [`LocalStore::begin_reconcile`], [`LocalStore::fence`],
-//!   [`LocalStore::finish_reconcile`].
+//!   [`LocalStore::finish_reconcile`], [`LocalStore::plan_repair`], [`LocalStore::note_repair`].
 //! - fetching `up` tables: [`LocalStore::store_foreign`].
+//! - a process that stays: [`LocalStore::outside_version`], [`LocalStore::is_outdated`].
 //! - rows: [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`],
 //!   [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`].
 //! - importing: [`LocalStore::ingest`], [`LocalStore::import_state`].
@@ -34,6 +35,7 @@ mod base;
 mod check;
 mod conflicts;
 mod database;
+mod descent;
 mod digest;
 mod error;
 #[cfg(feature = "fault-injection")]
@@ -43,9 +45,11 @@ mod guards;
 mod identity;
 mod import_state;
 mod lease;
+mod leave;
 mod marks;
 mod migrations;
 mod outgoing;
+mod outside;
 mod profile;
 mod queries;
 mod queue;

@@ -5,6 +5,7 @@ pub mod backups;
 pub mod context;
 pub mod descent;
 pub mod devices;
+pub mod membership;
 pub mod hints;
 pub mod pull;
 pub mod push;

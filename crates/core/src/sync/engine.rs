@@ -5,6 +5,7 @@ use coditect_protocol::wire::pull::{Position, PullReply, PullRequest};
 use coditect_protocol::{API_VERSION, DeviceId, Epoch, ErrorCode, Problem, Scope};
 use std::collections::VecDeque;
 
+use super::repair::{self, Plan, Questions, TableRepair, Wanted};
 use super::report::{Comparison, Report, Sent};
 use super::{Action, Applied, Failure, Input, Outgoing};
 use crate::backoff;
@@ -17,6 +18,8 @@ const RECONCILES_MAX: u32 = 3;
 pub struct Options {
     /// Pull nothing; the run then says nothing about convergence.
     pub push_only: bool,
+    /// Pull and compare, but push and repair nothing.
+    pub verify_only: bool,
     /// How often a request that got no answer is repeated before the run ends as offline.
     pub retries: u32,
     /// Random bits for the jitter of the first delay; later ones come with [`Input::Woken`].
@@ -47,6 +50,8 @@ enum State {
     TakingBatch,
     Pushing(Box<Outgoing>),
     Settling,
+    PlanningRepair,
+    NotingRepair,
     BeginningReconcile,
     FinishingReconcile,
     Authenticating(Box<State>),
@@ -76,6 +81,10 @@ pub struct Engine {
     scopes: VecDeque<Scope>,
     comparisons: Vec<Comparison>,
     reconciling: bool,
+    /// Questions of the descent in progress.
+    questions: Option<Questions>,
+    /// Whether this run has repaired already what it may.
+    repaired: bool,
     authenticated_again: bool,
     attempt: u32,
     random: u64,
@@ -96,6 +105,8 @@ impl Engine {
             scopes: VecDeque::new(),
             comparisons: Vec::new(),
             reconciling: false,
+            questions: None,
+            repaired: false,
             authenticated_again: false,
             attempt: 0,
             random: options.random,
@@ -150,6 +161,8 @@ impl Engine {
                 self.report.rejected += settled.rejected;
                 self.next_batch()
             }
+            (State::PlanningRepair, Input::Planned(plan)) => self.planned(plan),
+            (State::NotingRepair, Input::Stored) => self.finish(),
             (State::BeginningReconcile, Input::Stored) => self.ask_positions(),
             (State::FinishingReconcile, Input::Stored) => self.push_all(),
             (State::Authenticating(then), Input::Authenticated(true)) => self.repeat(*then),
@@ -187,7 +200,10 @@ impl Engine {
         let wanted = |position: &Position| {
             self.behind.is_empty() || self.behind.contains(&(position.scope, position.file))
         };
-        let positions = all.into_iter().filter(wanted).collect();
+        let positions = match &mut self.questions {
+            Some(questions) => ask(all, questions.take()),
+            None => all.into_iter().filter(wanted).collect(),
+        };
         let api_version = API_VERSION.to_owned();
         let request = PullRequest {
             api_version,
@@ -195,6 +211,10 @@ impl Engine {
             positions,
             table: None,
         };
+        if self.questions.is_some() {
+            self.report.rounds += 1;
+            self.report.repair_bytes += repair::asked_bytes(&request);
+        }
         self.state = State::Pulling(request.clone());
         Action::Pull(request)
     }
@@ -210,14 +230,22 @@ impl Engine {
             Err(failure) => return self.failed(failure, State::Pulling(request)),
         };
         self.attempt = 0;
+        self.report.repair_bytes += repair::answered_bytes(&reply);
         // A server that does not check epochs itself cannot be trusted with old cursors.
         let old = |position: &Position| position.cursor.is_some_and(|c| c.epoch != reply.epoch);
         if request.positions.iter().any(old) {
             return self.reconcile(Action::BeginReconcile(reply.epoch));
         }
-        self.state = State::Applying {
-            asked: request.positions,
+        // Positions of scopes that may not be read any more have no page: they are done.
+        self.comparisons
+            .retain(|known| known.scope == Scope::Platform || reply.scopes.contains(&known.scope));
+        let answered = |position: &Position| {
+            let mut pages = reply.pages.iter();
+            pages.any(|page| (page.scope, page.file) == (position.scope, position.file))
         };
+        let mut asked = request.positions;
+        asked.retain(answered);
+        self.state = State::Applying { asked };
         Action::Apply(reply)
     }
 
@@ -232,10 +260,20 @@ impl Engine {
         self.behind = behind
             .map(|position| (position.scope, position.file))
             .collect();
+        if let Some(questions) = &mut self.questions {
+            // What a page before the head left without an answer is asked again.
+            let behind = asked.iter().filter(|position| !reached(position));
+            behind.for_each(|position| questions.add(wanted_at(position)));
+            applied.wanted.into_iter().for_each(|it| questions.add(it));
+            repair::join(&mut self.report.repairs, &applied.repairs);
+        }
         for head in applied.heads {
             let same = |old: &Comparison| (old.scope, old.file) == (head.scope, head.file);
             self.comparisons.retain(|old| !same(old));
             self.comparisons.push(head);
+        }
+        if self.questions.is_some() {
+            return self.descend();
         }
         match (self.behind.is_empty(), self.phase) {
             (false, _) => self.ask_positions(),
@@ -244,9 +282,64 @@ impl Engine {
                 self.state = State::FinishingReconcile;
                 Action::FinishReconcile
             }
+            (true, Phase::Before) if self.options.verify_only => {
+                self.phase = Phase::After;
+                self.finish()
+            }
             (true, Phase::Before) => self.push_all(),
-            (true, Phase::After) => self.finish(),
+            (true, Phase::After) => self.compare(),
         }
+    }
+
+    /// All heads are reached and compared.
+    fn compare(&mut self) -> Action {
+        if self.repaired {
+            return self.note_repair();
+        }
+        if self.focus.is_some() || self.options.verify_only {
+            return self.finish();
+        }
+        self.state = State::PlanningRepair;
+        Action::PlanRepair(self.comparisons.clone())
+    }
+
+    fn planned(&mut self, plan: Plan) -> Action {
+        let epoch = self.comparisons.first().map(|head| head.cursor.epoch);
+        if let Some(epoch) = epoch.filter(|_| plan.reread) {
+            self.repaired = true;
+            return self.reconcile(Action::BeginReconcile(epoch));
+        }
+        if plan.wanted.is_empty() {
+            return self.finish();
+        }
+        let mut questions = Questions::default();
+        plan.wanted.into_iter().for_each(|it| questions.add(it));
+        self.questions = Some(questions);
+        self.descend()
+    }
+
+    /// Asks the next questions; at the end pushes what the server turned out to lack.
+    fn descend(&mut self) -> Action {
+        let more = self.questions.as_ref().is_some_and(|it| !it.is_empty());
+        let spent = self.report.rounds >= repair::ROUNDS_MAX
+            || self.report.repair_bytes >= repair::BYTES_MAX;
+        if more && !spent {
+            return self.ask_positions();
+        }
+        self.report.unfinished |= more;
+        self.questions = None;
+        self.repaired = true;
+        let queued = |repair: &TableRepair| repair.queued > 0;
+        if self.report.repairs.iter().any(queued) {
+            return self.push_all();
+        }
+        self.note_repair()
+    }
+
+    fn note_repair(&mut self) -> Action {
+        let equal = self.comparisons.iter().all(Comparison::equal);
+        self.state = State::NotingRepair;
+        Action::NoteRepair(equal || self.report.unfinished)
     }
 
     fn push_all(&mut self) -> Action {
@@ -333,6 +426,7 @@ impl Engine {
         self.phase = Phase::Before;
         self.focus = None;
         self.reconciling = true;
+        self.questions = None;
         self.behind.clear();
         self.comparisons.clear();
         self.state = State::BeginningReconcile;
@@ -420,5 +514,24 @@ impl Engine {
         self.report.comparisons = std::mem::take(&mut self.comparisons);
         self.state = State::Finished;
         Action::Done(Box::new(std::mem::take(&mut self.report)))
+    }
+}
+
+/// Returns the positions of the streams that something is asked of, with the questions.
+fn ask(all: Vec<Position>, wanted: Vec<Wanted>) -> Vec<Position> {
+    let question = |mut position: Position| {
+        let same = |it: &&Wanted| (it.scope, it.file) == (position.scope, position.file);
+        let descent = wanted.iter().find(same)?.descent.clone();
+        position.descent = Some(descent);
+        Some(position)
+    };
+    all.into_iter().filter_map(question).collect()
+}
+
+fn wanted_at(position: &Position) -> Wanted {
+    Wanted {
+        scope: position.scope,
+        file: position.file,
+        descent: position.descent.clone().unwrap_or_default(),
     }
 }

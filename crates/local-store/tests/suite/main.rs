@@ -10,5 +10,6 @@ mod adoption;
 mod capture;
 mod engine;
 mod files;
+mod leave;
 mod random;
 mod support;

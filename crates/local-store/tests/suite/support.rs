@@ -202,13 +202,15 @@ impl Server {
     /// Answers the positions of a device with everything behind them.
     pub(crate) fn pull(&self, store: &LocalStore) -> PullReply {
         let (device, positions) = store.positions().unwrap();
+        let mut scopes: Vec<Scope> = positions.iter().map(|it| it.scope).collect();
+        scopes.dedup();
         let pages = positions.into_iter().map(|position| {
             let from = position.cursor.map_or(0, |cursor| cursor.n);
             self.page(position.scope, position.file, from, device)
         });
         PullReply {
             epoch: self.epoch,
-            scopes: vec![own()],
+            scopes,
             pages: pages.collect(),
         }
     }
@@ -259,6 +261,7 @@ impl Server {
             },
             at_head: true,
             digests: Some(digests.collect()),
+            descent: None,
         }
     }
 }

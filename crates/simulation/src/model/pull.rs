@@ -1,27 +1,31 @@
 //! Pulls: one snapshot of the asked streams.
 
 use super::token::Standing;
-use super::{Refusal, Server, digest, refusal};
+use super::{Refusal, Server, descent, digest, refusal};
 use coditect_protocol::catalogue::{Direction, File};
 use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
 use coditect_protocol::{Cursor, DeviceId, ErrorCode, Scope, UserId};
 use serde_json::Value;
 
 impl Server {
-    /// Answers a pull.
+    /// Answers a pull. Positions in scopes that the user may not read are left out.
     ///
     /// # Errors
-    /// `device_unknown`, `not_found` for a scope that the user may not read, `epoch_changed`
-    /// for a position of another life, `SYNC_001` for one behind the head; `epoch_changed` and
-    /// `file_fenced` for tokens, as in a push.
+    /// `device_unknown`, `epoch_changed` for a position of another life, `SYNC_001` for one
+    /// behind the head; `epoch_changed` and `file_fenced` for tokens, as in a push.
     pub fn pull(&mut self, user: UserId, request: &PullRequest) -> Result<PullReply, Refusal> {
         if self.database.devices.get(&request.device) != Some(&user) {
             return Err(refusal(ErrorCode::DeviceUnknown, "not registered"));
         }
         self.check_tokens(user, request)?;
+        let readable = |position: &&Position| {
+            let everybodys = position.scope == Scope::Platform && position.file == File::Platform;
+            everybodys || self.scopes(user).contains(&position.scope)
+        };
         let pages = request
             .positions
             .iter()
+            .filter(readable)
             .map(|position| self.page(user, request.device, position));
         Ok(PullReply {
             epoch: self.database.epoch,
@@ -54,17 +58,13 @@ impl Server {
 
     fn page(&self, user: UserId, device: DeviceId, asked: &Position) -> Result<Page, Refusal> {
         let (scope, file, epoch) = (asked.scope, asked.file, self.database.epoch);
-        let everybodys = scope == Scope::Platform && file == File::Platform;
-        if !everybodys && !self.scopes(user).contains(&scope) {
-            return Err(refusal(ErrorCode::NotFound, "no such scope"));
-        }
         let head = self.database.head(scope, file);
         let from = asked.cursor.map_or(0, |cursor| cursor.n);
         let other_life = asked.cursor.is_some_and(|cursor| cursor.epoch != epoch);
         if self.guards.epoch && other_life {
             return Err(epoch_changed(self));
         }
-        if self.guards.epoch && from > head {
+        if self.guards.epoch && self.guards.future_cursor && from > head {
             let detail = "the position lies in the stream's future";
             return Err(refusal(ErrorCode::InvalidCursor, detail));
         }
@@ -86,8 +86,14 @@ impl Server {
             file,
             changes: stored.collect(),
             cursor: Cursor { epoch, n },
-            at_head,
-            digests: at_head.then(|| digest::of_file(&self.database, scope, file, device)),
+            at_head: at_head || !self.guards.digest_at_head,
+            digests: (at_head || !self.guards.digest_at_head)
+                .then(|| digest::of_file(&self.database, scope, file, device)),
+            descent: asked
+                .descent
+                .as_ref()
+                .filter(|_| at_head)
+                .map(|descent| descent::answer(&self.database, scope, device, descent)),
         })
     }
 }
