@@ -466,7 +466,7 @@ async fn insert_scope(
 }
 
 /// Returns the new user's id and whether the password was taken.
-async fn insert_user(
+pub(crate) async fn insert_user(
     tx: &mut SystemTx,
     tenant: TenantId,
     email: &str,

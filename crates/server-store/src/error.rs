@@ -33,6 +33,10 @@ pub enum StoreError {
     /// The device that the caller logged in on was locked out.
     #[error("the device is revoked")]
     DeviceRevoked,
+    /// Row security, or a grant, refuses a statement. The program decides before, so it means
+    /// that the two disagree.
+    #[error("the database refuses what the role may not do")]
+    Forbidden,
     /// The transaction continued after a failed statement and was rolled back.
     #[error("the transaction failed earlier and was rolled back")]
     Aborted,
@@ -148,6 +152,7 @@ impl From<tokio_postgres::Error> for StoreError {
                     sqlstate: code.code().to_owned(),
                 }
             }
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => Self::Forbidden,
             code if code.code() == NOT_MEMBER => Self::NotMember,
             code if code.code() == DEVICE_REVOKED => Self::DeviceRevoked,
             code if *code == SqlState::IN_FAILED_SQL_TRANSACTION => Self::Aborted,

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod audit;
+mod authority;
 pub mod backups;
 pub mod cluster;
 pub mod credential;
@@ -17,11 +18,18 @@ pub mod embedded;
 mod error;
 pub mod hints;
 pub mod identity;
+pub mod invitations;
+pub mod members;
 mod memberships;
 pub mod migrations;
+pub mod organization;
+pub mod projects;
+pub mod plans;
 pub mod roles;
+pub mod scopes;
 pub mod sync;
 
+pub use authority::Authority;
 pub use credential::{Caller, TenantId};
 pub use db::{
     Db, DbSettings, EncryptionError, Isolation, Retryable, SystemTask, SystemTx, TenantTx,

@@ -15,6 +15,7 @@ const KEY_BYTES: usize = 16 + 16 + SECRET_BYTES;
 pub(crate) enum KeyKind {
     License,
     Refresh,
+    Invitation,
 }
 
 impl KeyKind {
@@ -22,6 +23,7 @@ impl KeyKind {
         match self {
             Self::License => "cdl_",
             Self::Refresh => "cdr_",
+            Self::Invitation => "cdi_",
         }
     }
 }

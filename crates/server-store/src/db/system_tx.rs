@@ -10,6 +10,8 @@ use crate::StoreError;
 pub enum SystemTask {
     /// Checking a licence key, password or refresh token; the tenant is not known before.
     Authenticate,
+    /// Letting the holder of an invitation's secret in.
+    AcceptInvitation,
     /// Locking a device out and ending its logins, for a member who may.
     RevokeDevice,
     /// Making and listing tenants, people and licences, by the operator.
@@ -24,6 +26,8 @@ pub enum SystemTask {
     ClaimJob,
     /// Reading the stream that a backup job names.
     Backup,
+    /// Reading a caller's plan and usage, and counting requests.
+    Limit,
 }
 
 impl SystemTask {
@@ -32,6 +36,7 @@ impl SystemTask {
     pub fn label(self) -> &'static str {
         match self {
             Self::Authenticate => "authenticate",
+            Self::AcceptInvitation => "accept_invitation",
             Self::RevokeDevice => "revoke_device",
             Self::Administer => "administer",
             Self::ImportCatalogue => "import_catalogue",
@@ -39,6 +44,7 @@ impl SystemTask {
             Self::Dump => "dump",
             Self::ClaimJob => "claim_job",
             Self::Backup => "backup",
+            Self::Limit => "limit",
         }
     }
 }

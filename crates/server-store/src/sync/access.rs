@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use coditect_protocol::permissions::{Permission, Standing};
+use coditect_protocol::permissions::Permission;
 use coditect_protocol::{DeviceId, Scope};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -12,9 +12,10 @@ use uuid::Uuid;
 use super::SyncError;
 use super::token::Life;
 use crate::StoreError;
+use crate::authority::Authority;
 use crate::credential::Caller;
 use crate::db::{Statement, TenantTx};
-use crate::memberships::{self, Belonging};
+use crate::memberships;
 
 const DEVICES: &str = "select id, user_id, revoked_at is not null
     from devices where tenant_id = $1 and id = any ($2)";
@@ -32,7 +33,7 @@ pub(super) struct Question {
     tenant: Uuid,
     user: Uuid,
     devices: Vec<Uuid>,
-    checked: bool,
+    caller: Caller,
 }
 
 impl Question {
@@ -43,7 +44,7 @@ impl Question {
             tenant: caller.tenant().get(),
             user: caller.user_id().get(),
             devices: vec![device.get(), caller.device_id().get()],
-            checked: caller.is_checked(),
+            caller: caller.clone(),
         }
     }
 
@@ -73,14 +74,10 @@ impl Question {
         };
         self.check_devices(devices)?;
         let row = life.first().ok_or(StoreError::NotMember)?;
-        let belongings: Result<_, StoreError> = member_of.iter().map(Belonging::read).collect();
+        let (role, grants) = (row.try_get(2)?, row.try_get(3)?);
         Ok(Access {
-            tenant: self.tenant,
-            user: self.user,
-            standing: memberships::standing(row.try_get(2)?, &row.try_get(3)?)?,
-            belongings: memberships::highest(belongings?),
+            authority: Authority::new(&self.caller, role, &grants, member_of)?,
             life: read_life(row)?,
-            checked: self.checked,
         })
     }
 
@@ -105,22 +102,15 @@ impl Question {
 /// What the caller may do.
 #[derive(Debug)]
 pub(super) struct Access {
-    tenant: Uuid,
-    user: Uuid,
-    standing: Standing,
-    /// Teams and projects, each once with the highest role.
-    belongings: Vec<Belonging>,
+    authority: Authority,
     /// The life of the database.
     pub(super) life: Life,
-    /// Whether what follows decides anything; a test shows what row security does alone.
-    checked: bool,
 }
 
 impl Access {
     /// Returns all scopes whose rows the caller may pull.
     pub(super) fn scopes(&self) -> Vec<Scope> {
-        let mut scopes = vec![Scope::User(self.user), Scope::Org(self.tenant)];
-        scopes.extend(self.belongings.iter().map(|belonging| belonging.scope));
+        let mut scopes = self.authority.scopes();
         scopes.retain(|scope| self.may(Permission::SyncPull, *scope));
         scopes.push(Scope::Platform);
         scopes
@@ -128,39 +118,7 @@ impl Access {
 
     /// Returns whether the caller may do it in the scope.
     pub(super) fn may(&self, permission: Permission, scope: Scope) -> bool {
-        if !self.checked {
-            return true;
-        }
-        let held = self.belonging(scope);
-        let role = held.map(|belonging| belonging.role);
-        let frozen = held.is_some_and(|belonging| belonging.archived);
-        match scope {
-            Scope::User(user) => user == self.user,
-            Scope::Org(tenant) => {
-                tenant == self.tenant && self.standing.in_organization(permission)
-            }
-            Scope::Team(_) => {
-                self.standing.in_team(permission, role) && !(frozen && is_write(permission))
-            }
-            Scope::Project(_) => {
-                self.standing.in_project(permission, role) && !(frozen && is_write(permission))
-            }
-            Scope::Platform => permission == Permission::SyncPull,
-        }
-    }
-
-    fn belonging(&self, scope: Scope) -> Option<&Belonging> {
-        self.belongings.iter().find(|one| one.scope == scope)
-    }
-
-    /// Returns whether the caller knows of the scope.
-    fn knows(&self, scope: Scope) -> bool {
-        match scope {
-            Scope::User(user) => user == self.user,
-            Scope::Org(tenant) => tenant == self.tenant,
-            Scope::Team(_) | Scope::Project(_) => self.belonging(scope).is_some(),
-            Scope::Platform => true,
-        }
+        self.authority.may(permission, scope)
     }
 
     /// Checks that the caller may do it in the scope.
@@ -170,7 +128,7 @@ impl Access {
         }
         if self.may(permission, scope) {
             Ok(())
-        } else if self.knows(scope) {
+        } else if self.authority.belongs_to(scope) {
             Err(SyncError::PermissionDenied)
         } else {
             Err(SyncError::ScopeNotFound)
@@ -194,11 +152,6 @@ pub async fn require(
     let answers = tx.pipeline(&question.statements()).await?;
     let access = question.read(&answers)?;
     access.require(permission, scope)
-}
-
-/// Returns whether an archived team or project refuses it.
-fn is_write(permission: Permission) -> bool {
-    permission == Permission::SyncPush
 }
 
 fn read_life(row: &Row) -> Result<Life, SyncError> {
