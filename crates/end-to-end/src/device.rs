@@ -198,6 +198,22 @@ impl Device {
         report
     }
 
+    /// Syncs devices one after the other, twice, so that each has what the others had, and
+    /// asserts that all say that both sides are equal.
+    ///
+    /// # Panics
+    /// When one is not.
+    pub fn converge_all(devices: &[&Self]) {
+        for _ in 0..2 {
+            for device in devices {
+                let _ = device.sync();
+            }
+        }
+        for device in devices {
+            let _ = device.converge();
+        }
+    }
+
     /// Starts the program and does not wait for it.
     #[must_use]
     pub fn spawn(&self, arguments: &[&str]) -> Child {

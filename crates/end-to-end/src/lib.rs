@@ -14,15 +14,17 @@ mod proxy;
 mod server;
 mod shells;
 mod transcripts;
+mod work;
 
 pub use clock::ShiftedClock;
 pub use device::{Device, Ran};
 pub use ledger::Ledger;
-pub use programs::{kill_rounds, program, shared_data};
+pub use programs::{program, rounds_asked_for, shared_data};
 pub use proxy::{Held, Proxy, Stop};
 pub use server::{Server, signal};
 pub use shells::Shell;
 pub use transcripts::write_transcript;
+pub use work::Work;
 
 use serde_json::Value;
 use std::collections::BTreeMap;

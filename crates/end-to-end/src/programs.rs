@@ -2,14 +2,21 @@
 
 use std::path::PathBuf;
 
-/// Returns the path of a program of this workspace, built beside the running test.
+/// Returns the path of a program of this workspace, built beside the running test; or in the
+/// folder that `CODITECT_TEST_PROGRAMS` names, such as `target/release`.
 ///
 /// # Panics
 /// When it is not there: `make test` builds both programs first.
 #[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another build is asked for by the environment; no program reads this"
+)]
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join(name);
+    let beside = test.ancestors().nth(2).unwrap();
+    let folder = std::env::var_os("CODITECT_TEST_PROGRAMS").map(PathBuf::from);
+    let path = folder.as_deref().unwrap_or(beside).join(name);
     assert!(
         path.is_file(),
         "{} is not built: run cargo build --bins",
@@ -37,16 +44,16 @@ pub fn shared_data(folder: &str) -> Option<PathBuf> {
     None
 }
 
-/// Returns how many rounds of `kill -9` are asked for by `KILL_ROUNDS`.
+/// Returns how many rounds are asked for by an environment variable, such as `KILL_ROUNDS`.
 ///
 /// # Panics
-/// When that is no number.
+/// When it is no number.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
     reason = "a long run is asked for by the environment; no program reads this"
 )]
-pub fn kill_rounds() -> Option<u64> {
-    let text = std::env::var("KILL_ROUNDS").ok()?;
+pub fn rounds_asked_for(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap())
 }

@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use coditect_end_to_end::{
-    Device, Held, Ledger, Proxy, Server, Shell, Stop, assert_same, kill_rounds,
+    Device, Held, Ledger, Proxy, Server, Shell, Stop, assert_same, rounds_asked_for,
 };
 use std::collections::BTreeMap;
 use std::process::Child;
@@ -104,7 +104,7 @@ struct World {
 
 #[test]
 fn acknowledged_rows_survive_kill_9_of_every_part() {
-    let rounds = kill_rounds().unwrap_or(ROUNDS);
+    let rounds = rounds_asked_for("KILL_ROUNDS").unwrap_or(ROUNDS);
     let mut world = World::new();
     for round in 0..rounds {
         world.round(round);

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use coditect_end_to_end::{
-    Device, Ledger, Proxy, Server, Stop, assert_same, kill_rounds, signal, write_transcript,
+    Device, Ledger, Proxy, Server, Stop, assert_same, rounds_asked_for, signal, write_transcript,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,7 +60,7 @@ struct World {
 
 #[test]
 fn killed_import_adoption_and_pull_go_on_where_they_stood() {
-    let rounds = kill_rounds().map_or(ROUNDS, |rounds| rounds.div_ceil(4));
+    let rounds = rounds_asked_for("KILL_ROUNDS").map_or(ROUNDS, |rounds| rounds.div_ceil(4));
     let mut world = World::new();
     for round in 0..rounds {
         world.round(MOMENTS[round as usize % MOMENTS.len()], round);
