@@ -16,7 +16,7 @@ help:
 	@echo "make down    stop a server that make up left behind"
 	@echo "make test    everything that must pass"
 	@echo "make check   its quick part: formatting, lints, tidy, dependencies"
-	@echo "make soak    10,000 seeds of the simulation (about half an hour)"
+	@echo "make soak    kills, set-backs and 10,000 seeds of the simulation (about an hour)"
 
 up: build
 	@scripts/up
@@ -47,6 +47,9 @@ nextest:
 doctest:
 	cargo test --locked --quiet --workspace --doc
 
-soak:
+soak: build
+	KILL_ROUNDS=$${KILL_ROUNDS:-210} SET_BACK_ROUNDS=$${SET_BACK_ROUNDS:-72} \
+		cargo nextest run --locked --profile soak --test-threads 1 -p coditect-end-to-end \
+		-E 'binary(kill) | binary(kill_local) | binary(set_back) | binary(copies)'
 	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-10000} cargo nextest run --locked --profile soak \
 		-p coditect-simulation -E 'test(seeds_)'
