@@ -66,6 +66,11 @@ pub fn perform_local(
             store.finish_reconcile(now_ms)?;
             Input::Stored
         }
+        Action::PlanRepair(heads) => Input::Planned(store.plan_repair(&heads, now_ms)?),
+        Action::NoteRepair(helped) => {
+            store.note_repair(helped, now_ms)?;
+            Input::Stored
+        }
         other => unreachable!("{other:?} is no local action"),
     })
 }
@@ -86,7 +91,7 @@ pub async fn sync<T: Transport>(
     observe: impl FnMut(Progress),
 ) -> Result<Report, SyncError> {
     let engine = Engine::new(options);
-    let report = run(store, transport, engine, clock, random, observe, || true).await?;
+    let report = run(store, transport, engine, clock, random, observe, |_| true).await?;
     Ok(report.unwrap_or_default())
 }
 
@@ -103,13 +108,13 @@ pub async fn run<T: Transport>(
     clock: impl Fn() -> i64,
     random: &mut Random,
     mut observe: impl FnMut(Progress),
-    mut go_on: impl FnMut() -> bool,
+    mut go_on: impl FnMut(&LocalStore) -> bool,
 ) -> Result<Option<Report>, SyncError> {
     let mut progress = Progress::default();
     let mut action = engine.start();
     loop {
         let leaves = matches!(action, Action::Pull(_) | Action::Push(_) | Action::Wait(_));
-        if leaves && !go_on() {
+        if leaves && !go_on(store) {
             return Ok(None);
         }
         let input = match action {

@@ -3,4 +3,13 @@
 //! `coditect` starts it.
 #![warn(missing_docs)]
 
+pub mod control;
 pub mod importer;
+mod machine;
+pub mod schedule;
+pub mod service;
+mod status;
+pub mod watch;
+
+pub use machine::{DaemonError, Linker, Settings, run};
+pub use status::Status;
