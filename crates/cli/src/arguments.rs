@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    completions, config, conflict, decision, device, doctor, dump, error, import, learning, login,
+    completions, config, conflict, daemon, decision, device, doctor, dump, error, import, learning, login,
     logout, process_queue, pull, queue, search, session, status, sync, task, test,
 };
 
@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// Changes that wait to be sent
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Keep this machine in step by itself
+    #[command(subcommand)]
+    Daemon(daemon::Daemon),
     /// Fetch a table that only goes up, from all devices
     Pull(pull::Pull),
     /// What is configured, and where it comes from

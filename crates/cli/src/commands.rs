@@ -3,6 +3,7 @@
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod conflict;
+pub(crate) mod daemon;
 pub(crate) mod decision;
 pub(crate) mod device;
 pub(crate) mod doctor;
@@ -55,6 +56,7 @@ pub(crate) fn run(
         Command::Search(command) => search::run(context, &command),
         Command::Conflict(command) => conflict::run(context, command),
         Command::Queue(command) => queue::run(context, command),
+        Command::Daemon(command) => daemon::run(context, &command),
         Command::Pull(command) => pull::run(context, &command),
         Command::Config(config::Config::Show(_)) => config::run(context),
         Command::Device(command) => device::run(context, command),

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 pub(crate) struct Environment {
     /// `CODITECT_HOME`, else `HOME`.
     pub(crate) home: Option<PathBuf>,
+    /// `HOME`.
+    pub(crate) user_home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`.
+    pub(crate) config_home: Option<PathBuf>,
     /// `CODITECT_EMAIL`.
     pub(crate) email: Option<String>,
     /// `CODITECT_PASSWORD`.
@@ -41,6 +45,8 @@ impl Environment {
         let host_file = || std::fs::read_to_string("/etc/hostname").ok();
         Self {
             home: path("CODITECT_HOME").or_else(|| path("HOME")),
+            user_home: path("HOME"),
+            config_home: path("XDG_CONFIG_HOME"),
             email: text("CODITECT_EMAIL"),
             password: text("CODITECT_PASSWORD"),
             access_token: text("CODITECT_ACCESS_TOKEN"),
