@@ -92,6 +92,12 @@ impl LocalStore {
         self.fuse = transactions;
     }
 
+    /// Returns after how many transactions the process ends; none when it does not.
+    #[must_use]
+    pub fn ends_before_commit(&self) -> Option<u32> {
+        self.fuse
+    }
+
     /// Returns whether the process has come to its simulated end.
     #[must_use]
     pub fn has_ended(&self) -> bool {

@@ -14,7 +14,8 @@ use crate::apply;
 use crate::database::{meta, set_meta};
 use crate::error::{InFile as _, Result};
 use crate::marks::{self, RECONCILE};
-use crate::settle::drop_batch;
+use crate::outgoing::stored_batch;
+use crate::settle::{TOKEN_EPOCH, drop_batch};
 use crate::statements;
 use crate::work::Work;
 
@@ -40,8 +41,8 @@ impl LocalStore {
                 let before = meta(work.tx, "epoch").in_file(file)?;
                 set_meta(work.tx, "epoch", &text).in_file(file)?;
                 if whole {
-                    if before.as_ref() != Some(&text) && work.guards.forget_token {
-                        forget_token(work)?;
+                    if work.guards.forget_token {
+                        end_token(work, before.as_ref(), &text)?;
                     }
                     start(work, AFTER_EPOCH)
                 } else {
@@ -145,6 +146,21 @@ pub(crate) fn is_set_back(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(meta(connection, "reconciling")?.as_deref() == Some(AFTER_EPOCH))
 }
 
+/// Forgets a token of another epoch, and the stored batch that carries it. A file that was never
+/// pushed before has got its first token in an epoch that it does not follow yet; that one, or
+/// the batch that asks for it, is what the server knows the file by.
+fn end_token(work: &Work<'_>, before: Option<&String>, epoch: &String) -> Result<()> {
+    let of_token = meta(work.tx, TOKEN_EPOCH).in_file(work.file)?;
+    if of_token.as_ref().or(before) == Some(epoch) {
+        return Ok(());
+    }
+    let stored = stored_batch(work.tx, work.file)?;
+    if stored.is_some_and(|batch| batch.request.token.is_none()) {
+        return Ok(());
+    }
+    forget_token(work)
+}
+
 fn forget_token(work: &Work<'_>) -> Result<()> {
     drop_batch(work)?;
     let sql = "delete from sync_token";
@@ -177,7 +193,7 @@ fn unseen(work: &Work<'_>, table: &Table) -> rusqlite::Result<Vec<(String, Strin
 }
 
 /// Queues a row that the server lacks.
-fn requeue(
+pub(crate) fn requeue(
     work: &mut Work<'_>,
     table: &'static Table,
     scope: &str,

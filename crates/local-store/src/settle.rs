@@ -3,7 +3,7 @@
 //! second time changes nothing.
 
 use coditect_core::backoff;
-use coditect_core::hash::{self, ContentHash};
+use coditect_core::hash::ContentHash;
 use coditect_core::sync::{Outgoing, Settled};
 use coditect_protocol::catalogue::{Class, Table};
 use coditect_protocol::limits::ATTEMPTS_MAX;
@@ -15,6 +15,7 @@ use rusqlite::{OptionalExtension as _, params};
 use crate::LocalStore;
 use crate::base::{Base, Edit};
 use crate::conflicts::{Kind, NewConflict};
+use crate::database::set_meta;
 use crate::error::{Error, InFile as _, Result};
 use crate::marks;
 use crate::statements::{self, LocalRow};
@@ -65,7 +66,7 @@ impl LocalStore {
                 settle_change(work, &scope, change, n, outcome, now_ms)?;
             }
             if work.guards.token {
-                keep_token(work, &reply.token)?;
+                keep_token(work, reply)?;
             }
             Ok(settled)
         })
@@ -144,12 +145,15 @@ pub(crate) fn drop_batch(work: &Work<'_>) -> Result<()> {
     forget().in_file(work.file)
 }
 
-fn keep_token(work: &Work<'_>, token: &str) -> Result<()> {
+/// Key of the file's note in which epoch its token was given out.
+pub(crate) const TOKEN_EPOCH: &str = "token_epoch";
+
+fn keep_token(work: &Work<'_>, reply: &PushReply) -> Result<()> {
     let keep = || -> rusqlite::Result<()> {
         work.tx.execute("delete from sync_token", [])?;
         work.tx
-            .execute("insert into sync_token (token) values (?1)", [token])?;
-        Ok(())
+            .execute("insert into sync_token (token) values (?1)", [&reply.token])?;
+        set_meta(work.tx, TOKEN_EPOCH, &reply.epoch.to_string())
     };
     keep().in_file(work.file)
 }
@@ -301,12 +305,8 @@ fn no_mark(
     let Some(live) = live else {
         return Ok(change.op == Op::Delete);
     };
-    let row = live.canonical(table);
-    let same = change.op == Op::Upsert
-        && change
-            .row
-            .as_ref()
-            .is_some_and(|sent| hash::content(table, sent) == hash::content(table, &row));
+    // Counters and growing columns count as well, though no hash covers them.
+    let same = change.op == Op::Upsert && change.row == Some(live.canonical(table));
     if !same {
         let made_ms = change.proposed.unix_ms() as i64;
         work.put_mark(
