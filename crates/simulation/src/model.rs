@@ -5,6 +5,7 @@
 //! beside it, as they do in reality, and survive a restore.
 
 mod database;
+mod descent;
 mod digest;
 mod merge;
 mod pull;
@@ -39,6 +40,52 @@ pub struct Guards {
     /// Positions and tokens of another life of the database are refused, and a database that
     /// was set back begins a new life. Without: there is one life.
     pub epoch: bool,
+    /// A batch that comes again is answered, not carried out. Without: it is carried out.
+    pub batch_dedup: bool,
+    /// The last token with the last batch is a lost reply. Without: it is a copy.
+    pub lost_reply: bool,
+    /// A token ahead of the database shows a set back. Without: it shows a copy.
+    pub token_ahead: bool,
+    /// A new life forgets the tokens. Without: files without one are copies.
+    pub tokens_of_life: bool,
+    /// A position beyond the head is refused. Without: nothing is behind it.
+    pub future_cursor: bool,
+    /// Versions are capped at the server's time. Without: a fast clock writes into the future.
+    pub clock_cap: bool,
+    /// Stamps are shifted by the measured skew. Without: a slow clock writes into the past.
+    pub clock_shift: bool,
+    /// A stored version is above both sides. Without: it is what was proposed.
+    pub version_above: bool,
+    /// A change of a version that its author did not know is a conflict. Without: it is not.
+    pub conflict: bool,
+    /// Own earlier versions are known. Without: a device is in conflict with itself.
+    pub own_versions: bool,
+    /// A base above the stored version is known. Without: a conflict after each set back.
+    pub base_above: bool,
+    /// An update beats a delete that did not know it. Without: the delete is carried out.
+    pub update_beats_delete: bool,
+    /// A change beside the register revives nothing. Without: it does.
+    pub register_revives: bool,
+    /// The losing side of a conflict is kept. Without: it is dropped.
+    pub losers: bool,
+    /// Of a counter's part the highest number wins. Without: the last one to come.
+    pub part_number: bool,
+    /// `max` columns only grow. Without: they are what was pushed.
+    pub max: bool,
+    /// The origin is the device of the first accepted push. Without: that of the last one.
+    pub origin: bool,
+    /// The first accepted fact stays. Without: the last one.
+    pub first_fact: bool,
+    /// A fact's tombstone is final. Without: pushing it again revives it.
+    pub fact_tombstone: bool,
+    /// Rows of another device or author are refused. Without: anybody writes anything.
+    pub direction: bool,
+    /// A bad row is refused alone. Without: with its whole batch.
+    pub neighbours: bool,
+    /// What the server lacks is taken, also with a base. Without: it counts as deleted.
+    pub absence: bool,
+    /// Digests come with the head only. Without: with each page.
+    pub digest_at_head: bool,
 }
 
 impl Default for Guards {
@@ -47,20 +94,31 @@ impl Default for Guards {
             stream_lock: true,
             token: true,
             epoch: true,
+            batch_dedup: true,
+            lost_reply: true,
+            token_ahead: true,
+            tokens_of_life: true,
+            future_cursor: true,
+            clock_cap: true,
+            clock_shift: true,
+            version_above: true,
+            conflict: true,
+            own_versions: true,
+            base_above: true,
+            update_beats_delete: true,
+            register_revives: true,
+            losers: true,
+            part_number: true,
+            max: true,
+            origin: true,
+            first_fact: true,
+            fact_tombstone: true,
+            direction: true,
+            neighbours: true,
+            absence: true,
+            digest_at_head: true,
         }
     }
-}
-
-/// One accepted content and the one that its author knew and replaced by it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Succession {
-    /// The row.
-    pub key: Key,
-    /// Columns that were stored; none for a tombstone.
-    pub row: Option<Row>,
-    /// Columns that were replaced by one who knew them; none for a new row or the winner of a
-    /// conflict.
-    pub replaced: Option<Row>,
 }
 
 /// The server.
@@ -74,8 +132,8 @@ pub struct Server {
     pub page_changes_max: usize,
     /// A word whose presence in a row makes the server refuse it; none refuses nothing.
     pub refused_word: Option<String>,
-    /// Everything that was ever accepted, also in lives of the database that are gone.
-    pub trace: Vec<Succession>,
+    /// Columns of everything that was ever accepted, also in lives of the database that are gone.
+    pub trace: Vec<Row>,
     organization: Uuid,
     /// Tokens that were signed, and lives that began. Both outlive a restore.
     issued: BTreeSet<String>,
@@ -154,6 +212,8 @@ impl Server {
         self.database.past_epochs.push(old);
         self.database.epoch = Epoch(self.random.next());
         // Every file begins again without a token; of two copies the first to come stays.
-        self.database.tokens.clear();
+        if self.guards.tokens_of_life {
+            self.database.tokens.clear();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The world of a run: a server, devices with real files, people who write, and what goes wrong.
 //! Everything follows from the seed.
 
+mod checks;
 mod device;
 mod faults;
 mod heal;
@@ -20,14 +21,32 @@ use crate::random::Random;
 use coditect_core::sync::Report;
 use coditect_local_store as local;
 use coditect_protocol::wire::Row;
-use coditect_protocol::{Epoch, UserId};
-use std::collections::{BTreeMap, BTreeSet};
+use coditect_protocol::{DeviceId, UserId};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Virtual time at the start, milliseconds since 1970.
 const START_MS: i64 = 1_800_000_000_000;
 /// Devices that a world may have.
 const DEVICES_MAX: usize = 5;
+
+/// Guards of what drives the engine on a device, that a run may take out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverGuards {
+    /// One process at a time syncs a folder. Without: two do.
+    pub lease: bool,
+    /// No answer costs a row no attempt. Without: it counts as a refusal.
+    pub offline: bool,
+}
+
+impl Default for DriverGuards {
+    fn default() -> Self {
+        Self {
+            lease: true,
+            offline: true,
+        }
+    }
+}
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +59,8 @@ pub struct Settings {
     pub server: model::Guards,
     /// Guards of the devices.
     pub device: local::Guards,
+    /// Guards of what drives the engine.
+    pub driver: DriverGuards,
     /// Whether the log keeps every line.
     pub complete_log: bool,
 }
@@ -53,6 +74,7 @@ impl Settings {
             steps: 260,
             server: model::Guards::default(),
             device: local::Guards::default(),
+            driver: DriverGuards::default(),
             complete_log: false,
         }
     }
@@ -108,6 +130,12 @@ struct Weather {
     set_backs: bool,
     refusals: bool,
     clocks: bool,
+    /// Whether processes end before the commit of one of their transactions.
+    kills: bool,
+    /// Whether disks run full.
+    disks: bool,
+    /// Whether processes stand still for long.
+    pauses: bool,
 }
 
 struct World {
@@ -123,15 +151,15 @@ struct World {
     healed: bool,
     backup: Option<model::Database>,
     set_backs: u32,
-    /// The epoch in which the server was set back and has not found out yet.
-    unnoticed: Option<Epoch>,
-    /// Rows that pulls brought in that time.
-    blind: BTreeSet<Key>,
     saved: Option<faults::SavedFile>,
     /// The last report of each device.
     reports: Vec<Option<Report>>,
     /// Contents that were on the losing side of a conflict.
     lost: Vec<(usize, Option<Row>)>,
+    /// Who was first to push each row, as the server said.
+    origins: BTreeMap<Key, DeviceId>,
+    /// The greatest value of each `max` column that the server took.
+    maxima: BTreeMap<(Key, &'static str), i64>,
 }
 
 impl World {
@@ -153,6 +181,9 @@ impl World {
             set_backs: random.chance(350),
             refusals: random.chance(350),
             clocks: random.chance(500),
+            kills: random.chance(400),
+            disks: random.chance(250),
+            pauses: random.chance(250),
         };
         let log = if settings.complete_log {
             Log::complete()
@@ -172,11 +203,11 @@ impl World {
             healed: false,
             backup: None,
             set_backs: 0,
-            unnoticed: None,
-            blind: BTreeSet::new(),
             saved: None,
             reports: Vec::new(),
             lost: Vec::new(),
+            origins: BTreeMap::new(),
+            maxima: BTreeMap::new(),
         };
         for user in [users[0], users[0], users[1]] {
             world.join(user);
@@ -216,11 +247,25 @@ impl World {
 
     fn write(&mut self) -> Result<(), String> {
         let number = self.random.below(self.devices.len());
+        self.write_at(number)
+    }
+
+    fn write_at(&mut self, number: usize) -> Result<(), String> {
+        if self.devices[number].disk_full {
+            self.log.count("writes of people that found no space", 1);
+            return Ok(());
+        }
+        let kills = self.weather.kills && !self.healed;
         let mut writer = self.writer(number);
+        writer.kills = kills;
         let done = people::write(&mut writer);
         if let Some(what) = done {
             self.log.event(format!("{number}: {what}"));
             self.log.count("local writes", 1);
+        }
+        if self.devices[number].store.has_ended() {
+            self.log.count("kills between two commits of an import", 1);
+            self.end_process(number);
         }
         Ok(())
     }
@@ -232,6 +277,7 @@ impl World {
             ledger: &mut self.ledger,
             random: &mut self.random,
             crowd: self.weather.crowd,
+            kills: false,
             organization: format!("org:{}", self.server.organization()),
             refused_word: self.server.refused_word.as_deref(),
         }
@@ -240,6 +286,17 @@ impl World {
     /// Lets one device take some steps of its run, or begin one.
     fn advance_some(&mut self) -> Result<(), String> {
         let number = self.random.below(self.devices.len());
+        let device = &mut self.devices[number];
+        if device.pause > 0 {
+            device.pause -= 1;
+            return Ok(());
+        }
+        if !self.settings.driver.lease && self.random.chance(500) {
+            std::mem::swap(&mut device.run, &mut device.other_run);
+        }
+        if device.broken {
+            return Ok(());
+        }
         if self.devices[number].run.is_none() {
             if self
                 .random

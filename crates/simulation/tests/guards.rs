@@ -1,63 +1,26 @@
-//! Each guard of sync, taken out, makes a seed fail, and that seed fails again in the same way.
+//! Each guard of sync, taken out, makes a seed fail; with the guard the same seed holds.
 //!
-//! The table says which seed and what broke. A change of the engine or of the simulation may move
-//! a failure to another seed: the test then looks through the next ones and names the one that it
-//! found, to be written into the table. One of them alone, with its log:
-//! `SIMULATION_GUARD='stream lock' SIMULATION_SEED=N cargo nextest run -p coditect-simulation
-//! replay_without_guard`.
+//! The table says which seed and what broke; `docs/GUARDS.md` is made from it. A change of the
+//! engine or of the simulation may move a failure to another seed: the test then looks through
+//! the next ones and names the one that it found, to be written into the table
+//! (`SIMULATION_FIND=1 cargo nextest run -p coditect-simulation find_seeds` looks for all). One
+//! of them alone, with its log: `SIMULATION_GUARD='stream lock' SIMULATION_SEED=N cargo nextest
+//! run -p coditect-simulation replay_without_guard`.
 #![expect(
     clippy::print_stdout,
     reason = "what a guard's absence breaks is the result"
 )]
 
+mod table;
+
 use coditect_simulation::world::{Outcome, Settings, simulate};
+use std::collections::BTreeSet;
+use table::{Case, ON_POSTGRESQL, REDUNDANT, TABLE};
 
-/// Seeds that are tried for each guard.
+/// Seeds that are tried when the one of the table does not fail any more.
 const SEEDS_MAX: u64 = 150;
-
-/// A guard, how it is taken out, a seed that fails then, and what broke in it.
-struct Case {
-    guard: &'static str,
-    take_out: fn(&mut Settings),
-    seed: u64,
-    broke: &'static str,
-}
-
-const TABLE: &[Case] = &[
-    Case {
-        guard: "stream lock",
-        take_out: |settings| settings.server.stream_lock = false,
-        seed: 45,
-        broke: "device None",
-    },
-    Case {
-        guard: "mark number",
-        take_out: |settings| settings.device.mark_number = false,
-        seed: 0,
-        broke: "differs from the server",
-    },
-    Case {
-        guard: "base",
-        take_out: |settings| settings.device.base = false,
-        seed: 0,
-        broke: "was never taken and is nowhere",
-    },
-    Case {
-        guard: "token",
-        take_out: |settings| settings.server.token = false,
-        seed: 4,
-        broke: "differs from the server",
-    },
-    Case {
-        guard: "epoch",
-        take_out: |settings| {
-            settings.server.epoch = false;
-            settings.device.epoch = false;
-        },
-        seed: 5,
-        broke: "server has none",
-    },
-];
+/// Tests that share the table, so that they run side by side.
+const SHARDS: usize = 6;
 
 fn run_without(case: &Case, seed: u64) -> Outcome {
     let mut settings = Settings::new(seed);
@@ -65,58 +28,156 @@ fn run_without(case: &Case, seed: u64) -> Outcome {
     simulate(settings)
 }
 
-fn breaks(case: &Case, seed: u64) -> bool {
-    let failure = run_without(case, seed).failure.unwrap_or_default();
-    failure.contains(case.broke)
+/// Returns what a run without the guard breaks, if it breaks what the table says.
+fn breaks(case: &Case, seed: u64) -> Option<Outcome> {
+    let outcome = run_without(case, seed);
+    let failure = outcome.failure.as_deref().unwrap_or_default();
+    failure.contains(case.broke).then_some(outcome)
 }
 
-/// Finds the seed of a guard's case and shows that it needs the guard.
-fn check(guard: &str) {
-    let case = TABLE.iter().find(|case| case.guard == guard);
-    let case = case.expect("the table has the guard");
+/// Shows that the guard's seed needs the guard.
+fn check(case: &Case) {
+    let guard = case.guard;
     let mut seeds = [case.seed].into_iter().chain(0..SEEDS_MAX);
-    // With the guard the same seed holds; else it would show something else.
-    let needs_guard =
-        |seed: &u64| breaks(case, *seed) && simulate(Settings::new(*seed)).failure.is_none();
-    let Some(seed) = seeds.find(needs_guard) else {
-        panic!("without {guard} all {SEEDS_MAX} seeds hold: what is it for?");
+    let found = seeds.find_map(|seed| {
+        let outcome = breaks(case, seed)?;
+        // With the guard the same seed holds; else it would show something else.
+        simulate(Settings::new(seed))
+            .failure
+            .is_none()
+            .then_some((seed, outcome))
+    });
+    let Some((seed, outcome)) = found else {
+        panic!("without '{guard}' all {SEEDS_MAX} seeds hold: what is it for?");
     };
-    let (one, two) = (run_without(case, seed), run_without(case, seed));
-    assert_eq!(
-        (&one.failure, &one.log_hash),
-        (&two.failure, &two.log_hash),
-        "it replays"
+    println!(
+        "without '{guard}' seed {seed} fails: {}",
+        first_line(&outcome)
     );
-    let failure: String = one.failure.unwrap_or_default().chars().take(300).collect();
-    println!("without {guard} seed {seed} fails: {failure}");
     if seed != case.seed {
         println!("the table says seed {}, which holds now", case.seed);
     }
 }
 
-#[test]
-fn without_the_stream_lock_a_reader_misses_rows() {
-    check("stream lock");
+fn first_line(outcome: &Outcome) -> String {
+    let failure = outcome.failure.as_deref().unwrap_or("nothing");
+    let line = failure.lines().take(2).collect::<Vec<_>>().join(" ");
+    line.chars().take(160).collect()
+}
+
+fn shard(number: usize) {
+    TABLE.iter().skip(number).step_by(SHARDS).for_each(check);
+}
+
+macro_rules! shards {
+    ($($name:ident = $number:literal;)+) => {
+        $(#[test]
+        fn $name() {
+            shard($number);
+        })+
+    };
+}
+
+shards! {
+    without_a_guard_seeds_fail_0 = 0;
+    without_a_guard_seeds_fail_1 = 1;
+    without_a_guard_seeds_fail_2 = 2;
+    without_a_guard_seeds_fail_3 = 3;
+    without_a_guard_seeds_fail_4 = 4;
+    without_a_guard_seeds_fail_5 = 5;
 }
 
 #[test]
-fn without_the_mark_number_an_edit_during_a_push_is_lost() {
-    check("mark number");
+fn a_failure_replays_event_for_event() {
+    let case = &TABLE[0];
+    let (one, two) = (run_without(case, case.seed), run_without(case, case.seed));
+    assert_eq!((&one.failure, &one.log_hash), (&two.failure, &two.log_hash));
 }
 
+/// Every switch that the simulation has is taken out by one line of the tables.
 #[test]
-fn without_the_base_a_pull_overwrites_an_edit() {
-    check("base");
+fn every_switch_has_its_line() {
+    let switches = |settings: &Settings| {
+        let text = format!(
+            "{:?} {:?} {:?}",
+            settings.server, settings.device, settings.driver
+        );
+        let words: Vec<_> = text
+            .split([' ', ',', '{', '}'])
+            .map(str::to_owned)
+            .collect();
+        let names = words.windows(2).filter(|pair| pair[0].ends_with(':'));
+        // The two halves have switches of one name: their place tells them apart.
+        names.map(|pair| pair[1] == "true").collect::<Vec<_>>()
+    };
+    let all = switches(&Settings::new(0));
+    assert!(all.iter().all(|on| *on), "all guards are on");
+    let mut out = BTreeSet::new();
+    let rest = REDUNDANT.iter().filter_map(|line| line.take_out);
+    for take_out in TABLE.iter().map(|case| case.take_out).chain(rest) {
+        let mut settings = Settings::new(0);
+        take_out(&mut settings);
+        let off = switches(&settings)
+            .into_iter()
+            .enumerate()
+            .filter(|(_, on)| !on);
+        let before = out.len();
+        out.extend(off.map(|(at, _)| at));
+        assert!(
+            out.len() > before,
+            "each line takes out a switch of its own"
+        );
+    }
+    assert_eq!(out.len(), all.len(), "switches without a line");
 }
 
+/// The page shows the tables as they are here.
 #[test]
-fn without_the_token_copies_and_set_backs_go_unnoticed() {
-    check("token");
-}
-
-#[test]
-fn without_the_epoch_positions_of_another_history_are_taken() {
-    check("epoch");
+fn the_page_is_made_from_the_tables() {
+    let mut lines = vec![
+        "| guard | where | rule | seed | what broke |".to_owned(),
+        "|---|---|---|---|---|".to_owned(),
+    ];
+    for case in TABLE {
+        let Case {
+            guard,
+            place,
+            rule,
+            seed,
+            broke,
+            ..
+        } = case;
+        lines.push(format!("| {guard} | {place} | {rule} | {seed} | {broke} |"));
+    }
+    lines.extend([
+        "".to_owned(),
+        "| guard | where | rule | shown by |".to_owned(),
+    ]);
+    lines.push("|---|---|---|---|".to_owned());
+    for line in ON_POSTGRESQL {
+        let (guard, place, rule, why) = (line.guard, line.place, line.rule, line.why);
+        lines.push(format!("| {guard} | {place} | {rule} | {why} |"));
+    }
+    lines.extend([
+        "".to_owned(),
+        "| guard | where | rule | why no seed fails |".to_owned(),
+    ]);
+    lines.push("|---|---|---|---|".to_owned());
+    for line in REDUNDANT {
+        let (guard, place, rule, why) = (line.guard, line.place, line.rule, line.why);
+        lines.push(format!("| {guard} | {place} | {rule} | {why} |"));
+    }
+    let page = include_str!("../../../docs/GUARDS.md");
+    let shown: BTreeSet<&str> = page.lines().collect();
+    let missing: Vec<_> = lines
+        .iter()
+        .filter(|line| !shown.contains(line.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/GUARDS.md lacks {missing:#?}\nall lines:\n{}",
+        lines.join("\n")
+    );
 }
 
 #[expect(
@@ -125,6 +186,40 @@ fn without_the_epoch_positions_of_another_history_are_taken() {
 )]
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Looks for the seed of each guard and for what breaks; prints them for the table.
+#[test]
+fn find_seeds() {
+    let Some(wanted) = setting("SIMULATION_FIND") else {
+        println!("nothing to find: SIMULATION_FIND says how many seeds");
+        return;
+    };
+    let seeds_max: u64 = wanted.parse().unwrap_or(SEEDS_MAX);
+    let only = setting("SIMULATION_GUARD");
+    let lines = TABLE.iter().map(|case| (case.guard, case.take_out));
+    let others = REDUNDANT
+        .iter()
+        .filter_map(|line| Some((line.guard, line.take_out?)));
+    for (guard, take_out) in lines.chain(others) {
+        if only.as_ref().is_some_and(|only| only != guard) {
+            continue;
+        }
+        let fails = |seed: u64| {
+            let mut settings = Settings::new(seed);
+            take_out(&mut settings);
+            let outcome = simulate(settings);
+            let line = outcome.failure.is_some().then(|| first_line(&outcome))?;
+            simulate(Settings::new(seed))
+                .failure
+                .is_none()
+                .then_some((seed, line))
+        };
+        match (0..seeds_max).find_map(fails) {
+            Some((seed, line)) => println!("FOUND {guard}: {seed}: {line}"),
+            None => println!("NONE {guard}: {seeds_max} seeds hold"),
+        }
+    }
 }
 
 #[test]

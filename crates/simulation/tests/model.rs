@@ -87,6 +87,7 @@ fn pull(
             file: File::Org,
             cursor,
             token: None,
+            descent: None,
         }],
         table: None,
     };

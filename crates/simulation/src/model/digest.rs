@@ -41,7 +41,7 @@ pub(super) fn of_file(
 
 /// First 64 bits of SHA-256 over (table with its length, id, version, device, content hash,
 /// deleted).
-fn fingerprint(key: &Key, kept: &Kept) -> u64 {
+pub(super) fn fingerprint(key: &Key, kept: &Kept) -> u64 {
     let mut bytes = Vec::new();
     bytes.extend((key.table.len() as u64).to_be_bytes());
     bytes.extend(key.table.bytes());

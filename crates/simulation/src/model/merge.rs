@@ -1,6 +1,6 @@
 //! The merge rules, from the text of PROTOCOL 15 to 21 and DESIGN 3.1 and 4.
 
-use super::Kept;
+use super::{Guards, Kept};
 use coditect_protocol::catalogue::{Class, ColumnType, Merge, Table};
 use coditect_protocol::wire::Row;
 use coditect_protocol::wire::push::{Change, Status};
@@ -22,7 +22,9 @@ pub(super) struct Judgement {
 }
 
 /// Judges a change. `grown` says whether one of its counters moved the sum.
+#[expect(clippy::too_many_arguments, reason = "the rule depends on all of them")]
 pub(super) fn judge(
+    guards: &Guards,
     kept: Option<&Kept>,
     change: &Change,
     table: &Table,
@@ -32,20 +34,29 @@ pub(super) fn judge(
 ) -> Judgement {
     let pushed = change.row.as_ref().map(|row| without_counters(table, row));
     let Some(kept) = kept else {
+        let pushed = pushed.filter(|_| guards.absence || change.base.is_none());
         return store(Status::Applied, pushed, &change.hash);
     };
-    let knew = knew(kept, change, corrected, sender);
+    let knew = knew(guards, kept, change, corrected, sender);
     match (table.class, pushed, &kept.fields) {
         // A fact: the first stays, its tombstone is final.
         (Class::Fact, None, Some(_)) => store(Status::Applied, None, &kept.hash),
+        (Class::Fact, Some(pushed), None) if !guards.fact_tombstone => {
+            store(Status::Applied, Some(pushed), &change.hash)
+        }
+        (Class::Fact, Some(pushed), Some(_)) if !guards.first_fact && change.hash != kept.hash => {
+            store(Status::Applied, Some(pushed), &change.hash)
+        }
         (Class::Fact, _, _) | (_, None, None) => keep(Status::Duplicate, kept),
         // A delete loses against content that its author did not know.
-        (_, None, Some(_)) if knew || kept.hash == change.hash => {
+        (_, None, Some(_)) if knew || kept.hash == change.hash || !guards.update_beats_delete => {
             store(Status::Applied, None, &kept.hash)
         }
         (_, None, Some(_)) => keep(Status::Superseded, kept),
         // New content beats a delete; a counter or a greater number alone does not.
-        (_, Some(_), None) if !change.register => keep(Status::Superseded, kept),
+        (_, Some(_), None) if !change.register && guards.register_revives => {
+            keep(Status::Superseded, kept)
+        }
         (_, Some(pushed), None) => {
             let status = if knew {
                 Status::Applied
@@ -55,6 +66,7 @@ pub(super) fn judge(
             store(status, Some(pushed), &change.hash)
         }
         (_, Some(pushed), Some(stored)) => meet(
+            guards,
             kept,
             stored,
             &pushed,
@@ -70,6 +82,7 @@ pub(super) fn judge(
 /// Two contents of one record meet.
 #[expect(clippy::too_many_arguments, reason = "the rule depends on all of them")]
 fn meet(
+    guards: &Guards,
     kept: &Kept,
     stored: &Row,
     pushed: &Row,
@@ -86,7 +99,8 @@ fn meet(
     } else {
         (stored, &kept.hash)
     };
-    let joined = join(table, register, stored, pushed);
+    let other = if guards.max { stored } else { pushed };
+    let joined = join(table, register, other, pushed);
     let changed = joined != *stored || grown;
     let status = match (register_moves, knew) {
         (true, false) => Status::Conflict,
@@ -112,10 +126,19 @@ fn grown_apart(table: &Table, change: &Change, grown: bool) -> bool {
 
 /// A sender knew what is stored if it is its base (or older than it, in a database that was set
 /// back), or if it wrote that itself and this later.
-fn knew(kept: &Kept, change: &Change, corrected: Version, sender: DeviceId) -> bool {
-    let by_base = change.base.is_some_and(|base| kept.version <= base);
-    let by_hand = kept.device == sender && kept.version < corrected;
-    by_base || by_hand
+fn knew(
+    guards: &Guards,
+    kept: &Kept,
+    change: &Change,
+    corrected: Version,
+    sender: DeviceId,
+) -> bool {
+    let above = |base| guards.base_above && kept.version < base;
+    let by_base = change
+        .base
+        .is_some_and(|base| kept.version == base || above(base));
+    let by_hand = guards.own_versions && kept.device == sender && kept.version < corrected;
+    by_base || by_hand || !guards.conflict
 }
 
 /// The register of one side, and the greater of every `max` column of both.

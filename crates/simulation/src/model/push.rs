@@ -5,7 +5,7 @@ use super::merge::{self, Judgement};
 use super::pull::epoch_changed;
 use super::token::Standing;
 use super::validate::{Sender, refuse_direction};
-use super::{Conflict, Kept, Key, Refusal, Server, Succession, refusal};
+use super::{Conflict, Guards, Kept, Key, Refusal, Server, refusal};
 use coditect_protocol::limits::CLOCK_SKEW_MS_MAX;
 use coditect_protocol::wire::push::{Change, Loser, Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Row};
@@ -113,6 +113,10 @@ impl Server {
             scope: request.scope,
             file,
         };
+        let bad = |change: &Change| self.check(&sender, change).is_err();
+        if !self.guards.neighbours && request.changes.iter().any(bad) {
+            return Err(refusal(ErrorCode::MalformedRow, "a row of it is bad"));
+        }
         let outcomes = match standing {
             Standing::Copy => return Err(self.fence(user)),
             Standing::OldLife => return Err(epoch_changed(self)),
@@ -120,21 +124,26 @@ impl Server {
                 self.bump_epoch();
                 return Err(epoch_changed(self));
             }
-            Standing::Repeat => request
+            Standing::Repeat if self.guards.batch_dedup => request
                 .changes
                 .iter()
                 .map(|change| self.repeated(&sender, change))
                 .collect(),
-            Standing::Current | Standing::SetBack => (first..)
+            Standing::Current | Standing::Repeat | Standing::SetBack => (first..)
                 .zip(&request.changes)
                 .map(|(number, change)| {
-                    let corrected = correct(change.proposed, request.sent_at_ms, now_ms);
+                    // A version that a server minted holds no device's clock.
+                    let minted = change.base == Some(change.proposed);
+                    let sent_ms = if minted { now_ms } else { request.sent_at_ms };
+                    let corrected = correct(&self.guards, change, sent_ms, now_ms);
                     self.take(&sender, change, corrected, number)
                 })
                 .collect(),
         };
         let token = match standing {
-            Standing::Repeat => self.token(device, file).unwrap_or_default(),
+            Standing::Repeat if self.guards.batch_dedup => {
+                self.token(device, file).unwrap_or_default()
+            }
             _ => self.rotate(device, file, sent, request.batch_id),
         };
         let epoch = self.database.epoch;
@@ -170,14 +179,17 @@ impl Server {
         let before = self.database.shown(&key);
         let grown = change.op == Op::Upsert && self.add_parts(sender, &key, change);
         let kept = self.database.rows.get(&key);
-        let judgement = merge::judge(kept, change, key.table(), corrected, sender.device, grown);
-        if judgement.status != Status::Duplicate
+        let guards = &self.guards;
+        let device = sender.device;
+        let judgement = merge::judge(guards, kept, change, key.table(), corrected, device, grown);
+        if guards.direction
+            && judgement.status != Status::Duplicate
             && let Err((code, reason)) = refuse_direction(key.table(), kept, sender)
         {
             return refused(code, reason);
         }
         let loser = self.note_conflict(sender, &key, change, corrected, &judgement, before);
-        self.note_succession(&key, &judgement);
+        self.trace.extend(judgement.store.iter().flatten().cloned());
         if let Some(fields) = judgement.store {
             self.write(
                 sender,
@@ -209,7 +221,8 @@ impl Server {
             let before = self.database.sum(key, column.name);
             let parts = self.database.parts.entry((*key, column.name)).or_default();
             let known = parts.get(&sender.device);
-            if known.is_none_or(|known| part.seq > known.seq) {
+            let newest = known.is_none_or(|known| part.seq > known.seq);
+            if newest || !self.guards.part_number {
                 parts.insert(sender.device, *part);
             }
             moved |= self.database.sum(key, column.name) != before;
@@ -226,7 +239,7 @@ impl Server {
         judgement: &Judgement,
         before: Option<Row>,
     ) -> Option<Loser> {
-        if judgement.status != Status::Conflict {
+        if judgement.status != Status::Conflict || !self.guards.losers {
             return None;
         }
         let kept = self.database.rows.get(key)?;
@@ -264,17 +277,6 @@ impl Server {
         Some(loser)
     }
 
-    fn note_succession(&mut self, key: &Key, judgement: &Judgement) {
-        let Some(row) = judgement.store.clone() else {
-            return;
-        };
-        let knowingly = judgement.status != Status::Conflict;
-        let kept = self.database.rows.get(key).filter(|_| knowingly);
-        let replaced = kept.and_then(|kept| kept.fields.clone());
-        let key = *key;
-        self.trace.push(Succession { key, row, replaced });
-    }
-
     #[expect(
         clippy::too_many_arguments,
         reason = "a row's parts come from so many places"
@@ -290,11 +292,15 @@ impl Server {
         hash: String,
     ) {
         let kept = self.database.rows.get(key);
+        let rises = self.guards.version_above;
+        let fixed = self.guards.origin;
         let above = kept.map_or(corrected, |kept| corrected.max(kept.version.next()));
         let row = Kept {
-            version: above,
+            version: if rises { above } else { corrected },
             device: sender.device,
-            origin: kept.map_or(sender.device, |kept| kept.origin),
+            origin: kept
+                .filter(|_| fixed)
+                .map_or(sender.device, |kept| kept.origin),
             user: kept.map_or(sender.user, |kept| kept.user),
             created_at: kept
                 .map_or(&change.created_at, |kept| &kept.created_at)
@@ -349,16 +355,19 @@ fn refused(code: ErrorCode, reason: &str) -> Outcome {
     }
 }
 
-/// Shifts a stamp of a clock that is wrong by more than the limit, and caps it at our time.
-fn correct(proposed: Version, sent_ms: i64, now_ms: i64) -> Version {
+/// Shifts a stamp of a clock that is wrong by more than the limit, and caps it at our time. A
+/// stamp that is the base's is ours and not the device's.
+fn correct(guards: &Guards, change: &Change, sent_ms: i64, now_ms: i64) -> Version {
+    let proposed = change.proposed;
     let wrong_by = sent_ms - now_ms;
-    let shift = if wrong_by.abs() > CLOCK_SKEW_MS_MAX {
+    let of_device = change.base != Some(proposed) && guards.clock_shift;
+    let shift = if wrong_by.abs() > CLOCK_SKEW_MS_MAX && of_device {
         wrong_by
     } else {
         0
     };
     let ms = (proposed.unix_ms() as i64 - shift).max(0);
-    if ms > now_ms {
+    if ms > now_ms && guards.clock_cap {
         Version::from_parts(now_ms as u64, 0)
     } else {
         Version::from_parts(ms as u64, proposed.counter())

@@ -67,7 +67,9 @@ impl Server {
         let Some(token) = token else {
             return match known {
                 None => Standing::Current,
-                Some(known) if repeats && known.previous.is_none() => Standing::Repeat,
+                Some(known) if repeats && known.previous.is_none() && self.guards.lost_reply => {
+                    Standing::Repeat
+                }
                 Some(_) => Standing::Copy,
             };
         };
@@ -86,10 +88,11 @@ impl Server {
             };
         }
         let counter = known.map_or(0, |known| known.counter);
+        let repeats = repeats && self.guards.lost_reply;
         match known {
             Some(known) if known.current == token => Standing::Current,
             Some(known) if repeats && known.previous.as_deref() == Some(token) => Standing::Repeat,
-            _ if parts.counter > counter => Standing::SetBack,
+            _ if parts.counter > counter && self.guards.token_ahead => Standing::SetBack,
             _ => Standing::Copy,
         }
     }

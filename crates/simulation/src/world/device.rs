@@ -1,10 +1,11 @@
 //! A device: its files, its clock, and the run of the sync engine that is in progress.
 
+use super::ledger::Token;
 use crate::model::{Refusal, Ticket};
 use coditect_client::perform_local;
 use coditect_core::canonical;
 use coditect_core::sync::{Action, Engine, Failure, Input, Options, Outgoing, Report};
-use coditect_local_store::LocalStore;
+use coditect_local_store::{LocalStore, Random};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::PushReply;
@@ -28,6 +29,32 @@ pub struct Device {
     pub(super) now_ms: i64,
     /// Whether its identity or one of its files ever came from a copy.
     pub(super) copied: bool,
+    /// A second process that syncs the folder; none while the lease is respected.
+    pub(super) other_run: Option<Run>,
+    /// Whether its clock was ever set to another time.
+    pub(super) jumped: bool,
+    /// Steps for which its process stands still.
+    pub(super) pause: u32,
+    /// Transactions until its process ends.
+    pub(super) fuse: Option<u32>,
+    /// Whether its disk has no space.
+    pub(super) disk_full: bool,
+    /// Whether its process failed for want of space.
+    pub(super) broken: bool,
+    /// Lines of its transcript.
+    pub(super) transcript: Vec<Token>,
+}
+
+/// What came of an action.
+pub(super) enum Performed {
+    /// It was done.
+    Answer(Input),
+    /// It is not the device's.
+    NotMine,
+    /// The process came to its end before a commit.
+    Ended,
+    /// The disk has no space.
+    NoSpace,
 }
 
 /// A run of the engine and what it waits for.
@@ -62,6 +89,26 @@ impl Waits {
 }
 
 impl Device {
+    /// Makes a device of files.
+    pub(super) const fn new(user: UserId, store: LocalStore, now_ms: i64) -> Self {
+        Self {
+            user,
+            store,
+            skew_ms: 0,
+            online: true,
+            run: None,
+            now_ms,
+            copied: false,
+            other_run: None,
+            jumped: false,
+            pause: 0,
+            fuse: None,
+            disk_full: false,
+            broken: false,
+            transcript: Vec::new(),
+        }
+    }
+
     /// Begins a run.
     pub(super) fn begin(&mut self) {
         let options = Options {
@@ -73,20 +120,50 @@ impl Device {
         self.run = Some(Run { engine, waits });
     }
 
-    /// Does what the engine asks of the device itself. The answer is none when the action is not
-    /// the device's.
-    pub(super) fn perform(&mut self, action: &Action) -> Result<Option<Input>, String> {
+    /// Does what the engine asks of the device itself.
+    pub(super) fn perform(&mut self, action: &Action) -> Result<Performed, String> {
         let remote = matches!(action, Action::Pull(_) | Action::Push(_));
         if remote || matches!(action, Action::Wait(_) | Action::Done(_)) {
-            return Ok(None);
+            return Ok(Performed::NotMine);
         }
         if matches!(action, Action::Authenticate) {
-            return Ok(Some(Input::Authenticated(true)));
+            return Ok(Performed::Answer(Input::Authenticated(true)));
         }
+        self.store.end_before_commit(self.fuse);
         let input = perform_local(&mut self.store, action.clone(), self.now_ms);
-        input
-            .map(Some)
-            .map_err(|error| format!("the local store failed: {error}"))
+        let ended = self.store.has_ended();
+        self.fuse = self.store.ends_before_commit().filter(|_| !ended);
+        self.store.end_before_commit(None);
+        match input {
+            Ok(input) => Ok(Performed::Answer(input)),
+            Err(_) if ended => Ok(Performed::Ended),
+            Err(_) if self.disk_full => Ok(Performed::NoSpace),
+            Err(error) => Err(format!("the local store failed: {error}")),
+        }
+    }
+
+    /// Opens the files again, as the next process does.
+    pub(super) fn reopen(&mut self) {
+        self.fuse = None;
+        let nothing = LocalStore::in_memory(self.now_ms, Random::Seeded(0));
+        let nothing = nothing.expect("files in memory can be made");
+        let store = std::mem::replace(&mut self.store, nothing);
+        let opened = store.reopen(self.now_ms);
+        self.store = opened.expect("files can be opened again");
+    }
+
+    /// Takes the space of the disk, or gives it back.
+    pub(super) fn fill_disk(&mut self, full: bool) {
+        for file in File::ALL {
+            let filled = self.store.fill_disk(file, full);
+            filled.expect("files in memory can be limited");
+        }
+        self.disk_full = full;
+    }
+
+    /// Runs a statement that the triggers shall refuse; says whether they did.
+    pub(super) fn is_refused(&mut self, file: File, sql: &str) -> bool {
+        self.store.execute_sql(file, sql).is_err()
     }
 
     /// Runs a statement as another program would. The triggers stamp marks with the machine's

@@ -38,15 +38,16 @@ impl World {
         store
             .set_device(device)
             .expect("a new folder takes any device id");
-        self.devices.push(Device {
-            user,
-            store,
-            skew_ms: 0,
-            online: true,
-            run: None,
-            now_ms: self.now_ms,
-            copied: false,
-        });
+        let mut made = Device::new(user, store, self.now_ms);
+        if self.weather.clocks && self.random.chance(400) {
+            made.skew_ms = if self.random.chance(500) {
+                DAY_MS
+            } else {
+                -DAY_MS
+            };
+            self.log.count("clocks a day off", 1);
+        }
+        self.devices.push(made);
         self.reports.push(None);
         self.log.event(format!(
             "{}: joins as {device} of {user}",
@@ -58,7 +59,7 @@ impl World {
     pub(super) fn fault(&mut self) -> Result<(), String> {
         let number = self.random.below(self.devices.len());
         let weather = self.weather;
-        match self.random.below(12) {
+        match self.random.below(16) {
             0 | 1 => self.flip_network(number),
             2 => return self.crash(number),
             3 if weather.clocks => self.jump(number),
@@ -77,6 +78,15 @@ impl World {
             9 if weather.set_backs => self.set_back(),
             10 if weather.refusals => self.flip_refusal(),
             11 => self.clear_queue(number),
+            12 | 13 if weather.kills => {
+                self.devices[number].fuse = Some(self.random.below(8) as u32)
+            }
+            14 if weather.disks => self.flip_disk(number),
+            15 if weather.pauses => {
+                self.devices[number].pause = self.random.between(20, 80) as u32;
+                self.log.event(format!("{number}: stands still"));
+                self.log.count("processes that stood still", 1);
+            }
             _ => {}
         }
         Ok(())
@@ -92,12 +102,27 @@ impl World {
         }
     }
 
+    /// A disk has no space any more, or has some again.
+    pub(super) fn flip_disk(&mut self, number: usize) {
+        let full = !self.devices[number].disk_full;
+        self.devices[number].fill_disk(full);
+        self.log
+            .event(format!("{number}: its disk is full: {full}"));
+        if full {
+            self.log.count("disks that ran full", 1);
+        } else if std::mem::take(&mut self.devices[number].broken) {
+            self.devices[number].run = None;
+            self.devices[number].reopen();
+        }
+    }
+
     pub(super) fn crash(&mut self, number: usize) -> Result<(), String> {
         let Some(run) = self.devices[number].run.take() else {
             return Ok(());
         };
         self.log.event(format!("{number}: crashes"));
         self.log.count("crashes between two actions", 1);
+        self.end_process(number);
         self.orphan(number, run.waits)
     }
 
@@ -109,13 +134,14 @@ impl World {
             _ => 0,
         };
         self.devices[number].skew_ms = skew_ms;
+        self.devices[number].jumped = true;
         self.log
             .event(format!("{number}: its clock is {skew_ms} ms fast"));
         self.log.count("clock jumps", 1);
     }
 
     /// Copies a device's whole folder to another machine.
-    fn copy(&mut self, number: usize) {
+    pub(super) fn copy(&mut self, number: usize) {
         self.blur_pending(number);
         let from = &self.devices[number];
         let seed = self.random.next();
@@ -124,15 +150,11 @@ impl World {
             .copy(seed)
             .expect("files in memory can be copied");
         store.set_guards(self.settings.device);
-        let copy = Device {
-            user: from.user,
-            store,
-            skew_ms: from.skew_ms,
-            online: true,
-            run: None,
-            now_ms: from.now_ms,
-            copied: true,
-        };
+        let mut copy = Device::new(from.user, store, from.now_ms);
+        copy.skew_ms = from.skew_ms;
+        copy.jumped = from.jumped;
+        copy.copied = true;
+        copy.transcript.clone_from(&from.transcript);
         self.devices.push(copy);
         self.devices[number].copied = true;
         self.reports.push(None);
@@ -145,7 +167,11 @@ impl World {
     }
 
     fn save(&mut self, number: usize) {
-        let file = [File::Org, File::Org, File::Sessions, File::Platform][self.random.below(4)];
+        let file = File::ALL[self.random.below(4)];
+        self.save_file(number, file);
+    }
+
+    pub(super) fn save_file(&mut self, number: usize, file: File) {
         let seed = self.random.next();
         let store = self.devices[number]
             .store
@@ -163,10 +189,13 @@ impl World {
         self.log.event(format!("{number}: its {file} is saved"));
     }
 
-    fn put_back(&mut self) -> Result<(), String> {
+    pub(super) fn put_back(&mut self) -> Result<(), String> {
         let Some(saved) = self.saved.take() else {
             return Ok(());
         };
+        if self.devices[saved.device].disk_full {
+            self.flip_disk(saved.device);
+        }
         let (number, file) = (saved.device, saved.file);
         self.crash(number)?;
         self.blur_pending(number);
@@ -209,7 +238,7 @@ impl World {
         }
     }
 
-    fn set_back(&mut self) {
+    pub(super) fn set_back(&mut self) {
         if self.set_backs == SET_BACKS_MAX {
             return;
         }
@@ -221,8 +250,8 @@ impl World {
             self.ledger.blur_all();
         }
         self.set_backs += 1;
+        self.origins.clear();
         self.server.restore(backup);
-        self.unnoticed = Some(self.server.database.epoch);
         self.log.event("the server is set back".to_owned());
         self.log.count("servers set back", 1);
     }

@@ -7,8 +7,6 @@ use coditect_protocol::catalogue::{File, by_cloud_name};
 
 /// Rounds of syncs after which nothing may move any more.
 const ROUNDS_MAX: usize = 12;
-/// Round after which somebody looks at what does not converge.
-const BUMP_ROUND: usize = 3;
 /// Rounds in which people ask for parked rows again.
 const RETRY_ROUNDS: usize = 2;
 /// Steps after which a run must have ended.
@@ -17,14 +15,14 @@ const STEPS_MAX: usize = 3_000;
 impl World {
     /// Heals the network and syncs all devices until quiet.
     pub(super) fn heal(&mut self) -> Result<(), String> {
+        self.judge_parked()?;
         self.log.event("everything heals".to_owned());
         self.weather.loss_per_mille = 0;
         self.weather.slow_per_mille = 0;
         self.healed = true;
         self.server.refused_word = None;
         for number in 0..self.devices.len() {
-            self.devices[number].online = true;
-            self.finish(number)?;
+            self.make_whole(number)?;
             if self.devices[number].copied {
                 // A copy is noticed when it sends something.
                 people::write_everywhere(&mut self.writer(number));
@@ -40,9 +38,6 @@ impl World {
                 }
                 let report = self.sync(number)?;
                 quiet &= is_still(&report) && self.is_converged(number, &report);
-            }
-            if round == BUMP_ROUND {
-                self.bump_epoch();
             }
             if quiet {
                 self.log.count("rounds until quiet", round as u64);
@@ -73,16 +68,22 @@ impl World {
         ))
     }
 
-    /// Somebody who sees that devices do not converge after the server was set back, and that it
-    /// did not find out, begins a new epoch by hand (PROTOCOL 25).
-    fn bump_epoch(&mut self) {
-        let apart = |report: &Report| report.converged == Some(false);
-        let unnoticed = self.unnoticed == Some(self.server.database.epoch);
-        if unnoticed && self.reports.iter().flatten().any(apart) {
-            self.server.bump_epoch();
-            self.log.event("the epoch is changed by hand".to_owned());
-            self.log.count("epochs changed by hand", 1);
+    /// A device gets network, space and time again, and ends what it began.
+    fn make_whole(&mut self, number: usize) -> Result<(), String> {
+        let device = &mut self.devices[number];
+        device.online = true;
+        device.pause = 0;
+        device.fuse = None;
+        if device.disk_full {
+            self.flip_disk(number);
         }
+        self.finish(number)?;
+        let device = &mut self.devices[number];
+        std::mem::swap(&mut device.run, &mut device.other_run);
+        self.finish(number)?;
+        let mut writer = self.writer(number);
+        super::program::read_transcript(&mut writer);
+        Ok(())
     }
 
     /// Whether all digests are equal, but for what no sync can mend: rows of an `up` table that a

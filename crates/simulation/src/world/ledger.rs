@@ -82,6 +82,13 @@ impl Ledger {
         self.replaced.extend(before);
     }
 
+    /// Notes that a row got the place of another one, which is gone.
+    pub(super) fn moved(&mut self, from: Place, to: Place) {
+        if let Some(token) = self.places.remove(&from) {
+            self.places.insert(to, token);
+        }
+    }
+
     /// Notes that something was added to a named row's counter.
     pub(super) fn added(&mut self, name: &str, amount: i64) {
         *self.counters.entry(name.to_owned()).or_insert(0) += amount;

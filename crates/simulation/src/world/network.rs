@@ -2,12 +2,12 @@
 //! can be lost, and a request can arrive twice.
 
 use super::World;
-use super::device::{Run, Waits, failure, summary};
-use crate::model::{Begun, Key};
+use super::device::{Performed, Run, Waits, failure, summary};
+use crate::model::Begun;
 use coditect_core::sync::{Action, Failure, Input, Outgoing, Report};
-use coditect_protocol::catalogue::by_cloud_name;
-use coditect_protocol::wire::pull::{PullReply, PullRequest};
+use coditect_protocol::wire::pull::PullRequest;
 use coditect_protocol::wire::push::{PushReply, PushRequest, Status};
+use coditect_protocol::{ErrorCode, Problem};
 
 impl World {
     /// Takes one step of a device's run.
@@ -16,10 +16,7 @@ impl World {
             return Ok(());
         };
         let (input, waits) = match waits {
-            Waits::Act(Action::Done(report)) => {
-                self.done(number, &report);
-                return Ok(());
-            }
+            Waits::Act(Action::Done(report)) => return self.done(number, &report),
             Waits::Act(action) => self.act(number, action)?,
             Waits::PullSent(request) => (None, Some(self.carry_pull(number, request))),
             Waits::PullAnswered(answer) => (Some(Input::Pulled(answer)), None),
@@ -33,7 +30,8 @@ impl World {
         let waits = match (input, waits) {
             (_, Some(waits)) => waits,
             (Some(input), None) => Waits::Act(engine.handle(input)),
-            (None, None) => unreachable!("a step leads somewhere"),
+            // The process came to its end.
+            (None, None) => return Ok(()),
         };
         self.devices[number].run = Some(Run { engine, waits });
         Ok(())
@@ -45,8 +43,11 @@ impl World {
         action: Action,
     ) -> Result<(Option<Input>, Option<Waits>), String> {
         let online = self.devices[number].online;
-        let offline = || Failure::Offline("no network".to_owned());
+        let offline = || self.silence();
         Ok(match action {
+            Action::Fence(file, _) if !self.devices[number].copied => {
+                return Err(format!("{number} is fenced for its {file}, but is no copy"));
+            }
             Action::Pull(_) if !online => (Some(Input::Pulled(Err(offline()))), None),
             Action::Push(_) if !online => (Some(Input::Pushed(Err(offline()))), None),
             Action::Pull(request) => (None, Some(Waits::PullSent(request))),
@@ -72,11 +73,48 @@ impl World {
     }
 
     fn perform(&mut self, number: usize, action: &Action) -> Result<Option<Input>, String> {
-        let input = self.devices[number].perform(action)?;
-        if let (Action::Settle(..), Some(Input::Settled(settled))) = (action, &input) {
-            self.log.event(format!("{number}: settles {settled:?}"));
+        match self.devices[number].perform(action)? {
+            Performed::Answer(input) => {
+                if let (Action::Settle(..), Input::Settled(settled)) = (action, &input) {
+                    self.log.event(format!("{number}: settles {settled:?}"));
+                }
+                Ok(Some(input))
+            }
+            Performed::NotMine => Ok(None),
+            Performed::Ended => {
+                self.log
+                    .event(format!("{number}: is killed in {}", name(action)));
+                self.log.count("kills between two commits", 1);
+                self.end_process(number);
+                Ok(None)
+            }
+            Performed::NoSpace => {
+                self.log
+                    .event(format!("{number}: finds no space in {}", name(action)));
+                self.log.count("runs that found no space", 1);
+                self.devices[number].broken = true;
+                Ok(None)
+            }
         }
-        Ok(input)
+    }
+
+    /// A process ends, and the next one opens the files.
+    pub(super) fn end_process(&mut self, number: usize) {
+        if self.devices[number].disk_full {
+            self.devices[number].broken = true;
+            self.devices[number].fuse = None;
+            return;
+        }
+        self.devices[number].reopen();
+    }
+
+    /// What an engine hears when no answer came.
+    fn silence(&self) -> Failure {
+        if self.settings.driver.offline {
+            return Failure::Offline("no answer".to_owned());
+        }
+        let problem = Problem::new(ErrorCode::Unavailable, "no answer");
+        Failure::Refused(Box::new(problem))
     }
 
     /// Most transactions are quick; a slow one stays open while others come and go.
@@ -98,43 +136,19 @@ impl World {
     }
 
     fn carry_pull(&mut self, number: usize, request: PullRequest) -> Waits {
-        let silence = || Waits::PullAnswered(Err(Failure::Offline("no answer".to_owned())));
         if self.lost("requests lost") {
-            return silence();
+            return Waits::PullAnswered(Err(self.silence()));
         }
         let answer = self.server.pull(self.devices[number].user, &request);
-        if let Ok(reply) = &answer
-            && self.unnoticed == Some(reply.epoch)
-        {
-            self.note_blind(reply);
-        }
         if self.lost("replies lost") {
-            return silence();
+            return Waits::PullAnswered(Err(self.silence()));
         }
         Waits::PullAnswered(answer.map(Box::new).map_err(failure))
     }
 
-    /// Until a push shows that the server was set back, pulls go on in the old epoch, and what
-    /// they bring replaces rows that only their device still has.
-    fn note_blind(&mut self, reply: &PullReply) {
-        for page in &reply.pages {
-            let tables = page.changes.iter().filter_map(|stored| {
-                let table = by_cloud_name(&stored.table)?.cloud;
-                Some(Key {
-                    scope: page.scope,
-                    table,
-                    id: stored.id,
-                })
-            });
-            self.blind.extend(tables);
-        }
-    }
-
     fn carry_push(&mut self, batch: Box<Outgoing>) -> Result<Waits, String> {
         if self.lost("requests lost") {
-            return Ok(Waits::PushAnswered(Err(Failure::Offline(
-                "no answer".to_owned(),
-            ))));
+            return Ok(Waits::PushAnswered(Err(self.silence())));
         }
         let request = arrived(&batch)?;
         match self.server.begin_push(&request) {
@@ -156,14 +170,15 @@ impl World {
         batch: Box<Outgoing>,
         ticket: &crate::model::Ticket,
     ) -> Result<Waits, String> {
-        let silence = || Waits::PushAnswered(Err(Failure::Offline("no answer".to_owned())));
+        let silence = Waits::PushAnswered(Err(self.silence()));
         if self.lost("server crashes") {
             self.server.abort_push(ticket);
-            return Ok(silence());
+            return Ok(silence);
         }
         let (user, now_ms, request) = (self.devices[number].user, self.now_ms, arrived(&batch)?);
         let answer = self.server.commit_push(ticket, user, &request, now_ms);
         self.note(number, &request, answer.as_ref().ok());
+        self.check_answer(number, &request, answer.as_ref().ok())?;
         if answer.is_ok() && self.lost("requests doubled") {
             let again = self.server.push(user, &request, now_ms);
             if let Ok(again) = again
@@ -178,7 +193,7 @@ impl World {
         if self.lost("replies lost") {
             self.log
                 .event(format!("{number}: the reply to its push is lost"));
-            return Ok(silence());
+            return Ok(silence);
         }
         Ok(Waits::PushAnswered(answer.map(Box::new).map_err(failure)))
     }
@@ -197,7 +212,7 @@ impl World {
             .server
             .commit_push(&ticket, user, &request, self.now_ms);
         self.note(number, &request, answer.as_ref().ok());
-        Ok(())
+        self.check_answer(number, &request, answer.as_ref().ok())
     }
 
     fn note(&mut self, number: usize, request: &PushRequest, reply: Option<&PushReply>) {
@@ -241,7 +256,7 @@ impl World {
         }
     }
 
-    fn done(&mut self, number: usize, report: &Report) {
+    fn done(&mut self, number: usize, report: &Report) -> Result<(), String> {
         self.log
             .event(format!("{number}: done: {}", summary(report)));
         self.log.count("runs", 1);
@@ -249,12 +264,26 @@ impl World {
             self.log.count("runs that ended offline", 1);
         }
         self.reports[number] = Some(report.clone());
+        let calm = self.set_backs == 0 && !self.devices.iter().any(|device| device.copied);
+        if calm && report.converged == Some(false) {
+            return Err(format!(
+                "{number} sees a difference where nothing can be lost"
+            ));
+        }
+        Ok(())
     }
 }
 
 /// What arrives are the stored bytes, not what the engine holds.
 fn arrived(batch: &Outgoing) -> Result<PushRequest, String> {
     serde_json::from_slice(&batch.bytes).map_err(|error| format!("a batch does not read: {error}"))
+}
+
+/// Returns an action's name.
+fn name(action: &Action) -> String {
+    let text = format!("{action:?}");
+    let end = text.find(['(', ' ']).unwrap_or(text.len());
+    text[..end].to_owned()
 }
 
 const fn status_name(status: Status) -> &'static str {

@@ -19,6 +19,9 @@ const WRITES: &[Write] = &[
     edit_decision,
     replace_decision,
     delete_decision,
+    displace_decision,
+    move_decision,
+    ignore_decision,
     insert_learning,
     edit_learning,
     use_learning,
@@ -34,6 +37,9 @@ const WRITES: &[Write] = &[
     write_task,
     count_task,
     delete_task,
+    rename_task,
+    write_sprint,
+    write_sprint,
     write_node,
     write_node,
     delete_node,
@@ -55,6 +61,8 @@ pub(super) struct Writer<'a> {
     pub(super) organization: String,
     /// A word to write that the server refuses.
     pub(super) refused_word: Option<&'a str>,
+    /// Whether an import may be killed.
+    pub(super) kills: bool,
 }
 
 /// Has somebody write something; says what.
@@ -71,6 +79,7 @@ pub(super) fn write_everywhere(writer: &mut Writer<'_>) {
     insert_decision(writer);
     write_task(writer);
     use_component(writer);
+    write_sprint(writer);
 }
 
 impl Writer<'_> {
@@ -99,6 +108,7 @@ impl Writer<'_> {
             "decisions" => "rationale",
             "skill_learnings" => "learning",
             "task_tracking" => "description",
+            "sprints" => "goal",
             _ => "content",
         };
         let sql = format!("select {column} from {table} where seq = {seq}");
@@ -183,6 +193,47 @@ fn replace_decision(w: &mut Writer<'_>) -> Option<String> {
     let place = (w.number, File::Org, "decisions", seq);
     w.ledger.wrote(place, Token::read(&old), Some(token));
     Some(format!("replace decision {old} by {text}"))
+}
+
+/// A REPLACE by position only: the row in the way is gone, and a new one has its place.
+fn displace_decision(w: &mut Writer<'_>) -> Option<String> {
+    let (seq, old) = w.row(File::Org, "decisions", "rationale")?;
+    let token = w.ledger.token();
+    let text = token.text();
+    let sql = format!(
+        "insert or replace into decisions (seq, scope, title, rationale)
+         select seq, scope, title, '{text}' from decisions where seq = {seq}"
+    );
+    w.run(File::Org, &sql);
+    let place = (w.number, File::Org, "decisions", seq);
+    w.ledger.wrote(place, Token::read(&old), Some(token));
+    Some(format!("displace decision {old} by a new one, {text}"))
+}
+
+/// UPDATE OR REPLACE of a row's position: the row that had it is gone.
+fn move_decision(w: &mut Writer<'_>) -> Option<String> {
+    let (from, moved) = w.row(File::Org, "decisions", "rationale")?;
+    let (to, gone) = w.row(File::Org, "decisions", "rationale")?;
+    if from == to {
+        return None;
+    }
+    let sql = format!("update or replace decisions set seq = {to} where seq = {from}");
+    w.run(File::Org, &sql);
+    let place = |seq| (w.number, File::Org, "decisions", seq);
+    w.ledger.wrote(place(to), Token::read(&gone), None);
+    w.ledger.moved(place(from), place(to));
+    Some(format!("move decision {moved} to the place of {gone}"))
+}
+
+/// An INSERT that is ignored leaves the row in its way as it is.
+fn ignore_decision(w: &mut Writer<'_>) -> Option<String> {
+    let (seq, old) = w.row(File::Org, "decisions", "rationale")?;
+    let sql = format!(
+        "insert or ignore into decisions (id, scope, title, rationale)
+         select id, scope, title, 'ignored' from decisions where seq = {seq} and id is not null"
+    );
+    w.run(File::Org, &sql);
+    Some(format!("insert decision {old} again, in vain"))
 }
 
 fn delete_decision(w: &mut Writer<'_>) -> Option<String> {
@@ -314,6 +365,33 @@ fn delete_task(w: &mut Writer<'_>) -> Option<String> {
     w.delete(File::Sessions, "task_tracking", "task_id")
 }
 
+/// A key column of a row that was sent: the triggers refuse it.
+fn rename_task(w: &mut Writer<'_>) -> Option<String> {
+    let sent = "(select * from task_tracking where id is not null) as task_tracking";
+    let (seq, task) = w.row(File::Sessions, sent, "task_id")?;
+    let sql = format!("update task_tracking set task_id = 't99' where seq = {seq}");
+    let refused = w.device.is_refused(File::Sessions, &sql);
+    Some(format!("rename task {task}: refused {refused}"))
+}
+
+fn write_sprint(w: &mut Writer<'_>) -> Option<String> {
+    let token = w.ledger.token();
+    let text = token.text();
+    let known = w.random.chance(600);
+    if let Some((seq, old)) = w.row(File::Projects, "sprints", "goal").filter(|_| known) {
+        let set = format!("goal = '{text}'");
+        w.edit(File::Projects, "sprints", seq, &set, token);
+        return Some(format!("edit sprint {old} to {text}"));
+    }
+    let scope = w.scope();
+    let sql = format!(
+        "insert into sprints (scope, project_id, name, goal)
+         values ('{scope}', 'p', 'sprint', '{text}')"
+    );
+    w.insert(File::Projects, "sprints", &sql, Some(token));
+    Some(format!("insert sprint {text} into {scope}"))
+}
+
 fn write_node(w: &mut Writer<'_>) -> Option<String> {
     let (node, scope, token) = (w.random.below(5), w.scope(), w.ledger.token());
     let text = token.text();
@@ -392,7 +470,7 @@ fn use_component(w: &mut Writer<'_>) -> Option<String> {
 pub(super) fn clear_queue(w: &mut Writer<'_>) -> Option<String> {
     let file = *w.random.pick(&[File::Org, File::Sessions])?;
     // Of rows that were sent before, the scrub finds what differs; that is not tried here.
-    let of = "from sync_queue where action = 'insert' and not exists (
+    let of = "from sync_queue where action in ('insert', 'update') and not exists (
                 select 1 from sync_base b where b.table_name = sync_queue.table_name
                   and b.id = sync_queue.row_id and b.scope = sync_queue.row_scope)";
     let count = w.device.number(file, &format!("select count(*) {of}"));

@@ -3,6 +3,7 @@
 
 use super::ledger::Token;
 use super::people::Writer;
+use coditect_local_store::ImportState;
 use coditect_protocol::catalogue::{File, Table, by_cloud_name};
 use coditect_protocol::wire::Row;
 use serde_json::{Value, json};
@@ -22,7 +23,8 @@ pub(super) fn write(w: &mut Writer<'_>) -> Option<String> {
         2..=4 => edit(w),
         5 => delete(w),
         6 | 7 => use_learning(w),
-        _ => import(w),
+        8 => import(w),
+        _ => follow_transcript(w),
     }
 }
 
@@ -184,4 +186,64 @@ fn import(w: &mut Writer<'_>) -> Option<String> {
     Some(format!(
         "import from message {first} on, {answer} with {tokens}"
     ))
+}
+
+/// The agent writes some lines, and the importer reads on from where it stopped; sometimes it is
+/// killed.
+fn follow_transcript(w: &mut Writer<'_>) -> Option<String> {
+    for _ in 0..w.random.between(1, 3) {
+        let line = w.ledger.token();
+        w.device.transcript.push(line);
+    }
+    if w.kills && w.random.chance(250) {
+        let transactions = w.random.below(2) as u32;
+        w.device.store.end_before_commit(Some(transactions));
+    }
+    read_transcript(w);
+    if !w.device.store.has_ended() {
+        w.device.store.end_before_commit(None);
+    }
+    Some(format!("transcript of {} lines", w.device.transcript.len()))
+}
+
+/// Imports the lines that were not read yet, with how far it came, in one transaction.
+pub(super) fn read_transcript(w: &mut Writer<'_>) {
+    const SOURCE: &str = "transcript";
+    let known = w.device.store.import_state(SOURCE);
+    let known = known.expect("the state of an import can be read");
+    let read = known.map_or(0, |state| state.bytes_read as usize);
+    let lines: Vec<Token> = w.device.transcript.iter().skip(read).copied().collect();
+    if lines.is_empty() {
+        return;
+    }
+    let name = |line: &Token| format!("line {}", line.0);
+    let row = |line: &Token| {
+        let row = json!({
+            "message_id": name(line), "session_id": "s", "role": "user", "content": line.text(),
+        });
+        ("context_messages", object(row))
+    };
+    let state = ImportState {
+        source: SOURCE.to_owned(),
+        bytes_read: w.device.transcript.len() as u64,
+        ..ImportState::default()
+    };
+    let (rows, now_ms) = (lines.iter().map(row).collect(), w.device.now_ms);
+    let done = w
+        .device
+        .store
+        .ingest(File::Sessions, rows, Some(&state), now_ms);
+    let ended = w.device.store.has_ended();
+    assert!(done.is_ok() || ended, "lines can be imported: {done:?}");
+    for line in lines.iter().filter(|_| done.is_ok()) {
+        let sql = format!(
+            "select seq from messages where message_id = '{}'",
+            name(line)
+        );
+        let rows = w.device.rows(File::Sessions, &sql);
+        if let Some(seq) = rows.first().and_then(|row| row[0].as_i64()) {
+            let place = (w.number, File::Sessions, "messages", seq);
+            w.ledger.wrote(place, None, Some(*line));
+        }
+    }
 }
