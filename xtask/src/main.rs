@@ -1,4 +1,4 @@
-//! The project's own tools: `cargo xtask tidy`, `cargo xtask generate`.
+//! The project's own tools: `cargo xtask tidy`, `cargo xtask generate`, `cargo xtask bench`.
 //!
 //! Owns the checks that neither rustc, clippy nor cargo-deny can make, and the files that are made
 //! from the code. Of the product it knows only `protocol`.
@@ -7,7 +7,7 @@ mod generate;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 
@@ -15,7 +15,8 @@ const USAGE: &str = "usage: cargo xtask <command>
 
   tidy                check crate edges, database drivers, sizes, forbidden words, links
   generate            write the files that are made from the code
-  generate --check    only say whether they are up to date";
+  generate --check    only say whether they are up to date
+  bench [OPTIONS]     build for release and measure; `bench --help` lists the options";
 
 fn main() -> ExitCode {
     match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -38,6 +39,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
             Ok(())
         }
         ["generate", "--check"] => generate::check(&workspace_root()?),
+        ["bench", options @ ..] => run_bench(&workspace_root()?, options),
         [] | ["help" | "--help" | "-h"] => {
             report(USAGE);
             Ok(())
@@ -63,6 +65,21 @@ fn run_tidy(root: &Path) -> anyhow::Result<()> {
         outcome.problems.len(),
         outcome.files
     )
+}
+
+/// Builds the benchmark as it is shipped, and runs it.
+fn run_bench(root: &Path, options: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--release", "--quiet", "--locked"])
+        .args(["--package", "coditect-bench", "--"])
+        .args(options)
+        .current_dir(root)
+        .status()
+        .context("running cargo")?;
+    if !status.success() {
+        bail!("the benchmark failed");
+    }
+    Ok(())
 }
 
 /// Returns the folder of the workspace: the parent of this crate's own.

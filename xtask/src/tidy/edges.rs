@@ -59,6 +59,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("testkit", &["server-store", "core", "protocol"]),
     // Seeded runs of the engine against a model: tests only.
     ("simulation", &["client", "local-store", "core", "protocol"]),
+    // Measures both sides from outside; nothing may depend on it.
+    (
+        "bench",
+        &[
+            "server-store",
+            "local-store",
+            "capture",
+            "core",
+            "protocol",
+        ],
+    ),
     ("xtask", &["protocol"]),
 ];
 
@@ -251,6 +262,16 @@ mod tests {
             problems("coditect-server", ours("coditect-end-to-end", None)).len(),
             1
         );
+    }
+
+    #[test]
+    fn bench_sees_both_stores_and_is_seen_by_nobody() {
+        for store in ["coditect-server-store", "coditect-local-store"] {
+            assert_eq!(problems("coditect-bench", ours(store, None)), [""; 0]);
+        }
+        for (from, kind) in [("coditect-server", None), ("coditect", Some("dev"))] {
+            assert_eq!(problems(from, ours("coditect-bench", kind)).len(), 1);
+        }
     }
 
     #[test]

@@ -61,6 +61,21 @@ pub(super) fn of(table: &Table) -> &'static TableSql {
     &STATEMENTS[position.expect("a table of the catalogue")]
 }
 
+/// Returns the text of the multi-row insert that a push of new facts runs, for a benchmark that
+/// runs the same statement by other means; `$1` and `$2` are tenant and scope, then come arrays.
+/// Empty for the platform's catalogue.
+#[must_use]
+pub fn insert_text(table: &Table) -> &'static str {
+    &of(table).insert
+}
+
+/// Returns the text of the statement that reads a page's rows, from cursor `$3` to `$4`, for the
+/// same purpose.
+#[must_use]
+pub fn page_text(table: &Table) -> &'static str {
+    &of(table).page
+}
+
 fn make(table: &Table) -> TableSql {
     let name = table.cloud;
     let own = table.columns.iter().fold(String::new(), |mut own, column| {
