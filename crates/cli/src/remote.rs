@@ -134,6 +134,7 @@ pub(crate) fn sync(
     let mut random = Random::System;
     let options = Options {
         push_only,
+        verify_only: false,
         retries: RETRIES,
         random: random.bits(),
     };

@@ -53,6 +53,7 @@ pub async fn pull_table<T: Transport>(
             file,
             cursor: None,
             token: None,
+            descent: None,
         })
         .collect();
     for _ in 0..PAGES_MAX {
@@ -76,6 +77,7 @@ pub async fn pull_table<T: Transport>(
                     file: page.file,
                     cursor: Some(page.cursor),
                     token: None,
+                    descent: None,
                 });
             }
         }

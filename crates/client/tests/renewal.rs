@@ -167,7 +167,7 @@ fn options(retries: u32) -> Options {
     Options {
         push_only: true,
         retries,
-        random: 0,
+        ..Options::default()
     }
 }
 

@@ -8,9 +8,11 @@
 //! push again what the server lacks (PROTOCOL 25, 26).
 
 mod engine;
+mod repair;
 mod report;
 
 pub use engine::{Engine, Focus, Options};
+pub use repair::{Plan, TableRepair, Wanted};
 pub use report::{Comparison, Report, Sent, StreamState};
 
 use coditect_protocol::catalogue::File;
@@ -57,6 +59,10 @@ pub enum Action {
     Fence(File, DeviceId),
     /// Queue every row that did not come since the reconciliation began: [`Input::Stored`].
     FinishReconcile,
+    /// Say what shall be repaired, given the digests of all heads: [`Input::Planned`].
+    PlanRepair(Vec<Comparison>),
+    /// Note whether a repair helped, or is to go on: [`Input::Stored`].
+    NoteRepair(bool),
     /// Get a new access token: [`Input::Authenticated`].
     Authenticate,
     /// Wait so many milliseconds: [`Input::Woken`].
@@ -86,6 +92,8 @@ pub enum Input {
     Settled(Settled),
     /// A local write was done.
     Stored,
+    /// What shall be repaired.
+    Planned(Plan),
     /// Whether a new access token was obtained.
     Authenticated(bool),
     /// The wait is over; random bits for the next one.
@@ -99,6 +107,10 @@ pub struct Applied {
     pub pulled: u64,
     /// Digests of both sides, for the pages that reached the head.
     pub heads: Vec<Comparison>,
+    /// What differs and has to be looked at more closely.
+    pub wanted: Vec<Wanted>,
+    /// What was repaired.
+    pub repairs: Vec<TableRepair>,
 }
 
 /// What storing a batch's outcomes did.
@@ -157,6 +169,7 @@ mod tests {
             file: File::Org,
             cursor,
             token: None,
+            descent: None,
         }
     }
 
@@ -197,6 +210,7 @@ mod tests {
         Applied {
             pulled: 2,
             heads: vec![comparison],
+            ..Applied::default()
         }
     }
 
@@ -208,6 +222,7 @@ mod tests {
             cursor: cursor(epoch, 3),
             at_head: true,
             digests: None,
+            descent: None,
         };
         Box::new(PullReply {
             epoch: Epoch(epoch),
@@ -225,6 +240,8 @@ mod tests {
     fn run_engine(mut engine: Engine, script: Vec<Input>) -> (Vec<String>, Report) {
         let mut script = std::collections::VecDeque::from(script);
         let mut log = Vec::new();
+        let plan = |input: &Input| matches!(input, Input::Planned(_));
+        let mut plans = script.iter().filter(|input| plan(input)).count();
         let mut action = engine.start();
         loop {
             let name = format!("{action:?}");
@@ -234,6 +251,12 @@ mod tests {
                 Action::BeginReconcile(_) | Action::Fence(..) | Action::FinishReconcile => {
                     Input::Stored
                 }
+                Action::PlanRepair(_) if plans == 0 => Input::Planned(Plan::default()),
+                Action::PlanRepair(_) => {
+                    plans -= 1;
+                    script.pop_front().expect("the script plans")
+                }
+                Action::NoteRepair(_) => Input::Stored,
                 Action::Wait(_) => Input::Woken(0),
                 Action::Done(report) => {
                     assert!(script.is_empty(), "left over: {script:?}");
@@ -413,6 +436,134 @@ mod tests {
         let (log, report) = run(Options::default(), script);
         assert!(log.contains(&"Fence".to_owned()) && log.contains(&"FinishReconcile".to_owned()));
         assert_eq!((report.reconciled, report.converged), (1, Some(true)));
+    }
+
+    fn wanted(count: i64) -> Wanted {
+        let range = coditect_protocol::wire::descent::Range::whole("org_decisions", count);
+        Wanted {
+            scope: SCOPE,
+            file: File::Org,
+            descent: coditect_protocol::wire::descent::Descent {
+                ranges: vec![range],
+                rows: Vec::new(),
+            },
+        }
+    }
+
+    fn repaired(fetched: u64, queued: u64) -> Vec<TableRepair> {
+        vec![TableRepair {
+            fetched,
+            queued,
+            ..TableRepair::of(SCOPE, "org_decisions")
+        }]
+    }
+
+    const OTHER: &str = "00000000000000ab";
+
+    /// A run up to the plan, the digests being different.
+    fn until_the_plan(plan: Plan) -> Vec<Input> {
+        let mut script = pull(1, SAME);
+        script.extend(nothing_queued());
+        script.extend(pull(1, OTHER));
+        script.push(Input::Planned(plan));
+        script
+    }
+
+    #[test]
+    fn a_difference_is_looked_for_and_what_the_server_lacks_is_pushed() {
+        let mut script = until_the_plan(Plan {
+            wanted: vec![wanted(900)],
+            reread: false,
+        });
+        for (closer, digest, repairs) in [
+            (vec![wanted(20)], OTHER, Vec::new()),
+            (Vec::new(), OTHER, repaired(1, 1)),
+        ] {
+            script.extend([
+                Input::Positions(DEVICE, vec![position(Some(cursor(1, 3)))]),
+                Input::Pulled(Ok(reply(1))),
+                Input::Applied(Applied {
+                    wanted: closer,
+                    repairs,
+                    ..head(1, digest)
+                }),
+            ]);
+        }
+        script.extend([Input::Queued(vec![SCOPE]), Input::Batch(None)]);
+        script.extend(vec![Input::Queued(Vec::new()); 3]);
+        script.extend(pull(1, SAME));
+        let (log, report) = run(Options::default(), script);
+        assert_eq!((report.rounds, report.converged), (2, Some(true)));
+        assert_eq!(report.repairs, repaired(1, 1));
+        assert!(report.repair_bytes > 0 && !report.unfinished);
+        let at = |name: &str| log.iter().position(|entry| entry == name);
+        assert!(at("PlanRepair") < at("NoteRepair"));
+        assert_eq!(log.iter().filter(|name| *name == "PlanRepair").count(), 1);
+    }
+
+    #[test]
+    fn a_question_whose_page_ends_before_the_head_is_asked_again() {
+        let mut script = until_the_plan(Plan {
+            wanted: vec![wanted(900)],
+            reread: false,
+        });
+        for applied in [Applied::default(), head(1, SAME)] {
+            script.extend([
+                Input::Positions(DEVICE, vec![position(Some(cursor(1, 3)))]),
+                Input::Pulled(Ok(reply(1))),
+                Input::Applied(applied),
+            ]);
+        }
+        let (_, report) = run(Options::default(), script);
+        assert_eq!((report.rounds, report.converged), (2, Some(true)));
+    }
+
+    #[test]
+    fn a_descent_that_finds_no_end_is_cut_off() {
+        let mut script = until_the_plan(Plan {
+            wanted: vec![wanted(900)],
+            reread: false,
+        });
+        for _ in 0..64 {
+            script.extend([
+                Input::Positions(DEVICE, vec![position(Some(cursor(1, 3)))]),
+                Input::Pulled(Ok(reply(1))),
+                Input::Applied(Applied {
+                    wanted: vec![wanted(900)],
+                    ..head(1, OTHER)
+                }),
+            ]);
+        }
+        let (_, report) = run(Options::default(), script);
+        assert_eq!((report.rounds, report.converged), (64, Some(false)));
+        assert!(report.unfinished);
+    }
+
+    #[test]
+    fn what_descents_do_not_mend_is_read_again_from_the_start_once() {
+        let mut script = until_the_plan(Plan {
+            wanted: Vec::new(),
+            reread: true,
+        });
+        script.extend(pull(1, OTHER));
+        script.extend(nothing_queued());
+        script.extend(pull(1, OTHER));
+        let (log, report) = run(Options::default(), script);
+        assert!(log.contains(&"BeginReconcile".to_owned()));
+        assert!(log.contains(&"NoteRepair".to_owned()));
+        assert_eq!((report.reconciled, report.converged), (1, Some(false)));
+    }
+
+    #[test]
+    fn a_run_that_only_verifies_pushes_and_repairs_nothing() {
+        let options = Options {
+            verify_only: true,
+            ..Options::default()
+        };
+        let (log, report) = run(options, pull(1, OTHER));
+        assert!(!log.contains(&"ListQueued".to_owned()));
+        assert!(!log.contains(&"PlanRepair".to_owned()));
+        assert_eq!(report.converged, Some(false));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Bases: what the server last acknowledged or sent of each row, and the digests over them. A
-//! digest changes in the transaction that changes a base, so that reading one costs nothing.
+//! Bases: what the server last acknowledged or sent of each row. Triggers of the file move the
+//! digests over them in the statement that changes a base, so that reading one costs nothing.
 
 use coditect_core::digest::term;
 use coditect_core::hash::ContentHash;
@@ -124,7 +124,7 @@ impl Work<'_> {
             .transpose()
     }
 
-    /// Writes a row's base and moves the digest.
+    /// Writes a row's base; triggers move the digest.
     pub(crate) fn set_base(&self, table: &Table, scope: &str, id: &str, base: &Base) -> Result<()> {
         let row_id: RowId = id.parse().map_err(|_| self.corrupt("id of a base"))?;
         let term = term(
@@ -135,16 +135,11 @@ impl Work<'_> {
             &base.hash,
             base.deleted,
         );
-        self.leave_digest(table, scope, id)?;
-        store(self.tx, table, scope, id, base, term).in_file(self.file)?;
-        let rows = i64::from(!base.deleted);
-        let origin = base.origin.to_string();
-        move_digest(self.tx, table, scope, &origin, rows, 1, term as i64).in_file(self.file)
+        store(self.tx, table, scope, id, base, term).in_file(self.file)
     }
 
     /// Removes a row's base.
     pub(crate) fn remove_base(&self, table: &Table, scope: &str, id: &str) -> Result<()> {
-        self.leave_digest(table, scope, id)?;
         self.tx
             .prepare_cached(
                 "delete from sync_base where table_name = ?1 and scope = ?2 and id = ?3",
@@ -153,47 +148,6 @@ impl Work<'_> {
             .in_file(self.file)?;
         Ok(())
     }
-
-    fn leave_digest(&self, table: &Table, scope: &str, id: &str) -> Result<()> {
-        let read = || -> rusqlite::Result<Option<(String, i64, bool)>> {
-            self.tx
-                .prepare_cached(
-                    "select origin, fingerprint, deleted from sync_base
-                     where table_name = ?1 and scope = ?2 and id = ?3",
-                )?
-                .query_row([table.cloud, scope, id], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })
-                .optional()
-        };
-        let Some((origin, fingerprint, deleted)) = read().in_file(self.file)? else {
-            return Ok(());
-        };
-        let rows = -i64::from(!deleted);
-        move_digest(self.tx, table, scope, &origin, rows, -1, fingerprint).in_file(self.file)
-    }
-}
-
-fn move_digest(
-    tx: &Connection,
-    table: &Table,
-    scope: &str,
-    origin: &str,
-    rows: i64,
-    count: i64,
-    term: i64,
-) -> rusqlite::Result<()> {
-    // SQLite has no XOR: the bits of either that are not bits of both.
-    tx.prepare_cached(
-        "insert into sync_digest (table_name, scope, origin, rows, count, xor)
-         values (?1, ?2, ?3, ?4, ?5, ?6)
-         on conflict (table_name, scope, origin) do update set
-           rows = rows + excluded.rows,
-           count = count + excluded.count,
-           xor = (xor | excluded.xor) & ~(xor & excluded.xor)",
-    )?
-    .execute(params![table.cloud, scope, origin, rows, count, term])?;
-    Ok(())
 }
 
 fn store(
@@ -210,10 +164,14 @@ fn store(
     let edit = base.edit.as_ref();
     let pulled = base.pulled.as_ref();
     tx.prepare_cached(
-        "insert or replace into sync_base (table_name, scope, id, version, device, origin, hash,
+        "insert into sync_base (table_name, scope, id, version, device, origin, hash,
            fingerprint, deleted, created_at, counters, maxima, generation, lost, edit_version,
            edit_hash, pulled)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+         on conflict (table_name, scope, id) do update set version = ?4, device = ?5,
+           origin = ?6, hash = ?7, fingerprint = ?8, deleted = ?9, created_at = ?10,
+           counters = ?11, maxima = ?12, generation = ?13, lost = ?14, edit_version = ?15,
+           edit_hash = ?16, pulled = ?17",
     )?
     .execute(params![
         table.cloud,

@@ -10,16 +10,23 @@ use crate::profile::{make_private_file, path_of};
 use crate::schema;
 
 /// One step: the SQL that brings a file from the version before it to `version`.
+#[derive(Clone, Copy)]
 pub(crate) struct Step {
     pub(crate) version: i64,
     pub(crate) sql: fn(File) -> &'static str,
 }
 
 /// All steps, in order.
-pub(crate) const STEPS: &[Step] = &[Step {
-    version: 1,
-    sql: schema::of,
-}];
+pub(crate) const STEPS: &[Step] = &[
+    Step {
+        version: 1,
+        sql: schema::of,
+    },
+    Step {
+        version: 2,
+        sql: |_| schema::REPAIR,
+    },
+];
 
 /// Returns the highest version of `steps`.
 pub(crate) fn latest(steps: &[Step]) -> i64 {
@@ -99,12 +106,10 @@ mod tests {
     use super::*;
 
     const NEXT: &[Step] = &[
+        STEPS[0],
+        STEPS[1],
         Step {
-            version: 1,
-            sql: schema::of,
-        },
-        Step {
-            version: 2,
+            version: 3,
             sql: |_| "alter table decisions add column later text;",
         },
     ];
@@ -115,14 +120,14 @@ mod tests {
         let path = path_of(folder.path(), File::Org);
         let mut connection = Connection::open(&path).unwrap();
         run(&mut connection, File::Org, Some(folder.path()), STEPS).unwrap();
-        let copy = folder.path().join("org.db.before-v2");
+        let copy = folder.path().join("org.db.before-v3");
         assert!(!copy.exists());
         let insert = "insert into decisions (title) values ('kept')";
         connection.execute(insert, []).unwrap();
         run(&mut connection, File::Org, Some(folder.path()), NEXT).unwrap();
-        assert_eq!(version(&connection).unwrap(), 2);
+        assert_eq!(version(&connection).unwrap(), 3);
         let copy = Connection::open(copy).unwrap();
-        assert_eq!(version(&copy).unwrap(), 1);
+        assert_eq!(version(&copy).unwrap(), 2);
         let title: String = copy
             .query_row("select title from decisions", [], |row| row.get(0))
             .unwrap();
@@ -134,6 +139,6 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection, File::Projects, None, STEPS).unwrap();
         run(&mut connection, File::Projects, None, STEPS).unwrap();
-        assert_eq!(version(&connection).unwrap(), 1);
+        assert_eq!(version(&connection).unwrap(), latest(STEPS));
     }
 }

@@ -222,6 +222,48 @@ create table sync_conflicts (
 create index sync_conflicts_key on sync_conflicts (table_name, id);
 ";
 
+/// Second version: digests follow the bases whoever changes those, and rows that a scrub found
+/// damaged wait here until they are read again.
+pub(crate) const REPAIR: &str = "
+create table sync_suspect (
+  table_name text not null,
+  scope text not null,
+  id text not null,
+  reason text not null,
+  primary key (table_name, scope, id)
+) without rowid;
+create trigger sync_base_added after insert on sync_base begin
+  update sync_digest set rows = rows + (new.deleted = 0), count = count + 1,
+    xor = (xor | new.fingerprint) & ~(xor & new.fingerprint)
+    where table_name = new.table_name and scope = new.scope and origin = new.origin;
+  insert into sync_digest (table_name, scope, origin, rows, count, xor)
+    select new.table_name, new.scope, new.origin, new.deleted = 0, 1, new.fingerprint
+    where not exists (select 1 from sync_digest
+      where table_name = new.table_name and scope = new.scope and origin = new.origin);
+end;
+create trigger sync_base_removed after delete on sync_base begin
+  update sync_digest set rows = rows - (old.deleted = 0), count = count - 1,
+    xor = (xor | old.fingerprint) & ~(xor & old.fingerprint)
+    where table_name = old.table_name and scope = old.scope and origin = old.origin;
+end;
+create trigger sync_base_changed after update on sync_base
+when old.fingerprint <> new.fingerprint or old.deleted <> new.deleted
+  or old.origin <> new.origin or old.id <> new.id or old.scope <> new.scope
+  or old.table_name <> new.table_name
+begin
+  update sync_digest set rows = rows - (old.deleted = 0), count = count - 1,
+    xor = (xor | old.fingerprint) & ~(xor & old.fingerprint)
+    where table_name = old.table_name and scope = old.scope and origin = old.origin;
+  update sync_digest set rows = rows + (new.deleted = 0), count = count + 1,
+    xor = (xor | new.fingerprint) & ~(xor & new.fingerprint)
+    where table_name = new.table_name and scope = new.scope and origin = new.origin;
+  insert into sync_digest (table_name, scope, origin, rows, count, xor)
+    select new.table_name, new.scope, new.origin, new.deleted = 0, 1, new.fingerprint
+    where not exists (select 1 from sync_digest
+      where table_name = new.table_name and scope = new.scope and origin = new.origin);
+end;
+";
+
 const IMPORT: &str = "
 create table import_state (
   source text primary key,

@@ -17,6 +17,14 @@ pub const PULL_CHANGES_MAX: usize = 2_000;
 pub const PULL_BYTES_TARGET: usize = 4 * 1024 * 1024;
 /// Stream positions that one pull may ask for.
 pub const PULL_CURSORS_MAX: usize = 1_024;
+/// Ranges of one stream and file that a pull may ask to compare.
+pub const DESCENT_RANGES_MAX: usize = 64;
+/// Rows of one stream and file that a pull may name to read again.
+pub const DESCENT_ROWS_MAX: usize = 500;
+/// Parts into which the server divides a range.
+pub const DESCENT_PARTS: usize = 32;
+/// Rows up to which a range is listed and not divided.
+pub const DESCENT_LISTED_MAX: usize = 64;
 /// Bytes of a text that full-text search looks at.
 pub const SEARCH_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Clock skew of a device, in milliseconds, up to which its stamps are taken as they are.

@@ -10,7 +10,7 @@ use coditect_testkit::TestDb;
 use tokio_postgres::Client;
 
 /// All tables without a tenant. A new one needs a reason: what has a tenant belongs to it.
-const GLOBAL: [&str; 10] = [
+const GLOBAL: [&str; 11] = [
     "cluster",
     "logins",
     "platform_capabilities",
@@ -19,6 +19,7 @@ const GLOBAL: [&str; 10] = [
     "platform_relationships",
     "platform_stream",
     "platform_triggers",
+    "plans",
     "schema_migrations",
     "tenant_logins",
 ];
@@ -418,6 +419,7 @@ fn expected_columns(table: &Table) -> Vec<(String, String, bool)> {
     common
         .copied()
         .chain(own)
+        .chain([("term", "bigint", false)])
         .map(|(name, ty, required)| (name.to_owned(), ty.to_owned(), required))
         .collect()
 }

@@ -124,6 +124,7 @@ async fn follow(mut peer: Peer, admin: Client, done: Arc<AtomicBool>) -> HashSet
                 file: File::Sessions,
                 cursor,
                 token: None,
+                descent: None,
             }
         };
         let request = peer.pull_request(scopes.iter().map(position).collect());

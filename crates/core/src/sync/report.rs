@@ -93,6 +93,14 @@ pub struct Report {
     pub problem: Option<Problem>,
     /// Reconciliations that the run went through.
     pub reconciled: u32,
+    /// What was repaired because digests or bytes differed, by stream and table.
+    pub repairs: Vec<super::TableRepair>,
+    /// Round trips that looking for it took, the pushes apart.
+    pub rounds: u32,
+    /// Encoded bytes of its questions and answers.
+    pub repair_bytes: u64,
+    /// Whether the repair was cut off by its budget; the next run goes on.
+    pub unfinished: bool,
     /// Batches that were answered, in order.
     pub sent: Vec<Sent>,
 }

@@ -1,6 +1,7 @@
 //! `POST /api/v1/sync/pull`: what happened in the caller's streams since a cursor.
 
 use super::Stored;
+use super::descent::{Descended, Descent};
 use crate::catalogue::File;
 use crate::{Cursor, DeviceId, Epoch, Scope};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub struct Position {
     /// a copy. A pull replaces no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// What to compare or read again, once the page reaches the head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descent: Option<Descent>,
 }
 
 /// One snapshot of the asked streams, bounded in bytes.
@@ -72,6 +76,9 @@ pub struct Page {
     /// Digests of the file's tables at the head; only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digests: Option<Vec<TableDigest>>,
+    /// Answer to the position's `descent`; only at the head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descent: Option<Descended>,
 }
 
 /// Fingerprint of the rows of one table in one stream.

@@ -60,6 +60,11 @@ pub(super) fn parse(text: &str) -> Vec<Step> {
 fn steps(table: &Table) -> Vec<Step> {
     let name = table.cloud;
     let own: String = table.columns.iter().map(column_line).collect();
+    let term = term(table);
+    let included = match table.direction {
+        Direction::Up => "term, origin_device",
+        _ => "term",
+    };
     let (mut steps, key) = if table.direction == Direction::Down {
         let columns = format!(
             "
@@ -71,7 +76,8 @@ fn steps(table: &Table) -> Vec<Step> {
     updated_at timestamptz,
     deleted_at timestamptz,
     extra jsonb,{own}
-    constraint {name}_pkey primary key (id)"
+    {term},
+    constraint {name}_pkey primary key (id) include (term)"
         );
         (global_table(name, &columns, "select"), "")
     } else {
@@ -88,7 +94,8 @@ fn steps(table: &Table) -> Vec<Step> {
     updated_at timestamptz,
     deleted_at timestamptz,
     extra jsonb,{own}
-    constraint {name}_pkey primary key (tenant_id, scope_id, id)"
+    {term},
+    constraint {name}_pkey primary key (tenant_id, scope_id, id) include ({included})"
         );
         let grants = "select, insert, update";
         (
@@ -108,6 +115,24 @@ fn steps(table: &Table) -> Vec<Step> {
     );
     steps.push(compression(table));
     steps
+}
+
+/// The row's term of the digest, as `coditect_core::digest::term` computes it; kept in the key's
+/// index, so that sums over ranges of ids read nothing else.
+fn term(table: &Table) -> String {
+    let (length, hex) = (table.cloud.len(), table.cloud.bytes());
+    let hex: String = hex.map(|byte| format!("{byte:02x}")).collect();
+    let device = match table.direction {
+        Direction::Down => "'\\x00000000000000000000000000000000'::bytea",
+        _ => "uuid_send(device_id)",
+    };
+    format!(
+        "term bigint generated always as (
+    ('x' || encode(substr(sha256('\\x{length:016x}{hex}'::bytea || uuid_send(id)
+        || int8send(version) || {device} || content_hash
+        || case when deleted_at is null then '\\x00'::bytea else '\\x01'::bytea end),
+    1, 8), 'hex'))::bit(64)::bigint) stored"
+    )
 }
 
 fn column_line(column: &Column) -> String {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use coditect_protocol::catalogue::{Class, File, TABLES, Table};
+use coditect_protocol::catalogue::{Class, Direction, File, TABLES, Table};
 
 use crate::migrations::sql_type;
 
@@ -50,6 +50,12 @@ pub(super) struct TableSql {
     /// Rows of a tenant behind scope `$2` and id `$3`, at most `$4`, with the scope at the end;
     /// for the system role. Of the catalogue: behind id `$1`, at most `$2`.
     pub(super) dump: String,
+    /// Count and XOR of the terms of the rows with an id from `$3` to `$4`, by parts of `$5` rows,
+    /// with each part's highest id, which the last one may lack; of an `up` table those of origin
+    /// `$6`. Of the catalogue: ids from `$1` to `$2`, parts of `$3` rows.
+    pub(super) parts: String,
+    /// Id, version and term of the same rows in order, at most `$5` (`$3`); origin is `$6`.
+    pub(super) listed: String,
 }
 
 static STATEMENTS: LazyLock<Vec<TableSql>> =
@@ -95,12 +101,22 @@ fn make(table: &Table) -> TableSql {
                 "select {columns} from {name} where cursor between $1 and $2 order by cursor"
             ),
             dump: format!("select {columns} from {name} where id > $1 order by id limit $2"),
+            parts: parts(name, "id between $1 and $2", "$3"),
+            listed: listed(name, "id between $1 and $2", "$3"),
         };
     }
     let columns = format!("{COMMON}, extra{own}");
     let guard = "tenant_id = $1 and scope_id = $2";
     let insert = insert(table);
+    let origin = if table.direction == Direction::Up {
+        " and origin_device = $6"
+    } else {
+        ""
+    };
+    let within = format!("{guard} and id between $3 and $4{origin}");
     TableSql {
+        parts: parts(name, &within, "$5"),
+        listed: listed(name, &within, "$5"),
         fetch: format!("select {columns} from {name} where {guard} and id = any ($3)"),
         upsert: format!("{insert} do update set {} returning id", replaced(table)),
         insert: format!("{insert} do nothing returning id"),
@@ -116,6 +132,20 @@ fn make(table: &Table) -> TableSql {
              and (scope_id, id) > ($2, $3) order by scope_id, id limit $4"
         ),
     }
+}
+
+/// Returns the sums over parts of a range; reads the key's index alone.
+fn parts(name: &str, within: &str, size: &str) -> String {
+    format!(
+        "select count(*), bit_xor(term), max(id::text) filter (where place % {size} = 0) \
+         from (select id, term, row_number() over (order by id) as place from {name} \
+         where {within}) as ranked group by (place - 1) / {size} order by (place - 1) / {size}"
+    )
+}
+
+/// Returns the rows of a range, without their columns.
+fn listed(name: &str, within: &str, limit: &str) -> String {
+    format!("select id, version, term from {name} where {within} order by id limit {limit}")
 }
 
 /// Returns the multi-row insert or replacement of the catalogue's rows; `$1` and on are arrays.
@@ -237,7 +267,7 @@ mod tests {
             .filter(|table| table.class != Class::Catalogue)
         {
             let sql = of(table);
-            for read in [&sql.fetch, &sql.cursors, &sql.page] {
+            for read in [&sql.fetch, &sql.cursors, &sql.page, &sql.parts, &sql.listed] {
                 assert!(
                     read.contains("where tenant_id = $1 and scope_id = $2 and"),
                     "{read}"

@@ -134,6 +134,7 @@ async fn whatever_is_canonical_is_stored_and_comes_back_as_it_was() {
             file: table.file,
             cursor: None,
             token: None,
+            descent: None,
         };
         let mut request = peer.pull_request(vec![position]);
         request.table = (table.direction == Direction::Up).then(|| table.cloud.to_owned());

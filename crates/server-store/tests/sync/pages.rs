@@ -115,6 +115,7 @@ async fn wrong_cursors_are_told_apart() {
             file: File::Org,
             cursor: Some(cursor),
             token: None,
+            descent: None,
         };
         peer.pull_request(vec![position])
     };
@@ -149,6 +150,7 @@ async fn all_scopes_of_the_caller_are_listed_and_read_at_once() {
         file,
         cursor: None,
         token: None,
+        descent: None,
     };
     let positions = vec![
         position(peer.own(), File::Org),
@@ -234,6 +236,7 @@ async fn only_one_up_table_of_the_asked_files_can_be_named() {
         file: File::Sessions,
         cursor: None,
         token: None,
+        descent: None,
     };
     for name in ["context_messages", "org_quality_metrics", "pg_class"] {
         let mut request = peer.pull_request(vec![position.clone()]);

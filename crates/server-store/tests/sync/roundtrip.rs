@@ -25,6 +25,7 @@ async fn pulled(reader: &Peer, table: &Table) -> Vec<Stored> {
         file: table.file,
         cursor: None,
         token: None,
+        descent: None,
     };
     let mut request = reader.pull_request(vec![position]);
     request.table = (table.direction == Direction::Up).then(|| table.cloud.to_owned());

@@ -229,6 +229,7 @@ impl Peer {
             file,
             cursor,
             token: None,
+            descent: None,
         }]);
         let page = self.ask(&request).await.unwrap().pages.remove(0);
         self.cursors.insert((scope, file), page.cursor);

@@ -128,6 +128,7 @@ async fn read(peer: &Peer) -> Result<(), SyncError> {
         file: File::Org,
         cursor: None,
         token: peer.tokens.get(&File::Org).cloned(),
+        descent: None,
     };
     let request = peer.pull_request(vec![position]);
     peer.ask(&request).await.map(drop)

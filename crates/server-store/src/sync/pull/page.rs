@@ -13,7 +13,7 @@ use coditect_protocol::{Epoch, Scope};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{Budget, empty};
+use super::{Budget, OVERHEAD_BYTES, empty};
 use crate::db::{Param, Statement, TenantTx};
 use crate::sync::held::Held;
 use crate::sync::{SyncError, sql};
@@ -22,8 +22,6 @@ use crate::sync::{SyncError, sql};
 const FETCH_FIRST: usize = 64;
 const FETCH_MIN: usize = 8;
 const FETCH_MAX: usize = 512;
-/// Bytes that a change takes besides its columns' values.
-const OVERHEAD_BYTES: usize = 450;
 
 /// Reads the changes after `range.start`, up to the head at `range.end`.
 pub(super) async fn read(
