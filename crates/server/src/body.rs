@@ -38,7 +38,7 @@ where
 {
     type Rejection = AppError;
 
-    async fn from_request(request: Request, _state: &AppState) -> Result<Self, Self::Rejection> {
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Self::Rejection> {
         let (parts, body) = request.into_parts();
         let encoding = encoding(&parts.headers)?;
         check_content_type(&parts.headers)?;
@@ -47,6 +47,8 @@ where
         if encoding == Encoding::Identity && MAX <= INLINE_BYTES_MAX {
             return read();
         }
+        // Closed never; and then there would be nothing to hold it for.
+        let _place = state.unpacking.acquire().await.ok();
         let worked = tokio::task::spawn_blocking(read).await;
         worked.map_err(|error| AppError::Panic(error.to_string()))?
     }

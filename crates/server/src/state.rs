@@ -15,6 +15,10 @@ use crate::backups::Backups;
 use crate::config::HttpConfig;
 use crate::throttle::Throttle;
 
+/// Most large bodies that are unpacked at a time: it is work for the processor, and each takes up to
+/// 64 MiB meanwhile.
+const UNPACKING_MAX: usize = 4;
+
 /// Shared by all requests; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AppState {
@@ -36,6 +40,9 @@ pub struct AppState {
     pub hints: Hub,
     /// When each device's position was noted last.
     pub noted: Noted,
+    /// One permit for each large body that is being unpacked and read; the others wait with what
+    /// arrived.
+    pub(crate) unpacking: Arc<Semaphore>,
     /// One permit for each request at work.
     pub(crate) permits: Arc<Semaphore>,
 }
@@ -57,6 +64,7 @@ impl AppState {
             backups: None,
             hints,
             noted: Noted::default(),
+            unpacking: Arc::new(Semaphore::new(UNPACKING_MAX)),
             permits,
         }
     }

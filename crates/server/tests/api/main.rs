@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
 mod auth;
+mod bad_input;
 mod backups;
 mod connections;
 mod context;

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
 mod admin;
+#[cfg(target_os = "linux")]
+mod bombs;
 mod serve;
 mod support;
 mod up;

@@ -81,6 +81,13 @@ impl Folder {
         serde_json::from_str(&done.out).unwrap()
     }
 
+    /// Runs a command that must succeed and returns the lines that it printed.
+    pub(crate) fn lines(&self, words: &[&str]) -> Vec<String> {
+        let done = run(&mut self.command(words));
+        assert_eq!(done.code, Some(0), "{done:?}");
+        done.out.lines().map(str::to_owned).collect()
+    }
+
     /// Returns the process id of the PostgreSQL that runs in the folder.
     pub(crate) fn postgres_pid(&self) -> Option<u32> {
         let text = fs::read_to_string(self.file("postgres/data/postmaster.pid")).ok()?;
@@ -152,10 +159,26 @@ impl Server {
         ))
     }
 
+    /// Posts a body that is packed already; the encoding comes with it.
+    pub(crate) fn post_packed(&self, token: &str, path: &str, body: (&str, &[u8])) -> (u16, Value) {
+        let (encoding, body) = body;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+             content-encoding: {encoding}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.send(&[head.as_bytes(), body].concat())
+    }
+
     fn ask(&self, request: &str) -> (u16, Value) {
+        self.send(request.as_bytes())
+    }
+
+    fn send(&self, request: &[u8]) -> (u16, Value) {
         let address = self.url.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request).unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         let (head, body) = reply.split_once("\r\n\r\n").unwrap();
