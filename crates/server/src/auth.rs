@@ -21,10 +21,9 @@ impl FromRequestParts<AppState> for Authenticated {
         state: &AppState,
     ) -> Result<Self, Self::Rejection> {
         let token = bearer(&parts.headers)?;
-        let caller = state.secrets.verify(token, state.clock.now())?;
-        if let Some(log) = parts.extensions.get::<RequestLog>() {
-            log.set_caller(&caller);
-        }
+        let now = state.clock.now();
+        let caller = state.secrets.verify(token, now)?;
+        note(parts, state, &caller, now).await?;
         Ok(Self(caller))
     }
 }
@@ -45,12 +44,34 @@ impl FromRequestParts<AppState> for AuthenticatedUntil {
         state: &AppState,
     ) -> Result<Self, Self::Rejection> {
         let token = bearer(&parts.headers)?;
-        let (caller, until) = state.secrets.verify_until(token, state.clock.now())?;
-        if let Some(log) = parts.extensions.get::<RequestLog>() {
-            log.set_caller(&caller);
-        }
+        let now = state.clock.now();
+        let (caller, until) = state.secrets.verify_until(token, now)?;
+        note(parts, state, &caller, now).await?;
         Ok(Self(caller, until))
     }
+}
+
+/// Notes who asks, and counts the request.
+async fn note(
+    parts: &Parts,
+    state: &AppState,
+    caller: &Caller,
+    now: DateTime<Utc>,
+) -> Result<(), AppError> {
+    let log = parts.extensions.get::<RequestLog>();
+    if let Some(log) = log {
+        log.set_caller(caller);
+    }
+    let taken = state.limits.take(&state.db, caller, now).await;
+    let rate = match &taken {
+        Ok(rate) => *rate,
+        Err(AppError::TooManyRequests(rate)) => Some(*rate),
+        Err(_) => None,
+    };
+    if let (Some(log), Some(rate)) = (log, rate) {
+        log.set_rate(rate);
+    }
+    taken.map(drop)
 }
 
 /// Where a request came from; none from within the process.

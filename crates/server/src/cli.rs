@@ -137,6 +137,18 @@ pub enum TenantCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Give an organisation another plan: how much it stores, how often its people ask
+    ///
+    /// Servers notice within half a minute.
+    Plan {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Name of the plan; without one, all plans are listed
+        plan: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// People.

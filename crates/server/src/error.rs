@@ -13,6 +13,8 @@ use coditect_server_store::sync::SyncError;
 use coditect_server_store::{Retryable, StoreError};
 use serde_json::{Value, json};
 
+use crate::limits::Rate;
+
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -44,6 +46,9 @@ pub enum AppError {
         /// When another attempt makes sense.
         retry_after_seconds: u64,
     },
+    /// The caller's plan has no more requests in this minute.
+    #[error("the plan's requests of this minute are used up")]
+    TooManyRequests(Rate),
     /// The person must name one of several organisations.
     #[error("the person belongs to {} organisations", .0.len())]
     TenantAmbiguous(Vec<TenantChoice>),
@@ -130,7 +135,7 @@ impl AppError {
             | Self::Token(_)
             | Self::LoginDenied
             | Self::Store(StoreError::NotMember) => ErrorCode::Unauthenticated,
-            Self::TooManyLogins { .. } => ErrorCode::RateLimited,
+            Self::TooManyLogins { .. } | Self::TooManyRequests(_) => ErrorCode::RateLimited,
             Self::TenantAmbiguous(_) => ErrorCode::TenantAmbiguous,
             Self::DeviceUnknown | Self::Store(StoreError::DeviceRevoked) => {
                 ErrorCode::DeviceUnknown
@@ -161,6 +166,9 @@ impl AppError {
         {
             problem.retry_after = Some(*retry_after_seconds);
         }
+        if let Self::TooManyRequests(rate) = self {
+            problem.retry_after = Some(rate.reset_seconds.max(1).cast_unsigned());
+        }
         let extra = match self {
             Self::TenantAmbiguous(tenants) => Some(("tenants", choices(tenants))),
             Self::EpochChanged(epoch) => Some(("epoch", json!(epoch))),
@@ -188,6 +196,7 @@ impl AppError {
             Self::LoginDenied => "the credential is not accepted",
             Self::Store(StoreError::NotMember) => "the credential is not valid any more",
             Self::TooManyLogins { .. } => "too many attempts to log in: wait, then try again",
+            Self::TooManyRequests(_) => "the plan has no more requests in this minute",
             Self::TenantAmbiguous(_) => "name one of these organisations as tenant_id",
             Self::DeviceUnknown | Self::Store(StoreError::DeviceRevoked) => {
                 "the device is not registered for the caller, or was revoked"

@@ -13,6 +13,7 @@ pub mod config;
 pub mod error;
 pub mod jobs;
 pub mod layers;
+pub mod limits;
 pub mod openapi;
 pub mod router;
 mod routes;

@@ -207,7 +207,11 @@ fn success(reply: Reply) -> (&'static str, Value) {
 /// Returns the route's codes by status.
 fn refusals(operation: &Operation) -> Vec<(String, Vec<ErrorCode>)> {
     let bearer: &[ErrorCode] = if operation.needs_bearer {
-        &[ErrorCode::Unauthenticated, ErrorCode::DeviceUnknown]
+        &[
+            ErrorCode::Unauthenticated,
+            ErrorCode::DeviceUnknown,
+            ErrorCode::RateLimited,
+        ]
     } else {
         &[]
     };

@@ -13,6 +13,7 @@ use crate::app::hints::Hub;
 use crate::app::progress::Noted;
 use crate::backups::Backups;
 use crate::config::HttpConfig;
+use crate::limits::Limits;
 use crate::throttle::Throttle;
 
 /// Most large bodies that are unpacked at a time: it is work for the processor, and each takes up to
@@ -34,6 +35,8 @@ pub struct AppState {
     pub http: Arc<HttpConfig>,
     /// How often somebody may try to log in.
     pub throttle: Throttle,
+    /// What the plans of organisations allow.
+    pub limits: Limits,
     /// Where backups are kept; nowhere unless somebody says so.
     pub backups: Option<Backups>,
     /// Who follows which streams.
@@ -61,6 +64,7 @@ impl AppState {
             clock,
             http: Arc::new(http),
             throttle: Throttle::default(),
+            limits: Limits::default(),
             backups: None,
             hints,
             noted: Noted::default(),

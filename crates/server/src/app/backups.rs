@@ -83,6 +83,8 @@ pub async fn restore(
     request: &RestoreRequest,
 ) -> Result<RestoreReply, AppError> {
     let (backups, caller) = (place(state)?, asker.caller);
+    let now = state.clock.now();
+    state.limits.check_storage(&state.db, caller, now).await?;
     let chain = as_device(state, asker, |device| async move {
         let read = state
             .db

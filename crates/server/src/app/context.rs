@@ -1,4 +1,4 @@
-//! The seeds' routes: views on the caller's own stream, read and written by the sync engine's
+//! The seeds' routes: views on the caller's own stream, or a team's or project's, read and written by the sync engine's
 //! rules. What is written counts for the device that the request names, or for the person's web
 //! device, which is registered when it is first needed.
 
@@ -34,12 +34,8 @@ pub struct Asker<'a> {
     pub caller: &'a Caller,
     /// The device that the request names, if it names one.
     pub device: Option<DeviceId>,
-}
-
-impl Asker<'_> {
-    pub(super) fn own_scope(&self) -> Scope {
-        Scope::User(self.caller.user_id().get())
-    }
+    /// The stream that the request is about.
+    pub scope: Scope,
 }
 
 /// Where a list begins and how long it may be.
@@ -66,8 +62,9 @@ pub async fn push(
     let now = state.clock.now();
     let now_ms = now.timestamp_millis();
     let single = push.messages.is_none();
+    state.limits.check_storage(&state.db, asker.caller, now).await?;
     let facts = &messages::facts(push, now_ms)?;
-    let (caller, scope) = (asker.caller, asker.own_scope());
+    let (caller, scope) = (asker.caller, asker.scope);
     let written = as_device(state, asker, |device| async move {
         let writer = Writer {
             scope,
@@ -150,8 +147,10 @@ pub async fn put_task(
     event: &TaskEvent,
 ) -> Result<TaskReply, AppError> {
     let edit = &tasks::Edit::of(event)?;
-    let now_ms = state.clock.now().timestamp_millis();
-    let (caller, scope) = (asker.caller, asker.own_scope());
+    let now = state.clock.now();
+    state.limits.check_storage(&state.db, asker.caller, now).await?;
+    let now_ms = now.timestamp_millis();
+    let (caller, scope) = (asker.caller, asker.scope);
     let edited = as_device(state, asker, |device| async move {
         let writer = Writer {
             scope,
@@ -192,8 +191,10 @@ pub async fn messages(
 ) -> Result<MessagePage, AppError> {
     let listed = list(state, asker, View::Messages, range, Filter::default()).await?;
     progress::of_view(state, asker, &listed).await;
+    let shared = !matches!(asker.scope, Scope::User(_));
+    let message = |stored| show::message(stored, shared);
     Ok(MessagePage {
-        messages: listed.rows.into_iter().map(show::message).collect(),
+        messages: listed.rows.into_iter().map(message).collect(),
         cursor: listed.cursor,
         has_more: listed.has_more,
         epoch: listed.epoch,
@@ -262,7 +263,7 @@ pub async fn learnings(
 /// # Errors
 /// [`AppError::DeviceUnknown`], those of the store.
 pub async fn status(state: &AppState, asker: Asker<'_>) -> Result<ContextStatus, AppError> {
-    let (caller, scope) = (asker.caller, asker.own_scope());
+    let (caller, scope) = (asker.caller, asker.scope);
     let (device, figures) = as_device(state, asker, |device| async move {
         let read = state
             .db
@@ -304,7 +305,7 @@ async fn list(
     range: Range,
     filter: Filter,
 ) -> Result<Listed, AppError> {
-    let (caller, scope) = (asker.caller, asker.own_scope());
+    let (caller, scope) = (asker.caller, asker.scope);
     let limit = range.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
     let filter = &filter;
     as_device(state, asker, |device| async move {

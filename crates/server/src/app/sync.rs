@@ -1,5 +1,6 @@
 //! Push, pull and conflicts: the order of store calls around the engine's rules.
 
+use coditect_protocol::wire::Op;
 use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::{PushReply, PushRequest};
 use coditect_protocol::{API_VERSION, ErrorCode, Scope};
@@ -29,6 +30,9 @@ pub async fn push(
 ) -> Result<PushReply, AppError> {
     check_version(&request.api_version)?;
     let now = state.clock.now();
+    if request.changes.iter().any(|change| change.op == Op::Upsert) {
+        state.limits.check_storage(&state.db, caller, now).await?;
+    }
     let context = &PushContext::new(now.timestamp_millis(), &state.token_key);
     let pushed = state
         .db

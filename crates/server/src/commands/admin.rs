@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use coditect_protocol::{OrganizationId, UserId};
 use coditect_server_store::credential::Secrets;
 use coditect_server_store::sync::{catalogue, dump};
-use coditect_server_store::{Db, StoreError, admin, cluster};
+use coditect_server_store::{Db, StoreError, admin, cluster, plans};
 use serde_json::{Value, json};
 use std::io::Write as _;
 
@@ -124,6 +124,27 @@ async fn tenant(db: &Db, command: TenantCommand) -> anyhow::Result<(Output, Valu
                 .await
                 .context("cannot list organisations")?;
             Ok((output, json!({ "tenants": tenants })))
+        }
+        TenantCommand::Plan {
+            tenant,
+            plan,
+            output,
+        } => {
+            let tenant_id = find_tenant(db, &tenant).await?;
+            let Some(plan) = plan else {
+                let plans = plans::list(db).await.context("cannot list plans")?;
+                return Ok((output, json!({ "plans": plans })));
+            };
+            match plans::change(db, tenant_id, &plan).await {
+                Err(StoreError::NotFound) => Err(missing(format!(
+                    "there is no plan '{plan}'\n\
+                     hint: coditect-server admin tenant plan --tenant {tenant_id} lists them"
+                ))),
+                changed => {
+                    changed.context("cannot change the plan")?;
+                    Ok((output, json!({ "tenant_id": tenant_id, "plan": plan })))
+                }
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 use tracing::field::display;
 
 use crate::error::{AppError, OperatorText, REQUEST_ID, problem_response};
+use crate::limits::Rate;
 
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -29,6 +30,7 @@ pub struct RequestLog(Arc<Mutex<Known>>);
 struct Known {
     caller: Option<(TenantId, UserId, DeviceId)>,
     client: Option<IpAddr>,
+    rate: Option<Rate>,
 }
 
 impl RequestLog {
@@ -45,6 +47,11 @@ impl RequestLog {
     /// Returns where the request came from; none from within the process.
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.lock().client
+    }
+
+    /// Notes where the caller stands in the minute.
+    pub(crate) fn set_rate(&self, rate: Rate) {
+        self.lock().rate = Some(rate);
     }
 
     fn known(&self) -> Known {
@@ -73,6 +80,9 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    if let Some(rate) = log.known().rate {
+        add_rate(response.headers_mut(), rate);
+    }
     write_line(
         &Line {
             id: &id,
@@ -84,6 +94,17 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         &response,
     );
     response
+}
+
+/// Adds the headers that clients know from other services.
+fn add_rate(headers: &mut HeaderMap, rate: Rate) {
+    for (name, value) in [
+        ("ratelimit-limit", rate.limit),
+        ("ratelimit-remaining", rate.remaining),
+        ("ratelimit-reset", rate.reset_seconds),
+    ] {
+        headers.insert(name, HeaderValue::from(value));
+    }
 }
 
 /// Turns a panic of a handler into a fault of the server.

@@ -63,6 +63,7 @@ const WRITE_ERRORS: &[ErrorCode] = &[
     ErrorCode::RowTooLarge,
     ErrorCode::UnsupportedMediaType,
     ErrorCode::MalformedRow,
+    ErrorCode::QuotaExceeded,
 ];
 
 /// The device that a request names, if it names one. A bearer is checked first.
@@ -90,11 +91,18 @@ impl FromRequestParts<AppState> for NamedDevice {
 }
 
 impl NamedDevice {
-    /// Returns who asks.
+    /// Returns who asks, about the own stream.
     const fn of(self, caller: &Authenticated) -> crate::app::context::Asker<'_> {
+        let own = Scope::User(caller.0.user_id().get());
+        self.about(own, caller)
+    }
+
+    /// Returns who asks, about another stream.
+    const fn about(self, scope: Scope, caller: &Authenticated) -> crate::app::context::Asker<'_> {
         crate::app::context::Asker {
             caller: &caller.0,
             device: self.0,
+            scope,
         }
     }
 }

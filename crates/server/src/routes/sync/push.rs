@@ -30,6 +30,7 @@ pub(crate) const OPERATION: Operation = Operation {
         ErrorCode::UnsupportedMediaType,
         ErrorCode::DirectionRefused,
         ErrorCode::ApiVersion,
+        ErrorCode::QuotaExceeded,
     ],
     ..Operation::AUTHENTICATED
 };
