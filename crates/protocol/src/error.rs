@@ -76,6 +76,10 @@ codes! {
     TenantAmbiguous = "tenant_ambiguous", 409, "several organisations";
     /// There is no such thing, or the caller may not know of it.
     NotFound = "not_found", 404, "not found";
+    /// A team, project or organisation would be left without an owner.
+    LastOwner = "last_owner", 409, "last owner";
+    /// What has to be unique is somebody else's already.
+    AlreadyTaken = "already_taken", 409, "already taken";
     /// The request is not of the form that the route takes.
     BadRequest = "bad_request", 400, "bad request";
     /// The method does not exist on this route.

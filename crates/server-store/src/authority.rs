@@ -65,6 +65,13 @@ impl Authority {
         })
     }
 
+    /// Returns whether the program itself decides; not so in the tests that show what row
+    /// security does alone.
+    #[must_use]
+    pub const fn is_checked(&self) -> bool {
+        self.checked
+    }
+
     /// Returns the caller's standing in the organisation.
     #[must_use]
     pub const fn standing(&self) -> &Standing {

@@ -6,5 +6,6 @@ pub mod context;
 pub mod devices;
 pub mod health;
 pub mod hints;
+pub mod membership;
 pub mod progress;
 pub mod sync;

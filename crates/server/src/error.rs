@@ -141,6 +141,7 @@ impl AppError {
                 ErrorCode::DeviceUnknown
             }
             Self::NotFound | Self::Store(StoreError::NotFound) => ErrorCode::NotFound,
+            Self::Store(StoreError::Forbidden) => ErrorCode::PermissionDenied,
             Self::MethodNotAllowed => ErrorCode::MethodNotAllowed,
             Self::EpochChanged(_) => ErrorCode::EpochChanged,
             Self::FileFenced(_) => ErrorCode::FileFenced,
@@ -206,6 +207,7 @@ impl AppError {
             Self::FileFenced(_) => "the file is a copy or was restored: go on as the new device",
             Self::Unavailable { reason } => reason,
             Self::NotFound | Self::Store(StoreError::NotFound) => "there is no such thing",
+            Self::Store(StoreError::Forbidden) => "the role does not allow it",
             Self::Store(error) if is_away(error) => "the database does not answer",
             Self::Panic(_) | Self::Spool(_) | Self::Store(_) => "a fault of the server; its log has more",
         };

@@ -258,6 +258,7 @@ fn schemas() -> Value {
     add::<devices::Device>(&mut schemas);
     add::<devices::DeviceList>(&mut schemas);
     add_context(&mut schemas);
+    add_membership(&mut schemas);
     add_backups(&mut schemas);
     add::<push::PushRequest>(&mut schemas);
     add::<push::PushReply>(&mut schemas);
@@ -328,6 +329,34 @@ fn add_backups(schemas: &mut Map<String, Value>) {
     add::<backups::RestoreRequest>(schemas);
     add::<backups::RestoreReply>(schemas);
     add::<backups::RestoredBackup>(schemas);
+}
+
+fn add_membership(schemas: &mut Map<String, Value>) {
+    use coditect_protocol::permissions::{OrganizationRole, ScopeRole};
+    use coditect_protocol::wire::membership;
+    add::<OrganizationRole>(schemas);
+    add::<ScopeRole>(schemas);
+    add::<membership::NewTeam>(schemas);
+    add::<membership::ScopeEdit>(schemas);
+    add::<membership::Team>(schemas);
+    add::<membership::TeamList>(schemas);
+    add::<membership::Repository>(schemas);
+    add::<membership::NewProject>(schemas);
+    add::<membership::Project>(schemas);
+    add::<membership::ProjectList>(schemas);
+    add::<membership::ScopeMember>(schemas);
+    add::<membership::TeamMember>(schemas);
+    add::<membership::ScopeMemberList>(schemas);
+    add::<membership::ScopeRoleEdit>(schemas);
+    add::<membership::Organization>(schemas);
+    add::<membership::OrganizationMember>(schemas);
+    add::<membership::OrganizationMemberList>(schemas);
+    add::<membership::OrganizationMemberEdit>(schemas);
+    add::<membership::NewInvitation>(schemas);
+    add::<membership::Invitation>(schemas);
+    add::<membership::InvitationList>(schemas);
+    add::<membership::AcceptInvitation>(schemas);
+    add::<membership::Accepted>(schemas);
 }
 
 fn add<T: ToSchema + PartialSchema>(schemas: &mut Map<String, Value>) {

@@ -4,14 +4,14 @@
 use axum::Router;
 use axum::handler::Handler;
 use axum::middleware;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use crate::error::AppError;
 use crate::layers::{guard_transport, handle_panic, limit_requests, observe};
 use crate::openapi::Operation;
-use crate::routes::{auth, context, devices, health, openapi_json, sync};
+use crate::routes::{auth, context, devices, health, membership, openapi_json, sync};
 use crate::state::AppState;
 
 /// A route: where it is, what it does, how it is described.
@@ -31,6 +31,8 @@ pub struct Endpoint {
 pub fn endpoints() -> Vec<Endpoint> {
     let mut all = access();
     all.extend(views());
+    all.extend(membership());
+    all.extend(shared_scopes());
     all.extend(backups());
     all.extend(vec![
         posts(
@@ -190,6 +192,118 @@ fn backups() -> Vec<Endpoint> {
     all
 }
 
+/// Returns the routes of the organisation, of teams and projects, and of invitations.
+fn membership() -> Vec<Endpoint> {
+    use membership::{invitations, organization, projects, repositories, teams};
+    let team_invitations = "/api/v1/teams/{id}/invitations/";
+    let organization_invitations = "/api/v1/organization/invitations/";
+    let member = "/api/v1/organization/members/{user_id}/";
+    let repositories_of = "/api/v1/projects/{id}/repositories/";
+    let team_of = "/api/v1/projects/{id}/teams/{team_id}/";
+    vec![
+        posts("/api/v1/teams/", teams::create, &teams::CREATE),
+        gets("/api/v1/teams/", teams::list, &teams::LIST),
+        gets("/api/v1/teams/{id}/", teams::show, &teams::SHOW),
+        puts("/api/v1/teams/{id}/", teams::edit, &teams::EDIT),
+        posts(
+            team_invitations,
+            invitations::create_in_team,
+            const { &invitations::create_operation("inviteToTeam") },
+        ),
+        gets(
+            team_invitations,
+            invitations::list_of_team,
+            const { &invitations::list_operation("listTeamInvitations") },
+        ),
+        deletes(
+            "/api/v1/teams/{id}/invitations/{invitation_id}/",
+            invitations::revoke_of_team,
+            const { &invitations::revoke_operation("revokeTeamInvitation") },
+        ),
+        posts("/api/v1/projects/", projects::create, &projects::CREATE),
+        gets("/api/v1/projects/", projects::list, &projects::LIST),
+        gets("/api/v1/projects/{id}/", projects::show, &projects::SHOW),
+        puts("/api/v1/projects/{id}/", projects::edit, &projects::EDIT),
+        puts(team_of, projects::put_team, &projects::PUT_TEAM),
+        deletes(team_of, projects::remove_team, &projects::REMOVE_TEAM),
+        posts(repositories_of, repositories::link, &repositories::LINK),
+        deletes(repositories_of, repositories::unlink, &repositories::UNLINK),
+        gets(
+            "/api/v1/organization/",
+            organization::show,
+            &organization::SHOW,
+        ),
+        gets(
+            "/api/v1/organization/members/",
+            organization::members,
+            &organization::MEMBERS,
+        ),
+        puts(member, organization::edit, &organization::EDIT),
+        deletes(member, organization::remove, &organization::REMOVE_MEMBER),
+        posts(
+            organization_invitations,
+            invitations::create_in_organization,
+            const { &invitations::create_operation("inviteToOrganization") },
+        ),
+        gets(
+            organization_invitations,
+            invitations::list_of_organization,
+            const { &invitations::list_operation("listOrganizationInvitations") },
+        ),
+        deletes(
+            "/api/v1/organization/invitations/{invitation_id}/",
+            invitations::revoke_of_organization,
+            const { &invitations::revoke_operation("revokeOrganizationInvitation") },
+        ),
+        posts(
+            "/api/v1/invitations/accept/",
+            invitations::accept,
+            &invitations::ACCEPT,
+        ),
+    ]
+}
+
+/// Returns the routes that teams and projects have in common.
+fn shared_scopes() -> Vec<Endpoint> {
+    use crate::routes::context::backups::{Projects, Teams};
+    use membership::{context, members};
+    macro_rules! of {
+        ($kind:ident, $folder:literal, $name:literal) => {
+            [
+                gets(
+                    concat!("/api/v1/", $folder, "/{id}/members/"),
+                    members::list::<$kind>,
+                    const { &members::list_operation(concat!("list", $name, "Members")) },
+                ),
+                puts(
+                    concat!("/api/v1/", $folder, "/{id}/members/{user_id}/"),
+                    members::put::<$kind>,
+                    const { &members::put_operation(concat!("put", $name, "Member")) },
+                ),
+                deletes(
+                    concat!("/api/v1/", $folder, "/{id}/members/{user_id}/"),
+                    members::remove::<$kind>,
+                    const { &members::remove_operation(concat!("remove", $name, "Member")) },
+                ),
+                posts(
+                    concat!("/api/v1/", $folder, "/{id}/context/push"),
+                    context::push::<$kind>,
+                    const { &context::push_operation(concat!("push", $name, "Context")) },
+                ),
+                gets(
+                    concat!("/api/v1/", $folder, "/{id}/context/pull"),
+                    context::pull::<$kind>,
+                    const { &context::pull_operation(concat!("pull", $name, "Context")) },
+                ),
+            ]
+        };
+    }
+    let mut all = Vec::new();
+    all.extend(of!(Teams, "teams", "Team"));
+    all.extend(of!(Projects, "projects", "Project"));
+    all
+}
+
 /// Returns the service: all routes below all layers.
 pub fn router(state: AppState) -> Router {
     let mut router = Router::new();
@@ -240,6 +354,19 @@ where
         path,
         operation,
         handler: get(handler),
+    }
+}
+
+fn puts<H, T>(path: &'static str, handler: H, operation: &'static Operation) -> Endpoint
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    Endpoint {
+        method: "PUT",
+        path,
+        operation,
+        handler: put(handler),
     }
 }
 

@@ -4,5 +4,6 @@ pub(crate) mod auth;
 pub(crate) mod context;
 pub(crate) mod devices;
 pub(crate) mod health;
+pub(crate) mod membership;
 pub(crate) mod openapi_json;
 pub(crate) mod sync;

@@ -107,6 +107,16 @@ const EXPLANATIONS: &[(ErrorCode, &str, &str)] = &[
         "check the id, and that you are logged in to the right organisation",
     ),
     (
+        LastOwner,
+        "a team, project or organisation would be left without an owner",
+        "make another member owner first",
+    ),
+    (
+        AlreadyTaken,
+        "what has to be unique, such as a project's repository, belongs to another",
+        "ask an owner or admin of the organisation for access to the other",
+    ),
+    (
         BadRequest,
         "the request is not of the form that the route takes",
         "see `openapi.json`",

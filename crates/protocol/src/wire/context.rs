@@ -152,6 +152,9 @@ pub struct MessageView {
     pub created_at: String,
     /// Who speaks.
     pub role: String,
+    /// In a team's or project's stream: who put it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contributed_by: Option<UserId>,
 }
 
 /// `GET /api/v1/context/status`.

@@ -106,7 +106,7 @@ pub(super) async fn of_view(state: &AppState, asker: Asker<'_>, listed: &Listed)
     let device = asker.device;
     let device = device.unwrap_or_else(|| state.token_key.web_device(asker.caller));
     let reading = Reading {
-        scope: asker.own_scope(),
+        scope: asker.scope,
         file: VIEW,
         n: listed.cursor,
         rows: listed.rows.len(),

@@ -11,7 +11,7 @@ pub(crate) mod tasks;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use coditect_protocol::{DeviceId, Epoch, ErrorCode};
+use coditect_protocol::{DeviceId, Epoch, ErrorCode, Scope};
 use serde::Deserialize;
 
 use crate::app::context::Range;
@@ -24,13 +24,13 @@ use crate::state::AppState;
 pub(crate) const DEVICE_HEADER: &str = "x-device-id";
 
 /// A view's description; to be filled in.
-const VIEW: Operation = Operation {
+pub(super) const VIEW: Operation = Operation {
     device_header: true,
     ..Operation::AUTHENTICATED
 };
 
 /// Query parameters of every list.
-const RANGE: [(&str, &str, &str); 3] = [
+pub(super) const RANGE: [(&str, &str, &str); 3] = [
     (
         "cursor",
         "integer",
@@ -98,7 +98,7 @@ impl NamedDevice {
     }
 
     /// Returns who asks, about another stream.
-    const fn about(self, scope: Scope, caller: &Authenticated) -> crate::app::context::Asker<'_> {
+    pub(super) const fn about(self, scope: Scope, caller: &Authenticated) -> crate::app::context::Asker<'_> {
         crate::app::context::Asker {
             caller: &caller.0,
             device: self.0,
@@ -117,7 +117,7 @@ pub(crate) struct RangeQuery {
 }
 
 impl RangeQuery {
-    const fn range(&self) -> Range {
+    pub(super) const fn range(&self) -> Range {
         Range {
             cursor: self.cursor,
             epoch: self.epoch,

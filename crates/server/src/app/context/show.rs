@@ -34,7 +34,9 @@ impl Columns<'_> {
 
 /// Returns a message. Messages that agents' transcripts gave have no metadata of this form: they
 /// get session and time.
-pub(super) fn message(stored: Stored) -> MessageView {
+///
+/// `shared` says who contributed it.
+pub(super) fn message(stored: Stored, shared: bool) -> MessageView {
     let columns = Columns(stored.row.as_ref());
     let role = columns.text_or_empty("role");
     let mut metadata = match columns.value("metadata") {
@@ -51,6 +53,7 @@ pub(super) fn message(stored: Stored) -> MessageView {
     let said = said.and_then(|text| canonical::time(&text));
     MessageView {
         id: stored.id,
+        contributed_by: stored.user_id.filter(|_| shared),
         kind: columns.text("message_type").unwrap_or_else(|| role.clone()),
         content: columns.text_or_empty("content"),
         content_hash: stored.hash,
