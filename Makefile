@@ -2,7 +2,7 @@
 # one of the two.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check nextest doctest soak bootstrap build
+.PHONY: help up down test check nextest doctest soak fuzz load bootstrap build
 
 # Tools that scripts/bootstrap builds, beside those already on the path.
 ifeq ($(shell id -u),0)
@@ -17,6 +17,8 @@ help:
 	@echo "make test    everything that must pass"
 	@echo "make check   its quick part: formatting, lints, tidy, dependencies"
 	@echo "make soak    kills, set-backs and 10,000 seeds of the simulation (about an hour)"
+	@echo "make fuzz    random requests, made from openapi.json, against a server (10 minutes)"
+	@echo "make load    100 people on one server (10 minutes)"
 
 up: build
 	@scripts/up
@@ -53,3 +55,10 @@ soak: build
 		-E 'binary(kill) | binary(kill_local) | binary(set_back) | binary(copies)'
 	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-10000} cargo nextest run --locked --profile soak \
 		-p coditect-simulation -E 'test(seeds_)'
+
+fuzz: build
+	scripts/fuzz-api --minutes $${FUZZ_MINUTES:-10} --seed $${FUZZ_SEED:-1}
+
+load:
+	@scripts/bootstrap --test
+	scripts/load

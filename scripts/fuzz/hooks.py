@@ -161,6 +161,8 @@ def pass_first_checks(body):
         body["api_version"] = RUN.document["info"]["version"]
     if UUID.match(str(body.get("device"))):
         body["device"] = POOL.any("device_id")
+    if isinstance(body.get("scope"), str) and ":" in body["scope"]:
+        body["scope"] = CHANCE.choice(SCOPES)
 
 
 def area_of(path):
@@ -289,10 +291,17 @@ def settle(change, device):
         return
     if CHANCE.random() < 0.05:
         return
+    for name in table.get("required", []):
+        if name not in row and CHANCE.random() < 0.95:
+            row[name] = filler(entry["properties"][name])
     keys = [row.get(name) for name in table["key"]]
     if keys and all(isinstance(key, str) for key in keys):
         change["id"] = derived_id(table, keys, device)
     change["hash"] = content_hash(entry, row)
+
+
+def filler(column):
+    return {"integer": 1, "number": 0.5, "boolean": True}.get(column.get("type"), "x")
 
 
 def derived_id(table, keys, device):

@@ -221,6 +221,22 @@ impl Server {
         log.unwrap_or_default().lines().filter(answered).count()
     }
 
+    /// Returns the lines of the server's log that tell of a fault: errors, panics, 5xx.
+    #[must_use]
+    pub fn faults_in_log(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.path().join("server.log"));
+        let faults = ["\"level\":\"ERROR\"", " ERROR ", "panick", "\"http.status\":5"];
+        let is_fault = |line: &&str| faults.iter().any(|fault| line.contains(fault));
+        let log = log.unwrap_or_default();
+        log.lines().filter(is_fault).map(str::to_owned).collect()
+    }
+
+    /// Returns the process id of the server.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Returns the server's URL.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -94,6 +94,8 @@ fn row(table: &Table) -> Value {
     );
     // A required column may have its value in `extra`; a key's may not.
     let key = table.identity.columns();
+    let required = table.columns.iter().filter(|column| column.required);
+    let required: Vec<&str> = required.map(|column| column.name).collect();
     json!({
         "type": "object",
         "description": table.doc,
@@ -106,6 +108,7 @@ fn row(table: &Table) -> Value {
             "direction": table.direction,
             "class": table.class,
             "key": key,
+            "required": required,
             "per_device": matches!(table.identity, Identity::DerivedPerDevice(_)),
         },
     })
