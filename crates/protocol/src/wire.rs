@@ -7,6 +7,7 @@ pub mod descent;
 pub mod devices;
 pub mod membership;
 pub mod hints;
+pub mod history;
 pub mod pull;
 pub mod push;
 

@@ -5,6 +5,7 @@ pub mod backups;
 pub mod context;
 pub mod devices;
 pub mod health;
+pub mod history;
 pub mod hints;
 pub mod membership;
 pub mod progress;

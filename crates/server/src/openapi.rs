@@ -5,7 +5,7 @@ mod rows;
 use std::sync::OnceLock;
 
 use coditect_protocol::openapi::{ContentHash, Timestamp};
-use coditect_protocol::wire::{Op, Stored, auth, backups, context, devices, hints, pull, push};
+use coditect_protocol::wire::{Op, Stored, auth, backups, context, devices, hints, history, pull, push};
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
     Scope, UserId, Version, catalogue,
@@ -320,6 +320,12 @@ fn add_context(schemas: &mut Map<String, Value>) {
 }
 
 fn add_backups(schemas: &mut Map<String, Value>) {
+    add::<history::RecordVersion>(schemas);
+    add::<history::RecordHistory>(schemas);
+    add::<history::RestoreVersion>(schemas);
+    add::<history::Take>(schemas);
+    add::<history::ResolveConflict>(schemas);
+    add::<history::RecordReply>(schemas);
     add::<backups::BackupType>(schemas);
     add::<backups::BackupStatus>(schemas);
     add::<backups::BackupRequest>(schemas);

@@ -55,6 +55,21 @@ pub fn endpoints() -> Vec<Endpoint> {
             sync::hints::handle,
             &sync::hints::OPERATION,
         ),
+        posts(
+            "/api/v1/sync/conflicts/{id}/resolve",
+            sync::conflicts::resolve::handle,
+            &sync::conflicts::resolve::OPERATION,
+        ),
+        gets(
+            "/api/v1/sync/history",
+            sync::history::handle,
+            &sync::history::OPERATION,
+        ),
+        posts(
+            "/api/v1/sync/history/restore",
+            sync::history::restore::handle,
+            &sync::history::restore::OPERATION,
+        ),
         gets(
             "/api/v1/openapi.json",
             openapi_json::handle,

@@ -16,6 +16,7 @@ use crate::authority::Authority;
 use crate::credential::Caller;
 use crate::db::{Statement, TenantTx};
 use crate::memberships;
+use crate::scopes;
 
 const DEVICES: &str = "select id, user_id, revoked_at is not null
     from devices where tenant_id = $1 and id = any ($2)";
@@ -151,7 +152,16 @@ pub async fn require(
     let question = Question::new(&tx.caller().clone(), device);
     let answers = tx.pipeline(&question.statements()).await?;
     let access = question.read(&answers)?;
-    access.require(permission, scope)
+    access.require(permission, scope)?;
+    // Who manages the organisation may do it in every team and project, but to none that is not.
+    if access.authority.belongs_to(scope) {
+        return Ok(());
+    }
+    match scopes::find(tx, scope).await {
+        Ok(_) => Ok(()),
+        Err(StoreError::NotFound) => Err(SyncError::ScopeNotFound),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn read_life(row: &Row) -> Result<Life, SyncError> {

@@ -15,6 +15,7 @@ mod escape;
 mod faults;
 mod heads;
 mod held;
+mod history;
 #[cfg(test)]
 mod plans;
 pub mod progress;
@@ -32,6 +33,7 @@ pub use error::SyncError;
 #[doc(hidden)]
 pub use faults::Faults;
 pub use heads::{Readable, readable};
+pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
 pub use pull::pull;
 pub use push::{
     ArchivedPart, ArchivedRow, PushContext, Restore, RestoreError, RestoreMode, Restored, push,

@@ -92,7 +92,7 @@ impl FromRequestParts<AppState> for NamedDevice {
 
 impl NamedDevice {
     /// Returns who asks, about the own stream.
-    const fn of(self, caller: &Authenticated) -> crate::app::context::Asker<'_> {
+    pub(crate) const fn of(self, caller: &Authenticated) -> crate::app::context::Asker<'_> {
         let own = Scope::User(caller.0.user_id().get());
         self.about(own, caller)
     }

@@ -9,6 +9,7 @@ mod context;
 mod devices;
 mod health;
 mod hints;
+mod history;
 mod keys;
 mod limits;
 mod logs;

@@ -1,13 +1,17 @@
 //! Every route × (no credential, expired, other tenant). The list of routes comes from the
 //! OpenAPI document; a route without an entry here fails.
 
+pub(crate) mod membership;
+
 use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
 use coditect_protocol::wire::push::{PushReply, Status};
 use coditect_protocol::{DeviceId, ErrorCode, Scope};
 use coditect_server::openapi;
+use coditect_server_store::identity::Role;
 use coditect_testkit::{TestTenant, TestUser};
+use membership::Belongings;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -25,12 +29,14 @@ struct Target {
     device: DeviceId,
     license_key: String,
     refresh_token: String,
+    belongings: Belongings,
 }
 
 impl Target {
-    fn of(user: &TestUser, scope: Scope) -> Self {
+    fn of(world: &World, user: &TestUser, scope: Scope) -> Self {
         Self {
             scope,
+            belongings: world.belongings.clone(),
             tenant: user.tenant_id.get(),
             device: user.device_id,
             license_key: user.license_key.clone(),
@@ -52,6 +58,7 @@ impl Target {
             device: DeviceId::new(fresh_uuid()),
             license_key: text("cdl_"),
             refresh_token: text("cdr_"),
+            belongings: Belongings::missing(),
         }
     }
 }
@@ -208,12 +215,47 @@ const PROBES: &[Probe] = &[
         own_status: 400,
         request: |_, _, _| get("/api/v1/sync/hints"),
     },
+    Probe {
+        route: "POST /api/v1/sync/conflicts/{id}/resolve",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| {
+            let path = format!("{CONFLICTS}/{}/resolve", Uuid::nil());
+            post(&path, &json!({ "scope": target.scope, "take": "lost" }))
+        },
+    },
+    Probe {
+        route: "GET /api/v1/sync/history",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| {
+            let (scope, row) = (target.scope, Uuid::nil());
+            get(&format!(
+                "/api/v1/sync/history?scope={scope}&table=org_decisions&id={row}"
+            ))
+        },
+    },
+    Probe {
+        route: "POST /api/v1/sync/history/restore",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| {
+            let wanted = json!({ "scope": target.scope, "table": "org_decisions",
+                "id": Uuid::nil(), "version": "1" });
+            post("/api/v1/sync/history/restore", &wanted)
+        },
+    },
     // Backups of the target's scope, which is of one kind only: as another kind it is not there.
     Probe {
         route: "POST /api/v1/users/{id}/context/backup",
         bearer: true,
         own_status: 202,
-        request: |target, _, _| post(&backups_of("users", target, "backup"), &json!({ "type": "full" })),
+        request: |target, _, _| {
+            post(
+                &backups_of("users", target, "backup"),
+                &json!({ "type": "full" }),
+            )
+        },
     },
     Probe {
         route: "GET /api/v1/users/{id}/context/backups",
@@ -231,7 +273,12 @@ const PROBES: &[Probe] = &[
         route: "POST /api/v1/teams/{id}/context/backup",
         bearer: true,
         own_status: 404,
-        request: |target, _, _| post(&backups_of("teams", target, "backup"), &json!({ "type": "full" })),
+        request: |target, _, _| {
+            post(
+                &backups_of("teams", target, "backup"),
+                &json!({ "type": "full" }),
+            )
+        },
     },
     Probe {
         route: "GET /api/v1/teams/{id}/context/backups",
@@ -249,7 +296,12 @@ const PROBES: &[Probe] = &[
         route: "POST /api/v1/projects/{id}/context/backup",
         bearer: true,
         own_status: 404,
-        request: |target, _, _| post(&backups_of("projects", target, "backup"), &json!({ "type": "full" })),
+        request: |target, _, _| {
+            post(
+                &backups_of("projects", target, "backup"),
+                &json!({ "type": "full" }),
+            )
+        },
     },
     Probe {
         route: "GET /api/v1/projects/{id}/context/backups",
@@ -261,13 +313,23 @@ const PROBES: &[Probe] = &[
         route: "POST /api/v1/projects/{id}/context/restore",
         bearer: true,
         own_status: 404,
-        request: |target, _, _| post(&backups_of("projects", target, "restore"), &restore_nothing()),
+        request: |target, _, _| {
+            post(
+                &backups_of("projects", target, "restore"),
+                &restore_nothing(),
+            )
+        },
     },
     Probe {
         route: "POST /api/v1/organizations/{id}/context/backup",
         bearer: true,
         own_status: 404,
-        request: |target, _, _| post(&backups_of("organizations", target, "backup"), &json!({ "type": "full" })),
+        request: |target, _, _| {
+            post(
+                &backups_of("organizations", target, "backup"),
+                &json!({ "type": "full" }),
+            )
+        },
     },
     Probe {
         route: "GET /api/v1/organizations/{id}/context/backups",
@@ -279,7 +341,12 @@ const PROBES: &[Probe] = &[
         route: "POST /api/v1/organizations/{id}/context/restore",
         bearer: true,
         own_status: 404,
-        request: |target, _, _| post(&backups_of("organizations", target, "restore"), &restore_nothing()),
+        request: |target, _, _| {
+            post(
+                &backups_of("organizations", target, "restore"),
+                &restore_nothing(),
+            )
+        },
     },
     Probe {
         route: "GET /api/v1/openapi.json",
@@ -329,8 +396,12 @@ fn documented() -> Vec<String> {
     routes
 }
 
+fn probes() -> impl Iterator<Item = &'static Probe> {
+    PROBES.iter().chain(membership::PROBES)
+}
+
 fn probe(route: &str) -> &'static Probe {
-    let found = PROBES.iter().find(|probe| probe.route == route);
+    let found = probes().find(|probe| probe.route == route);
     found.unwrap_or_else(|| panic!("{route} has no entry in the tenancy matrix"))
 }
 
@@ -340,6 +411,7 @@ struct World {
     colleague: TestUser,
     eve: TestUser,
     acme: TestTenant,
+    belongings: Belongings,
 }
 
 /// Ann and a colleague at acme, Eve at beta; Ann's scope and acme's hold rows and a conflict.
@@ -349,9 +421,24 @@ async fn world() -> World {
         app.db.with_tenant("acme").await,
         app.db.with_tenant("beta").await,
     );
-    let ann = app.db.with_user(&acme, "ann@acme.example").await;
+    let ann = app
+        .db
+        .with_role(&acme, "ann@acme.example", Role::Owner)
+        .await;
     let colleague = app.db.with_user(&acme, "cat@acme.example").await;
-    let eve = app.db.with_user(&beta, "eve@beta.example").await;
+    let eve = app
+        .db
+        .with_role(&beta, "eve@beta.example", Role::Owner)
+        .await;
+    let mut people = Vec::new();
+    for name in ["dan", "fay", "gil"] {
+        people.push(
+            app.db
+                .with_user(&acme, &format!("{name}@acme.example"))
+                .await,
+        );
+    }
+    let belongings = Belongings::make(&app, &ann, [&people[0], &people[1], &people[2]]).await;
     for scope in [own_scope(&ann), Scope::Org(acme.id.get())] {
         make_conflict(&app, &ann, scope).await;
     }
@@ -361,6 +448,7 @@ async fn world() -> World {
         colleague,
         eve,
         acme,
+        belongings,
     }
 }
 
@@ -381,7 +469,7 @@ async fn make_conflict(app: &TestApp, ann: &TestUser, scope: Scope) {
 
 #[tokio::test]
 async fn every_documented_route_is_in_the_matrix() {
-    let mut ours: Vec<String> = PROBES.iter().map(|probe| probe.route.to_owned()).collect();
+    let mut ours: Vec<String> = probes().map(|probe| probe.route.to_owned()).collect();
     ours.sort();
     assert_eq!(ours, documented());
 }
@@ -390,7 +478,7 @@ async fn every_documented_route_is_in_the_matrix() {
 async fn no_or_bad_credential_is_told_to_authenticate() {
     let world = world().await;
     let app = &world.app;
-    let own = Target::of(&world.ann, own_scope(&world.ann));
+    let own = Target::of(&world, &world.ann, own_scope(&world.ann));
     let request = |probe: &Probe| (probe.request)(&own, world.ann.device_id, &world.ann);
     let needing: Vec<&Probe> = documented()
         .iter()
@@ -436,7 +524,7 @@ async fn own_things_are_reached_by_the_same_requests() {
     let world = world().await;
     for route in documented() {
         let probe = probe(&route);
-        let target = Target::of(&world.ann, own_scope(&world.ann));
+        let target = Target::of(&world, &world.ann, own_scope(&world.ann));
         let request = match route.as_str() {
             // The real secrets instead of forged ones.
             "POST /api/v1/auth/license/" => post(
@@ -471,7 +559,8 @@ async fn own_things_are_reached_by_the_same_requests() {
                 let login = world.app.db.log_in(key, &Default::default()).await;
                 delete(&format!("/api/v1/devices/{}/", login.caller.device_id()))
             }
-            _ => (probe.request)(&target, world.ann.device_id, &world.ann),
+            _ => membership::whole(&route, &target)
+                .unwrap_or_else(|| (probe.request)(&target, world.ann.device_id, &world.ann)),
         };
         let reply = world
             .app
@@ -489,12 +578,15 @@ async fn things_of_others_do_not_exist() {
     let org = Scope::Org(world.acme.id.get());
     let cases = [
         // Another tenant: private and organisation scope.
-        (&world.eve, Target::of(&world.ann, own_scope(&world.ann))),
-        (&world.eve, Target::of(&world.ann, org)),
+        (
+            &world.eve,
+            Target::of(&world, &world.ann, own_scope(&world.ann)),
+        ),
+        (&world.eve, Target::of(&world, &world.ann, org)),
         // The same tenant: a colleague's private scope.
         (
             &world.colleague,
-            Target::of(&world.ann, own_scope(&world.ann)),
+            Target::of(&world, &world.ann, own_scope(&world.ann)),
         ),
     ];
     for route in documented() {
@@ -531,7 +623,7 @@ async fn devices_of_others_do_not_exist() {
     let world = world().await;
     for caller in [&world.eve, &world.colleague] {
         for route in ["POST /api/v1/sync/push", "POST /api/v1/sync/pull"] {
-            let own = Target::of(caller, own_scope(caller));
+            let own = Target::of(&world, caller, own_scope(caller));
             let mut answers = Vec::new();
             for device in [world.ann.device_id, DeviceId::new(fresh_uuid())] {
                 let request = (probe(route).request)(&own, device, caller);

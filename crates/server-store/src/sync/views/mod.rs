@@ -10,4 +10,4 @@ pub use super::push::unfiled::Written;
 pub use device::register as register_web_device;
 pub use list::{Filter, Listed, Listing, View, list};
 pub use status::{DeviceFigures, Figures, figures};
-pub use write::{Edited, NewFact, Writer, add_facts, edit_record};
+pub use write::{Edited, NewFact, Writer, add_facts, edit_record, put_record};

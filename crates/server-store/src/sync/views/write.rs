@@ -107,6 +107,34 @@ pub async fn edit_record(
     })
 }
 
+/// Makes a record what `row` says, a tombstone without one, over the version that is stored.
+///
+/// # Errors
+///
+/// As [`crate::sync::push`].
+pub async fn put_record(
+    tx: &mut TenantTx,
+    writer: Writer,
+    table: &'static Table,
+    id: RowId,
+    row: Option<Row>,
+) -> Result<Written, SyncError> {
+    let opened = unfiled::open(tx, writer.scope, writer.device).await?;
+    let held = fetch(tx, writer.scope, table, id).await?;
+    let now = canonical::time_from_ms(writer.now_ms);
+    let base = held.as_ref().map(|held| held.existing.version);
+    let row_or_none = row.map(|row| canonical::row(table, row));
+    let written = row_or_none.clone().unwrap_or_default();
+    let mut change = change(table, id, written, base, &now, writer.now_ms);
+    if row_or_none.is_none() {
+        change.op = Op::Delete;
+        change.row = None;
+        change.hash = held.map_or(change.hash, |held| held.existing.hash.to_string());
+    }
+    let request = request(writer, table, vec![change])?;
+    unfiled::write(tx, opened, &request).await
+}
+
 fn derived_id(table: &'static Table, row: &Row, device: DeviceId) -> Result<RowId, SyncError> {
     let id = hash::derived_id(table, row, device).ok().flatten();
     id.ok_or(SyncError::BadRequest("a part of the identity is missing"))

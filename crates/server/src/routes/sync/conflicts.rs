@@ -1,5 +1,7 @@
 //! `GET /api/v1/sync/conflicts`
 
+pub(crate) mod resolve;
+
 use axum::Json;
 use axum::extract::State;
 use coditect_protocol::{ErrorCode, Scope};
