@@ -119,6 +119,27 @@ fn of_a_copied_folder_one_goes_on_as_another_device() {
     }
 }
 
+/// A copy that only reads notices at its pull, and has nothing to send again.
+#[test]
+fn an_idle_copy_becomes_another_device_by_reading() {
+    let mut world = World::new();
+    let before = world.a.id();
+    let copy = world.a.copy();
+    for _ in 0..2 {
+        let _ = world.write(0);
+        world.work.help(&world.a, 2);
+        world.a.converge();
+    }
+    let report = copy.sync();
+    assert_ne!(copy.id(), before, "{report}");
+    assert_eq!(
+        (&report["pushed"], &report["conflicts"]),
+        (&0.into(), &0.into())
+    );
+    world.assert_equal("an idle copy", &[&world.a, &copy, &world.b]);
+    assert_eq!(world.a.id(), before);
+}
+
 #[test]
 fn a_file_that_was_put_back_goes_on_as_another_device() {
     let mut world = World::new();
