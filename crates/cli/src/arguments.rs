@@ -3,9 +3,10 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::records::{Verb, kinds};
 use crate::commands::{
-    completions, config, conflict, daemon, decision, device, doctor, dump, error, import, learning, login,
-    logout, process_queue, pull, queue, search, session, status, sync, task, test,
+    checkpoint, completions, config, conflict, daemon, device, doctor, dump, import, login, logout,
+    man, process_queue, project, pull, queue, search, session, status, sync, task, test
 };
 
 const EXAMPLES: &str = "\
@@ -65,17 +66,44 @@ pub(crate) enum Command {
     /// Look for what is wrong, and say what to do
     Doctor(doctor::Doctor),
     /// Decisions and their reasons
-    #[command(subcommand)]
-    Decision(decision::Decision),
+    #[command(subcommand, after_help = kinds::DECISION_EXAMPLES)]
+    Decision(Verb<kinds::Decision>),
     /// What was learned
-    #[command(subcommand)]
-    Learning(learning::Learning),
+    #[command(subcommand, after_help = kinds::LEARNING_EXAMPLES)]
+    Learning(Verb<kinds::Learning>),
     /// Errors and what fixed them
-    #[command(subcommand)]
-    Error(error::ErrorSolution),
+    #[command(subcommand, after_help = kinds::ERROR_EXAMPLES)]
+    Error(Verb<kinds::ErrorSolution>),
     /// Tasks of agents and people
     #[command(subcommand)]
     Task(task::Task),
+    /// Projects, known by their repositories
+    #[command(subcommand, after_help = project::EXAMPLES)]
+    Project(project::Project),
+    /// Paths of projects that are not looked at
+    #[command(subcommand, after_help = kinds::EXCLUDE_EXAMPLES)]
+    Exclude(Verb<kinds::Exclude>),
+    /// Sprints of projects
+    #[command(subcommand, after_help = kinds::SPRINT_EXAMPLES)]
+    Sprint(Verb<kinds::Sprint>),
+    /// Tracks of work that projects follow
+    #[command(subcommand, after_help = kinds::TRACK_EXAMPLES)]
+    Track(Verb<kinds::Track>),
+    /// Named moments of projects
+    #[command(subcommand, after_help = kinds::CHECKPOINT_EXAMPLES)]
+    Checkpoint(checkpoint::Checkpoint),
+    /// Measured health of components and projects
+    #[command(subcommand, after_help = kinds::METRIC_EXAMPLES)]
+    Metric(Verb<kinds::Metric>),
+    /// How well a model's confidence matched what happened
+    #[command(subcommand, after_help = kinds::CALIBRATION_EXAMPLES)]
+    Calibration(Verb<kinds::Calibration>),
+    /// Things that the knowledge graph knows
+    #[command(subcommand, after_help = kinds::NODE_EXAMPLES)]
+    Node(Verb<kinds::Node>),
+    /// How things in the knowledge graph belong together
+    #[command(subcommand, after_help = kinds::EDGE_EXAMPLES)]
+    Edge(Verb<kinds::Edge>),
     /// Conversations with agents
     #[command(subcommand)]
     Session(session::Session),
@@ -93,13 +121,15 @@ pub(crate) enum Command {
     /// Fetch a table that only goes up, from all devices
     Pull(pull::Pull),
     /// What is configured, and where it comes from
-    #[command(subcommand)]
+    #[command(subcommand, after_help = config::EXAMPLES)]
     Config(config::Config),
     /// The machines of the account
     #[command(subcommand)]
     Device(device::Device),
     /// Print a script that completes commands in a shell
     Completions(completions::Completions),
+    /// Write the manual pages
+    Man(man::Man),
     /// Print all rows for comparing replicas
     #[command(hide = true)]
     Dump(dump::Dump),

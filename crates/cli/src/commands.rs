@@ -1,22 +1,22 @@
 //! The commands, one file each, and the dispatch to them.
 
+pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod conflict;
 pub(crate) mod daemon;
-pub(crate) mod decision;
 pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod dump;
-pub(crate) mod error;
 pub(crate) mod import;
-pub(crate) mod learning;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod man;
 pub(crate) mod process_queue;
+pub(crate) mod project;
 pub(crate) mod pull;
 pub(crate) mod queue;
-mod records;
+pub(crate) mod records;
 pub(crate) mod search;
 pub(crate) mod session;
 pub(crate) mod status;
@@ -48,19 +48,29 @@ pub(crate) fn run(
         Command::Test(_) => test::run(context),
         Command::ProcessQueue(command) => process_queue::run(context, &command),
         Command::Doctor(command) => doctor::run(context, &command),
-        Command::Decision(command) => decision::run(context, command),
-        Command::Learning(command) => learning::run(context, command),
-        Command::Error(command) => error::run(context, command),
+        Command::Decision(command) => records::run(context, command),
+        Command::Learning(command) => records::run(context, command),
+        Command::Error(command) => records::run(context, command),
         Command::Task(command) => task::run(context, command),
+        Command::Project(command) => project::run(context, command),
+        Command::Exclude(command) => records::run(context, command),
+        Command::Sprint(command) => records::run(context, command),
+        Command::Track(command) => records::run(context, command),
+        Command::Checkpoint(command) => checkpoint::run(context, command),
+        Command::Metric(command) => records::run(context, command),
+        Command::Calibration(command) => records::run(context, command),
+        Command::Node(command) => records::run(context, command),
+        Command::Edge(command) => records::run(context, command),
         Command::Session(command) => session::run(context, command),
         Command::Search(command) => search::run(context, &command),
         Command::Conflict(command) => conflict::run(context, command),
         Command::Queue(command) => queue::run(context, command),
         Command::Daemon(command) => daemon::run(context, &command),
         Command::Pull(command) => pull::run(context, &command),
-        Command::Config(config::Config::Show(_)) => config::run(context),
+        Command::Config(command) => config::run(context, command),
         Command::Device(command) => device::run(context, command),
         Command::Completions(command) => completions::run(context, &command),
+        Command::Man(command) => man::run(context, &command),
         Command::Dump(_) => dump::run(context),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
+
 use coditect_client::{CloudConfig, ConfigFile, CredentialFile, Paths, SyncState};
 use coditect_local_store::{Error, LocalStore, Random};
 use coditect_protocol::catalogue::File;
@@ -78,6 +80,11 @@ impl Context {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Returns the folder that the program was started in.
+    pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
+        std::env::current_dir().context("the current folder is gone")
     }
 
     /// Returns the file with the profile's tokens.

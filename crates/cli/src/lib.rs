@@ -9,11 +9,13 @@ mod commands;
 mod context;
 mod environment;
 mod exit;
+mod ignore;
 mod logs;
 mod names;
 mod printer;
 mod prompt;
 mod remote;
+mod repository;
 mod table;
 mod token;
 

@@ -22,6 +22,17 @@ const COMMANDS: &[&[&str]] = &[
     &["decision", "delete", "0199", "--yes"],
     &["learning", "add", "a skill", "a learning"],
     &["error", "list"],
+    &["project", "scan"],
+    &["project", "list"],
+    &["exclude", "list"],
+    &["sprint", "add", "one", "--project", "p"],
+    &["track", "list"],
+    &["checkpoint", "list"],
+    &["checkpoint", "add", "a name"],
+    &["metric", "add", "coverage", "0.8"],
+    &["calibration", "list"],
+    &["node", "list"],
+    &["edge", "list"],
     &["task", "list"],
     &["session", "list"],
     &["search", "word"],
@@ -42,7 +53,7 @@ const COMMANDS: &[&[&str]] = &[
 ];
 
 /// Commands that open no database.
-const WITHOUT: &[&str] = &["logout", "config", "completions", "help"];
+const WITHOUT: &[&str] = &["logout", "config", "completions", "man", "help"];
 
 struct Home(tempfile::TempDir);
 
@@ -186,7 +197,7 @@ fn a_newer_schema_is_refused_and_untouched() {
     let ran = home.run(&["doctor", "--repair"]);
     assert_eq!(ran.code, 7, "{ran:?}");
     assert!(
-        path.exists() && ran.stdout.contains("newer version"),
+        path.exists() && ran.stderr.contains("newer version"),
         "{ran:?}"
     );
 }

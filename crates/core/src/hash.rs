@@ -136,6 +136,21 @@ pub fn adopted_id(
     random_id(made_ms.max(0) as u64, bytes)
 }
 
+/// Returns the id of a row that is known by what it is about, although its table's ids are random
+/// (a project by its repository, a checkpoint by its name): every device makes the same row.
+#[must_use]
+pub fn named_id(table: &Table, parts: &[&str]) -> RowId {
+    let mut hasher = Sha256::new();
+    for part in std::iter::once(&table.cloud).chain(parts) {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let digest = hasher.finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    RowId::new(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
 /// Returns a UUIDv7 made from a time and random bytes, both given by the caller.
 #[must_use]
 pub fn random_id(unix_ms: u64, random: [u8; 10]) -> Uuid {

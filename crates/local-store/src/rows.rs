@@ -100,6 +100,35 @@ impl LocalStore {
         })
     }
 
+    /// Stores a row under an id that the caller knows: one that is made from what the row is
+    /// about, or that of a row that was deleted and comes back. An existing record takes the
+    /// given values; a fact stays as it is. Returns whether something was stored.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::MissingColumn`], or when the database fails.
+    pub fn insert_as(
+        &mut self,
+        table: &str,
+        scope: &str,
+        id: RowId,
+        row: Row,
+        now_ms: i64,
+    ) -> Result<bool> {
+        let table = named(table)?;
+        self.write(table.file, |work| {
+            let scope = work.normal_scope(scope).ok_or(Error::NotBound)?;
+            let known = statements::by_key(work.tx, table, &scope, &id.to_string());
+            let mut row = row;
+            if known.in_file(work.file)?.is_none() {
+                value::fill_defaults(table, &mut row);
+            }
+            let row = prepare(table, row);
+            new_id(work, table, &row, now_ms)?;
+            let put = work.put(table, &scope, id, &row, now_ms, true)?;
+            Ok(matches!(put, Put::Inserted(_) | Put::Updated))
+        })
+    }
+
     /// Changes columns of a row; a null clears its column. Returns whether there is such a row.
     ///
     /// # Errors

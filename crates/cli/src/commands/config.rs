@@ -1,22 +1,60 @@
 //! `coditect config`.
 
 use clap::{Args, Subcommand};
+use coditect_client::{CloudConfig, Http, HttpOptions, Paths};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{CommandError, Exit};
 use crate::table::Table;
 
-/// Shows the configuration.
+pub(crate) const EXAMPLES: &str = "\
+Settings that can be set (the prefix `cloud.` may be left out):
+  cloud.offline               true: send nothing until it is false again
+  cloud.queue_max_age_hours   hours after which a queued change is warned about (72)
+  cloud.server                address of the server; then log in there
+  cloud.allow_plain_http      true: plain http to another machine
+  cloud.ca_cert               file (PEM) with an authority to trust
+  cloud.email                 e-mail address for logins
+  cloud.profile               profile that is used when none is named
+
+Examples:
+  coditect config show
+  coditect config set cloud.offline true
+  coditect config unset cloud.ca_cert
+
+--json of set and unset: {setting, value, before}.";
+
+/// Works on the configuration.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
     /// Show every value and where it comes from; secrets are not shown
     Show(Show),
+    /// Change a value in the file
+    Set(Set),
+    /// Take a value out of the file; the default counts again
+    Unset(Unset),
 }
 
 /// Shows the configuration.
 #[derive(Debug, Args)]
 pub(crate) struct Show {}
+
+/// What to set.
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// Name of the setting
+    name: String,
+    /// Its value
+    value: String,
+}
+
+/// What to take out.
+#[derive(Debug, Args)]
+pub(crate) struct Unset {
+    /// Name of the setting
+    name: String,
+}
 
 /// A value and where it comes from.
 struct Setting {
@@ -26,7 +64,119 @@ struct Setting {
 }
 
 /// Runs the command.
-pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
+pub(crate) fn run(context: &mut Context, command: Config) -> anyhow::Result<Exit> {
+    match command {
+        Config::Show(_) => show(context),
+        Config::Set(command) => change(context, &command.name, Some(&command.value)),
+        Config::Unset(command) => change(context, &command.name, None),
+    }
+}
+
+/// Changes a setting in the file, and says how to change it back.
+fn change(context: &mut Context, name: &str, value: Option<&str>) -> anyhow::Result<Exit> {
+    let short = name.strip_prefix("cloud.").unwrap_or(name);
+    let before = read(&context.cloud, short).ok_or_else(|| {
+        let error = CommandError::new(Exit::Usage, format!("'{name}' is no setting"));
+        error.hint("coditect help config")
+    })?;
+    write(&mut context.cloud, short, value).map_err(|reason| {
+        let text = value.unwrap_or_default();
+        CommandError::new(
+            Exit::Usage,
+            format!("'{text}' is no value of {short}: {reason}"),
+        )
+    })?;
+    if short == "profile" && context.paths.profile().is_some() {
+        let error = CommandError::new(Exit::Usage, "a profile names no other profile");
+        return Err(error.hint("leave --profile out").into());
+    }
+    context.store_config()?;
+    let after = read(&context.cloud, short).unwrap_or(Value::Null);
+    let document = json!({"setting": format!("cloud.{short}"), "value": after, "before": before});
+    context.printer.either(&document, |printer| {
+        printer.line(&format!("cloud.{short} is {}", plain(&after)))
+    })?;
+    if !context.printer.is_json() && before != after {
+        context.printer.hint(&match &before {
+            Value::Null => format!("undo: coditect config unset cloud.{short}"),
+            before => format!("undo: coditect config set cloud.{short} {}", plain(before)),
+        });
+        if context.environment.offline.is_some() && short == "offline" {
+            context
+                .printer
+                .warning("CODITECT_OFFLINE is set and decides");
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Returns a setting that people may change; none if there is no such one.
+fn read(cloud: &CloudConfig, name: &str) -> Option<Value> {
+    Some(match name {
+        "offline" => json!(cloud.offline),
+        "queue_max_age_hours" => json!(cloud.queue_max_age_hours),
+        "server" => json!(cloud.server),
+        "allow_plain_http" => json!(cloud.allow_plain_http),
+        "ca_cert" => json!(cloud.ca_cert),
+        "email" => json!(cloud.email),
+        "profile" => json!(cloud.profile),
+        _ => return None,
+    })
+}
+
+fn write(cloud: &mut CloudConfig, name: &str, value: Option<&str>) -> Result<(), String> {
+    let switch = || match value {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err("true or false".to_owned()),
+    };
+    let text = || value.map(str::to_owned);
+    match name {
+        "offline" => cloud.offline = switch()?,
+        "allow_plain_http" => cloud.allow_plain_http = switch()?,
+        "queue_max_age_hours" => {
+            cloud.queue_max_age_hours = match value.map(str::parse) {
+                None => coditect_protocol::limits::QUEUE_AGE_HOURS_MAX,
+                Some(Ok(hours)) if (1..=87_600).contains(&hours) => hours,
+                Some(_) => return Err("whole hours, from 1".to_owned()),
+            }
+        }
+        "server" => {
+            if let Some(address) = value {
+                let options = HttpOptions {
+                    allow_plain_http: true,
+                    ..HttpOptions::new(address)
+                };
+                Http::new(&options).map_err(|error| error.to_string())?;
+            }
+            cloud.server = text();
+        }
+        "ca_cert" => {
+            cloud.ca_cert = match value {
+                None => None,
+                Some(path) => Some(std::path::absolute(path).map_err(|error| error.to_string())?),
+            }
+        }
+        "email" => cloud.email = text(),
+        _ => {
+            if let Some(profile) = value {
+                Paths::new("", Some(profile)).map_err(|error| error.to_string())?;
+            }
+            cloud.profile = text();
+        }
+    }
+    Ok(())
+}
+
+fn show(context: &Context) -> anyhow::Result<Exit> {
     let settings = settings(context)?;
     let document: serde_json::Map<String, Value> = settings
         .iter()
@@ -40,8 +190,7 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
         for setting in &settings {
             let value = match &setting.value {
                 Value::Null => "-".to_owned(),
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
+                value => plain(value),
             };
             table.row([setting.name.to_owned(), setting.source.clone(), value]);
         }
@@ -84,6 +233,7 @@ fn settings(context: &Context) -> anyhow::Result<Vec<Setting>> {
             json!(cloud.allow_plain_http),
             file_or_default(cloud.allow_plain_http),
         ),
+        of_file("ca_cert", json!(cloud.ca_cert)),
         secret(
             "password",
             environment.password.is_some(),

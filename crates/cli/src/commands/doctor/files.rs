@@ -3,11 +3,10 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use coditect_local_store::LocalStore;
+use coditect_local_store::{Damage, LocalStore};
 use coditect_protocol::catalogue::File;
 
 use super::Check;
-use crate::clock;
 use crate::context::Context;
 
 /// Bytes that must fit on the disk. One page of changes needs no more.
@@ -52,20 +51,29 @@ pub(super) fn database(store: &mut LocalStore, file: File) -> Check {
             let hint = "coditect doctor --repair makes indexes anew; else put back a copy";
             return Ok(Check::error(&name, detail).hint(hint));
         }
-        let rows = store.check_rows(file, clock::now_ms())?;
-        if rows.changed == 0 && rows.missing == 0 {
+        let checked = store.check_rows(file)?;
+        if checked.wrong.is_empty() {
             let unmarked = store.count_unmarked(file)?;
+            let rows = checked.rows;
             let detail = match unmarked {
-                0 => format!("{} rows", rows.rows),
-                _ => format!(
-                    "{} rows, {unmarked} of them not in the queue yet",
-                    rows.rows
-                ),
+                0 => format!("{rows} acknowledged rows are as they were"),
+                _ => format!("{rows} acknowledged rows, {unmarked} not in the queue yet"),
             };
             return Ok(Check::ok(&name, detail));
         }
-        let (changed, missing) = (rows.changed, rows.missing);
-        let detail = format!("{changed} rows changed and {missing} gone without a mark");
+        let count = |damage| {
+            checked
+                .wrong
+                .iter()
+                .filter(|wrong| wrong.damage == damage)
+                .count()
+        };
+        let detail = format!(
+            "{} rows changed and {} gone without a mark, {} with wrong notes",
+            count(Damage::Content),
+            count(Damage::Missing),
+            count(Damage::Base)
+        );
         Ok(Check::error(&name, detail).hint(hint))
     };
     Check::of(&name, check())
