@@ -70,7 +70,7 @@ class Run:
 
 RUN = Run()
 DEVICE, USER, TENANT = (RUN.login[name] for name in ("device_id", "user_id", "tenant_id"))
-PROTECTED = (DEVICE, USER, TENANT, RUN.web_device)
+PROTECTED = {DEVICE, USER, TENANT, RUN.web_device}
 SCOPES = [f"user:{USER}", f"org:{TENANT}"]
 TABLES = {
     schema["x-table"]["cloud"]: schema
@@ -226,6 +226,7 @@ def pull(body):
             position["cursor"] = POOL.any("cursor")
         if position.get("cursor") is None:
             position.pop("cursor", None)
+        position.pop("token", None)
     if body.get("table") and CHANCE.random() < 0.8:
         file = TABLES.get(body["table"], {}).get("x-table", {}).get("file", "org")
         for position in body.get("positions", []):
@@ -356,10 +357,19 @@ def push_context(body):
         for name in ("type", "content", "role", "metadata"):
             body.pop(name, None)
     for message in body.get("messages") or [body]:
-        if isinstance(message, dict) and isinstance(message.get("metadata"), dict):
-            if CHANCE.random() < 0.9:
-                message["metadata"]["timestamp"] = CHANCE.choice(TIMES)
-                message["metadata"]["source"] = CHANCE.choice("abc")
+        if not isinstance(message, dict) or CHANCE.random() < 0.1:
+            continue
+        if not message.get("type") and not message.get("content") and message is not body:
+            message["content"] = CHANCE.choice(["", "x", "continue"]) + str(CHANCE.random())
+        if body.get("messages") is None and not (message.get("type") or message.get("content")):
+            message["content"] = "single " + str(CHANCE.random())
+        metadata = message.get("metadata")
+        if isinstance(metadata, dict):
+            for name in ("source_id", "agent", "project_id"):
+                if not isinstance(metadata.get(name, ""), str):
+                    metadata.pop(name)
+            metadata["timestamp"] = CHANCE.choice(TIMES[1:])
+            metadata["source"] = CHANCE.choice("abc")
 
 
 SPECIAL = {
@@ -406,6 +416,9 @@ def after_call(context, case, response):
 
 
 def remember(value, area, depth=0):
+    # The login of a run beside this one.
+    if value.get("name") == "fuzz" and "id" in value:
+        PROTECTED.add(value["id"])
     for name, item in value.items():
         if isinstance(item, list) and depth < 3:
             for entry in item[:50]:
