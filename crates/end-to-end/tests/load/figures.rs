@@ -107,7 +107,8 @@ impl Figures {
         let (errors, conflicts) = (inner.error_count, inner.conflicts);
         write!(
             text,
-            "\n{:<18}{requests:>9}{per_second:>9.1}{rows:>9}\n{errors} errors, {conflicts} conflicts",
+            "\n{:<18}{requests:>9}{per_second:>9.1}{rows:>9}\n{errors} errors, \
+             {conflicts} conflicts",
             "all"
         )
         .unwrap();

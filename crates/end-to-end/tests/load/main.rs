@@ -22,7 +22,7 @@ use coditect_end_to_end::{Server, rounds_asked_for};
 
 use figures::Figures;
 use memory::Memory;
-use person::{Account, Person};
+use person::{Account, Person, Standing};
 
 /// Rounds of each person when no time is asked for.
 const ROUNDS: u64 = 4;
@@ -45,6 +45,35 @@ impl Limit {
     }
 }
 
+/// What all people share.
+#[derive(Debug)]
+struct Shared {
+    limit: Limit,
+    pause_ms: u64,
+    figures: Arc<Figures>,
+    /// The people and the one who watches.
+    together: Barrier,
+}
+
+/// A person's day: works until the limit, then syncs until nothing is left.
+fn live(account: Account, shared: &Shared) -> Vec<Standing> {
+    let mut person = Person::log_in(account, &shared.figures);
+    shared.together.wait();
+    let mut round = 0;
+    while shared.limit.allows(round) {
+        person.work(round);
+        round += 1;
+        // tidy: may sleep: people rest; how long is part of the load
+        std::thread::sleep(person.rest(shared.pause_ms));
+    }
+    // What the last one pushed is on the way to the others.
+    person.sync_all();
+    shared.together.wait();
+    person.settle();
+    shared.together.wait();
+    person.finish()
+}
+
 #[test]
 fn many_people_at_once_lose_nothing() {
     let minutes = rounds_asked_for("LOAD_MINUTES");
@@ -55,40 +84,25 @@ fn many_people_at_once_lose_nothing() {
     };
     let server = Server::start();
     let accounts = accounts(&server, users);
-    let limit = Arc::new(Limit {
-        rounds: minutes.is_none().then_some(ROUNDS),
-        over: AtomicBool::new(false),
+    let shared = Arc::new(Shared {
+        limit: Limit {
+            rounds: minutes.is_none().then_some(ROUNDS),
+            over: AtomicBool::new(false),
+        },
+        pause_ms: pause,
+        figures: Arc::default(),
+        together: Barrier::new(accounts.len() + 1),
     });
-    let figures = Arc::new(Figures::default());
-    // The people and the one who watches.
-    let together = Arc::new(Barrier::new(accounts.len() + 1));
     let people: Vec<_> = accounts
         .into_iter()
         .map(|account| {
-            let (limit, figures) = (Arc::clone(&limit), Arc::clone(&figures));
-            let together = Arc::clone(&together);
-            std::thread::spawn(move || {
-                let mut person = Person::log_in(account, &figures);
-                together.wait();
-                let mut round = 0;
-                while limit.allows(round) {
-                    person.work(round);
-                    round += 1;
-                    // tidy: may sleep: people rest; how long is part of the load
-                    std::thread::sleep(person.rest(pause));
-                }
-                // What the last one pushed is on the way to the others.
-                person.sync_all();
-                together.wait();
-                person.settle();
-                together.wait();
-                person.finish()
-            })
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || live(account, &shared))
         })
         .collect();
     let memory = Memory::of(&server);
     println!("{}", memory.line("start"));
-    together.wait();
+    shared.together.wait();
     let started = Instant::now();
     if let Some(minutes) = minutes {
         for minute in 1..=minutes {
@@ -97,11 +111,12 @@ fn many_people_at_once_lose_nothing() {
             std::thread::sleep(due.saturating_sub(started.elapsed()));
             println!("{}", memory.line(&format!("minute {minute}")));
         }
-        limit.over.store(true, Ordering::Relaxed);
+        shared.limit.over.store(true, Ordering::Relaxed);
     }
-    together.wait();
+    shared.together.wait();
     let seconds = started.elapsed().as_secs_f64();
-    together.wait();
+    shared.together.wait();
+    let figures = &shared.figures;
     println!("{}", memory.line("end"));
     let devices: Vec<_> = people
         .into_iter()

@@ -62,8 +62,8 @@ pub(crate) fn read(url: &str) -> Result<Target, StoreError> {
     Ok(Target { config, tls })
 }
 
-/// Returns the machine that a connection goes to in the clear although nobody asked for that: TLS is
-/// neither required nor disabled, and the database is not on this machine.
+/// Returns the machine that a connection goes to in the clear although nobody asked for that: TLS
+/// is neither required nor disabled, and the database is not on this machine.
 pub(crate) fn plain_to(config: &Config) -> Option<&str> {
     if config.get_ssl_mode() != SslMode::Prefer {
         return None;
