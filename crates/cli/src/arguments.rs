@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
     checkpoint, completions, config, conflict, daemon, device, doctor, dump, import, login, logout,
-    man, process_queue, project, pull, queue, search, session, status, sync, task, test
+    man, process_queue, project, pull, queue, search, session, status, sync, task, test, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     ProcessQueue(process_queue::ProcessQueue),
     /// Look for what is wrong, and say what to do
     Doctor(doctor::Doctor),
+    /// Compare with the server, and mend what differs
+    Verify(verify::Verify),
     /// Decisions and their reasons
     #[command(subcommand, after_help = kinds::DECISION_EXAMPLES)]
     Decision(Verb<kinds::Decision>),

@@ -23,6 +23,7 @@ pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod task;
 pub(crate) mod test;
+pub(crate) mod verify;
 
 use crate::arguments::{Arguments, Command};
 use crate::context::Context;
@@ -48,6 +49,7 @@ pub(crate) fn run(
         Command::Test(_) => test::run(context),
         Command::ProcessQueue(command) => process_queue::run(context, &command),
         Command::Doctor(command) => doctor::run(context, &command),
+        Command::Verify(command) => verify::run(context, &command),
         Command::Decision(command) => records::run(context, command),
         Command::Learning(command) => records::run(context, command),
         Command::Error(command) => records::run(context, command),

@@ -24,7 +24,7 @@ pub enum Exit {
     Refused = 5,
     /// There is no such row, table or session, or the id fits several.
     NotFound = 6,
-    /// `doctor` found something that needs attention.
+    /// `doctor` or `verify` found something that needs attention.
     Unhealthy = 7,
     /// A file on this machine cannot be used, or the disk is full.
     Storage = 8,

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use coditect_client::transport::Fallback;
 use coditect_client::{Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic};
 use coditect_core::sync::{Options, Report};
-use coditect_local_store::{LocalStore, Random};
+use coditect_local_store::{Error, Lease, LocalStore, Random};
 use coditect_protocol::DeviceId;
 use coditect_protocol::wire::auth::{DeviceInfo, PasswordLogin};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,6 +19,10 @@ use crate::table::grouped;
 
 /// How often a request without an answer is sent again before a command gives up.
 const RETRIES: u32 = 2;
+/// Time for which a command waits for another process that syncs.
+const LEASE_WAIT: Duration = Duration::from_secs(10);
+/// Time between two looks whether it is done.
+const LEASE_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Time between two pictures of a progress line.
 const TICK: Duration = Duration::from_millis(120);
 
@@ -119,22 +123,29 @@ pub(crate) fn device_info(context: &Context, device: Option<DeviceId>) -> Device
     }
 }
 
+/// What a run shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Pull, push, compare and repair.
+    Whole,
+    /// Push what is queued.
+    PushOnly,
+    /// Pull and compare.
+    VerifyOnly,
+}
+
 /// Runs the engine under the folder's lease and remembers what it saw.
-pub(crate) fn sync(
-    context: &Context,
-    store: &mut LocalStore,
-    push_only: bool,
-) -> anyhow::Result<Run> {
+pub(crate) fn sync(context: &Context, store: &mut LocalStore, kind: Kind) -> anyhow::Result<Run> {
     let mut transport = transport(context, store)?;
     if store.owner_of_folder().is_none() {
         return Err(CommandError::not_logged_in().into());
     }
-    let _lease = store.lease()?;
+    let _lease = lease(store)?;
     let started = Instant::now();
     let mut random = Random::System;
     let options = Options {
-        push_only,
-        verify_only: false,
+        push_only: kind == Kind::PushOnly,
+        verify_only: kind == Kind::VerifyOnly,
         retries: RETRIES,
         random: random.bits(),
     };
@@ -156,6 +167,19 @@ pub(crate) fn sync(
         traffic: transport.http().traffic(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Takes the folder's lease; waits a moment for a daemon that is about to be done.
+fn lease(store: &LocalStore) -> anyhow::Result<Lease> {
+    let started = Instant::now();
+    loop {
+        match store.lease() {
+            Err(Error::Leased) if started.elapsed() < LEASE_WAIT => {
+                std::thread::sleep(LEASE_LOOK_EVERY);
+            }
+            lease => return Ok(lease?),
+        }
+    }
 }
 
 /// Returns how a run ends the program.

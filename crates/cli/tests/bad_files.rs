@@ -12,6 +12,7 @@ use serde_json::Value;
 const COMMANDS: &[&[&str]] = &[
     &["sync"],
     &["status"],
+    &["verify"],
     &["test"],
     &["process-queue"],
     &["process-queue", "--retry"],

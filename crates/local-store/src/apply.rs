@@ -357,18 +357,16 @@ impl Work<'_> {
         writable && known != Some(hash::content(table, &live.canonical(table)))
     }
 
-    /// After the server was set back: whether this file has a newer state of the row, which the
-    /// server lost.
+    /// Whether this file has a newer state of the row, which the server lost: it was set back, or
+    /// lost the row alone and got an older one from a device that was behind. Within one life
+    /// versions only rise.
     fn is_newer(&self, old: &Base, stored: &Stored) -> bool {
         let same = old.hash.to_string() == stored.hash
             && old.deleted == (stored.op == Op::Delete)
             && old.counters.is_empty()
             && old.maxima.is_empty();
-        self.guards.newer
-            && self.reconciling
-            && old.generation < self.generation
-            && old.version > stored.version
-            && !same
+        let unseen = !self.reconciling || old.generation < self.generation;
+        self.guards.newer && unseen && old.version > stored.version && !same
     }
 
     /// After the server was set back, what it has of a row may have been written by one who never

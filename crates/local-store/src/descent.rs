@@ -5,7 +5,7 @@
 use coditect_core::hash;
 use coditect_core::sync::{Comparison, Plan, TableRepair, Wanted};
 use coditect_protocol::catalogue::{Direction, File, Table};
-use coditect_protocol::wire::descent::{Descended, Descent, Divided, NamedRows, Range};
+use coditect_protocol::wire::descent::{Descended, Descent, Divided, NamedRows, OwnPart, Range};
 use coditect_protocol::wire::{Op, Stored};
 use coditect_protocol::{RowId, Scope, Version};
 use rusqlite::{Connection, params};
@@ -49,6 +49,7 @@ impl LocalStore {
     /// # Errors
     /// [`crate::Error::NotBound`] before the first login, or when a database fails.
     pub fn plan_repair(&mut self, heads: &[Comparison], now_ms: i64) -> Result<Plan> {
+        self.scrub(now_ms)?;
         let failures = self.repair_number("repair_failures")?;
         let not_before_ms = self.repair_number("repair_not_before_ms")?;
         let equal = heads.iter().all(Comparison::equal);
@@ -105,6 +106,17 @@ impl LocalStore {
             };
             note().in_file(File::Org)
         })
+    }
+
+    /// Ends the pause after repairs without effect: somebody asks for one now.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn forget_pause(&mut self) -> Result<()> {
+        if self.repair_number("repair_failures")? > 0 {
+            self.note_repair(true, 0)?;
+        }
+        Ok(())
     }
 
     fn repair_number(&self, key: &str) -> Result<i64> {
@@ -227,7 +239,7 @@ impl LocalStore {
         let mut first = divided.first;
         let mut unequal = Vec::new();
         for (part, (count, xor)) in divided.parts.iter().zip(sums) {
-            if (part.count, part.xor.as_str()) != (count, format!("{xor:016x}").as_str()) {
+            if (part.count, part.xor) != (count, xor) {
                 unequal.push(Range {
                     table: table.cloud.to_owned(),
                     first,
@@ -265,7 +277,7 @@ impl LocalStore {
         let mut differing = Vec::new();
         for listed in divided.listed.iter().flatten() {
             let own = bases.remove(&listed.id);
-            if own.map(|term| format!("{term:016x}")).as_ref() != Some(&listed.term) {
+            if own != Some(listed.term) {
                 differing.push((listed.id, Some(listed.version)));
             }
         }
@@ -327,7 +339,7 @@ impl Work<'_> {
     }
 
     /// Whether a row has an edit that is not acknowledged: the push settles it.
-    fn is_busy(
+    pub(crate) fn is_busy(
         &self,
         table: &Table,
         scope: &str,
@@ -366,7 +378,7 @@ impl Work<'_> {
             };
             let mut repair = TableRepair::of(scope, table.cloud);
             if stored.cursor <= n {
-                self.repair_row(table, local, stored, &mut repair)?;
+                self.repair_row(table, local, stored, &descended.parts, &mut repair)?;
                 self.clear_suspect(table, local, &stored.id.to_string())?;
             }
             repairs.push(repair);
@@ -391,6 +403,7 @@ impl Work<'_> {
         table: &'static Table,
         scope: &str,
         stored: &Stored,
+        parts: &[OwnPart],
         repair: &mut TableRepair,
     ) -> Result<()> {
         let id = stored.id.to_string();
@@ -423,7 +436,13 @@ impl Work<'_> {
         if let Some(live) = &live {
             self.keep_odd(table, scope, stored, live, old.as_ref())?;
         }
-        let base = Base::of(self, table, stored, stored.row.as_ref(), old.as_ref())?;
+        let mut base = Base::of(self, table, stored, stored.row.as_ref(), old.as_ref())?;
+        for (name, counter) in &mut base.counters {
+            let same = |part: &&OwnPart| {
+                (part.table.as_str(), part.id, &part.column) == (table.cloud, stored.id, name)
+            };
+            counter.own = parts.iter().find(same).map_or(0, |part| part.total);
+        }
         self.set_base(table, scope, &id, &base)?;
         self.put_stored(table, scope, &id, stored, stored.row.as_ref())?;
         repair.fetched += 1;

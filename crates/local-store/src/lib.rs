@@ -13,7 +13,8 @@
 //! - the engine: [`LocalStore::adopt`], [`LocalStore::positions`], [`LocalStore::apply_reply`],
 //!   [`LocalStore::scopes_with_work`], [`LocalStore::next_batch`], [`LocalStore::settle`],
 //!   [`LocalStore::refuse`], [`LocalStore::begin_reconcile`], [`LocalStore::fence`],
-//!   [`LocalStore::finish_reconcile`], [`LocalStore::plan_repair`], [`LocalStore::note_repair`].
+//!   [`LocalStore::finish_reconcile`], [`LocalStore::plan_repair`], [`LocalStore::note_repair`],
+//!   [`LocalStore::forget_pause`].
 //! - fetching `up` tables: [`LocalStore::store_foreign`].
 //! - a process that stays: [`LocalStore::outside_version`], [`LocalStore::is_outdated`].
 //! - rows: [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`],
@@ -67,7 +68,7 @@ mod work;
 
 pub use adopt::Adopted;
 pub use apply::PageApplied;
-pub use check::Checked;
+pub use check::{Checked, Damage, Wrong};
 pub use conflicts::{Conflict, Kind};
 pub use digest::DumpedRow;
 pub use error::{Error, Result, is_no_space};

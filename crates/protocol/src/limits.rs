@@ -22,9 +22,9 @@ pub const DESCENT_RANGES_MAX: usize = 64;
 /// Rows of one stream and file that a pull may name to read again.
 pub const DESCENT_ROWS_MAX: usize = 500;
 /// Parts into which the server divides a range.
-pub const DESCENT_PARTS: usize = 32;
+pub const DESCENT_PARTS: usize = 128;
 /// Rows up to which a range is listed and not divided.
-pub const DESCENT_LISTED_MAX: usize = 64;
+pub const DESCENT_LISTED_MAX: usize = 100;
 /// Bytes of a text that full-text search looks at.
 pub const SEARCH_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Clock skew of a device, in milliseconds, up to which its stamps are taken as they are.

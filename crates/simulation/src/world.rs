@@ -2,6 +2,7 @@
 //! Everything follows from the seed.
 
 mod checks;
+mod damage;
 mod device;
 mod faults;
 mod heal;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub driver: DriverGuards,
     /// Whether the log keeps every line.
     pub complete_log: bool,
+    /// Whether rows and positions are damaged in some worlds.
+    pub damage: bool,
 }
 
 impl Settings {
@@ -77,6 +80,7 @@ impl Settings {
             driver: DriverGuards::default(),
             complete_log: false,
         }
+            damage: true,
     }
 }
 
@@ -147,6 +151,8 @@ struct World {
     devices: Vec<Device>,
     ledger: Ledger,
     log: Log,
+    /// Draws of what is damaged.
+    damages: Random,
     now_ms: i64,
     healed: bool,
     backup: Option<model::Database>,
@@ -201,6 +207,7 @@ impl World {
             log,
             now_ms: START_MS,
             healed: false,
+            damages: Random::new(settings.seed ^ 0xda3a_6ed0),
             backup: None,
             set_backs: 0,
             saved: None,
@@ -231,6 +238,7 @@ impl World {
             0..330 => self.write(),
             330..940 => self.advance_some(),
             _ => self.fault(),
+            self.damage();
         }
     }
 

@@ -35,6 +35,6 @@ pub(crate) fn run(context: &mut Context, command: &ProcessQueue) -> anyhow::Resu
     if context.is_offline() {
         return sync::stay_offline(context, &mut store);
     }
-    let run = remote::sync(context, &mut store, true)?;
+    let run = remote::sync(context, &mut store, remote::Kind::PushOnly)?;
     sync::print(context, &store, &run)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::exit::{CommandError, Exit};
-use crate::remote::{self, Run};
+use crate::remote::{self, Kind, Run};
 use crate::table::grouped;
 
 const HELP: &str = "\
@@ -18,7 +18,8 @@ met a concurrent change, or that the server refused, does not stop the others: s
 
 --json: pushed, pulled, duplicates, conflicts, rejected (in this run), parked (now), bytes_sent and
 bytes_received (bodies as they crossed the wire), duration_ms, converged (null when not known),
-offline_mode, reconciled, error.";
+offline_mode, reconciled, repairs (scope, table, fetched, queued, removed, skipped, damaged: rows
+that differed although nothing was new), rounds and repair_bytes (what finding them took), error.";
 
 /// Exchanges changes with the server.
 #[derive(Debug, Args)]
@@ -36,7 +37,12 @@ pub(crate) fn run(context: &mut Context, sync: &Sync) -> anyhow::Result<Exit> {
     if context.is_offline() {
         return stay_offline(context, &mut store);
     }
-    let run = remote::sync(context, &mut store, sync.push_only)?;
+    let kind = if sync.push_only {
+        Kind::PushOnly
+    } else {
+        Kind::Whole
+    };
+    let run = remote::sync(context, &mut store, kind)?;
     print(context, &store, &run)
 }
 
@@ -97,7 +103,7 @@ pub(super) fn queue(store: &LocalStore) -> anyhow::Result<(u64, u64)> {
     Ok(sum)
 }
 
-fn error_of(report: &Report) -> Option<CommandError> {
+pub(super) fn error_of(report: &Report) -> Option<CommandError> {
     if let Some(problem) = &report.problem {
         return Some(CommandError::from_problem(problem));
     }
@@ -130,6 +136,9 @@ fn document(run: &Run, parked: u64, error: Option<&CommandError>) -> Value {
         "converged": report.converged,
         "offline_mode": report.offline,
         "reconciled": report.reconciled,
+        "repairs": super::verify::repairs(report),
+        "rounds": report.rounds,
+        "repair_bytes": report.repair_bytes,
         "error": error.map(|error| error.message.clone()),
     })
 }
@@ -161,6 +170,7 @@ fn print_lines(context: &Context, run: &Run, queued: u64, parked: u64) -> anyhow
         parts.join(", "),
         grouped(bytes)
     ))?;
+    super::verify::print_repairs(context, report)?;
     if queued > 0 {
         printer.note(&format!("{} changes wait", grouped(queued)));
     }
@@ -172,7 +182,7 @@ fn print_lines(context: &Context, run: &Run, queued: u64, parked: u64) -> anyhow
         printer.hint("coditect conflict list");
     }
     if report.converged == Some(false) {
-        printer.hint("coditect sync again; if it stays so, coditect doctor");
+        printer.hint("coditect verify --full --repair");
     }
     Ok(())
 }

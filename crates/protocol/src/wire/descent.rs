@@ -3,6 +3,7 @@
 //! same moment: the page brings the device to the head at which the server took its sums.
 
 use super::Stored;
+use crate::version::InvalidPosition;
 use crate::{RowId, Version};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,24 @@ pub struct Descended {
     /// Rows asked for that are not there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<NamedRows>,
+    /// What the asking device has added to the counters of these rows, as far as it was
+    /// acknowledged: a device that lost its notes goes on from there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<OwnPart>,
+}
+
+/// A device's share of a counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OwnPart {
+    /// Cloud name of the table.
+    pub table: String,
+    /// Row id.
+    pub id: RowId,
+    /// The counter.
+    pub column: String,
+    /// All that the device has added.
+    pub total: i64,
 }
 
 /// A range divided by the server, or its rows when they are few.
@@ -95,34 +114,117 @@ pub struct Divided {
     pub first: RowId,
     /// Highest id of the range.
     pub last: RowId,
-    /// Its parts in order, without gaps; none when the rows are listed.
+    /// Its parts in order, without gaps; none when the rows are listed. Each is a text of highest
+    /// id, count and XOR of the terms, such as
+    /// `01a31973-763f-732c-b351-4a39cfa4bd5f:977:00c0ffee00c0ffee`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub parts: Vec<Part>,
-    /// Its rows in order; none when it was divided.
+    /// Its rows in order; none when it was divided. Each is a text of id, version and term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<String>>))]
     pub listed: Option<Vec<Listed>>,
 }
 
-/// A part of a range: from behind the part before it up to `last`.
+/// A part of a range: from behind the part before it up to `last`. A text on the wire, because
+/// there are many of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(into = "String", try_from = "String")]
 pub struct Part {
     /// Highest id of the part.
     pub last: RowId,
     /// Rows and tombstones.
     pub count: i64,
-    /// XOR of their terms, 16 hexadecimal digits.
-    pub xor: String,
+    /// XOR of their terms.
+    pub xor: u64,
 }
 
-/// A row in a list: enough to tell whether, and which way, it differs.
+/// A row in a list: enough to tell whether, and which way, it differs. A text on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(into = "String", try_from = "String")]
 pub struct Listed {
     /// Its id.
     pub id: RowId,
     /// Its version.
     pub version: Version,
-    /// Its term in the digest, 16 hexadecimal digits.
-    pub term: String,
+    /// Its term in the digest.
+    pub term: u64,
+}
+
+impl From<Part> for String {
+    fn from(part: Part) -> Self {
+        format!("{}:{}:{:016x}", part.last, part.count, part.xor)
+    }
+}
+
+impl From<Listed> for String {
+    fn from(listed: Listed) -> Self {
+        format!("{}:{}:{:016x}", listed.id, listed.version, listed.term)
+    }
+}
+
+/// Reads the three fields of a part or a listed row.
+fn fields(text: &str) -> Option<(RowId, &str, u64)> {
+    let mut fields = text.split(':');
+    let id = fields.next()?.parse().ok()?;
+    let number = fields.next()?;
+    let sum = fields.next().filter(|sum| sum.len() == 16)?;
+    let sum = u64::from_str_radix(sum, 16).ok()?;
+    fields.next().is_none().then_some((id, number, sum))
+}
+
+impl TryFrom<String> for Part {
+    type Error = InvalidPosition;
+
+    fn try_from(text: String) -> Result<Self, InvalidPosition> {
+        let (last, count, xor) = fields(&text).ok_or(InvalidPosition)?;
+        let count = count.parse().map_err(|_| InvalidPosition)?;
+        Ok(Self { last, count, xor })
+    }
+}
+
+impl TryFrom<String> for Listed {
+    type Error = InvalidPosition;
+
+    fn try_from(text: String) -> Result<Self, InvalidPosition> {
+        let (id, version, term) = fields(&text).ok_or(InvalidPosition)?;
+        let version = version.parse().map_err(|_| InvalidPosition)?;
+        Ok(Self { id, version, term })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_and_rows_are_short_texts_that_read_back() {
+        let part = Part {
+            last: RowId::new(uuid::Uuid::max()),
+            count: 977,
+            xor: 0xc0ff_ee00,
+        };
+        let text = serde_json::to_string(&part).unwrap();
+        assert_eq!(
+            text,
+            "\"ffffffff-ffff-ffff-ffff-ffffffffffff:977:00000000c0ffee00\""
+        );
+        assert_eq!(serde_json::from_str::<Part>(&text).unwrap(), part);
+        let listed = Listed {
+            id: part.last,
+            version: Version::from_parts(5, 1),
+            term: 7,
+        };
+        let text = serde_json::to_string(&listed).unwrap();
+        assert_eq!(serde_json::from_str::<Listed>(&text).unwrap(), listed);
+        for odd in [
+            "",
+            "x",
+            "1:2:3",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff:1:0:0",
+        ] {
+            assert!(Part::try_from(odd.to_owned()).is_err(), "{odd}");
+            assert!(Listed::try_from(odd.to_owned()).is_err(), "{odd}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod catalogue;
 mod clocks;
 mod colleagues;
 mod conflicts;
+mod descent;
 mod dump;
 mod facts;
 mod odd_input;

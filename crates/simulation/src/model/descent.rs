@@ -2,8 +2,10 @@
 
 use super::digest::fingerprint;
 use super::{Database, Kept, Key};
-use coditect_protocol::catalogue::{Direction, by_cloud_name};
-use coditect_protocol::wire::descent::{Descended, Descent, Divided, Listed, NamedRows, Part};
+use coditect_protocol::catalogue::{Direction, Merge, by_cloud_name};
+use coditect_protocol::wire::descent::{
+    Descended, Descent, Divided, Listed, NamedRows, OwnPart, Part,
+};
 use coditect_protocol::{DeviceId, Scope};
 
 /// Rows up to which a range is listed; few, so that small worlds have something to descend.
@@ -36,7 +38,7 @@ pub(super) fn answer(
             parts.push(Part {
                 last: some[some.len() - 1].0.id,
                 count: some.len() as i64,
-                xor: format!("{xor:016x}"),
+                xor,
             });
         }
         if let Some(part) = parts.last_mut() {
@@ -45,7 +47,7 @@ pub(super) fn answer(
         let listed = rows.iter().map(|(key, kept)| Listed {
             id: key.id,
             version: kept.version,
-            term: format!("{:016x}", fingerprint(key, kept)),
+            term: fingerprint(key, kept),
         });
         descended.ranges.push(Divided {
             table: range.table.clone(),
@@ -56,12 +58,18 @@ pub(super) fn answer(
         });
     }
     for named in &descent.rows {
-        read_again(database, scope, named, &mut descended);
+        read_again(database, scope, reader, named, &mut descended);
     }
     descended
 }
 
-fn read_again(database: &Database, scope: Scope, named: &NamedRows, descended: &mut Descended) {
+fn read_again(
+    database: &Database,
+    scope: Scope,
+    reader: DeviceId,
+    named: &NamedRows,
+    descended: &mut Descended,
+) {
     let Some(table) = by_cloud_name(&named.table) else {
         return;
     };
@@ -75,6 +83,17 @@ fn read_again(database: &Database, scope: Scope, named: &NamedRows, descended: &
             table: table.cloud,
             id: *id,
         };
+        for column in table.columns_by(Merge::Counter) {
+            let parts = database.parts.get(&(key, column.name));
+            if let Some(part) = parts.and_then(|parts| parts.get(&reader)) {
+                descended.parts.push(OwnPart {
+                    table: named.table.clone(),
+                    id: *id,
+                    column: column.name.to_owned(),
+                    total: part.total,
+                });
+            }
+        }
         match database.stored(&key) {
             Some(stored) => descended.rows.push(stored),
             None => absent.ids.push(*id),

@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 
-use coditect_protocol::catalogue::{Class, Direction, File, Table, by_cloud_name};
+use coditect_protocol::catalogue::{Class, Direction, File, Merge, Table, by_cloud_name};
 use coditect_protocol::limits::{
     DESCENT_LISTED_MAX, DESCENT_PARTS, DESCENT_RANGES_MAX, DESCENT_ROWS_MAX,
 };
 use coditect_protocol::wire::Stored;
 use coditect_protocol::wire::descent::{
-    Descended, Descent, Divided, Listed, NamedRows, Part, Range,
+    Descended, Descent, Divided, Listed, NamedRows, OwnPart, Part, Range,
 };
 use coditect_protocol::{DeviceId, RowId, Scope, Version};
 use tokio_postgres::Row;
@@ -20,6 +20,10 @@ use super::{Budget, OVERHEAD_BYTES};
 use crate::db::{Param, Statement, TenantTx};
 use crate::sync::held::Held;
 use crate::sync::{SyncError, sql};
+
+const OWN_PARTS: &str = "select row_id, column_name, total from counter_parts
+    where tenant_id = $1 and scope_id = $2 and table_name = $3 and row_id = any ($4)
+    and device_id = $5";
 
 /// Refuses what is too much, or about tables that are not in this file and stream.
 pub(super) fn check(descent: &Descent, scope: Scope, file: File) -> Result<(), SyncError> {
@@ -64,6 +68,10 @@ pub(super) async fn answer(
     for named in &descent.rows {
         let table = table_of(&named.table, scope, file)?;
         read_again(tx, table, scope, named, budget, &mut descended).await?;
+        if table.columns_by(Merge::Counter).next().is_some() {
+            let parts = own_parts(tx, table, scope, named, device).await?;
+            descended.parts.extend(parts);
+        }
     }
     Ok(descended)
 }
@@ -187,7 +195,7 @@ fn list(rows: &[Row]) -> Result<Option<Vec<Listed>>, SyncError> {
         Ok(Listed {
             id: RowId::new(row.try_get(0)?),
             version: Version::from_i64(row.try_get(1)?),
-            term: hex(row.try_get(2)?),
+            term: row.try_get::<_, i64>(2)?.cast_unsigned(),
         })
     });
     listed.collect::<Result<_, SyncError>>().map(Some)
@@ -214,14 +222,12 @@ fn joined(parts: &[(RowId, i64, i64)]) -> Vec<Part> {
         Some(Part {
             last: some.last()?.0,
             count: some.iter().map(|part| part.1).sum(),
-            xor: hex(some.iter().fold(0, |xor, part| xor ^ part.2)),
+            xor: some
+                .iter()
+                .fold(0, |xor, part| xor ^ part.2.cast_unsigned()),
         })
     };
     parts.chunks(each).filter_map(join).collect()
-}
-
-fn hex(term: i64) -> String {
-    format!("{:016x}", term.cast_unsigned())
 }
 
 /// Reads named rows, as many as fit; those that do not fit are neither there nor absent.
@@ -269,13 +275,47 @@ async fn read_again(
     Ok(())
 }
 
+/// Returns what the device has added to the counters of the rows.
+async fn own_parts(
+    tx: &mut TenantTx,
+    table: &'static Table,
+    scope: Scope,
+    named: &NamedRows,
+    device: DeviceId,
+) -> Result<Vec<OwnPart>, SyncError> {
+    let (tenant, scope_id, name) = (tx.tenant().get(), scope.id(), table.cloud);
+    let ids: Vec<Uuid> = named.ids.iter().map(|id| id.get()).collect();
+    let device = device.get();
+    let params: Vec<Param<'_>> = vec![
+        (&tenant, Type::UUID),
+        (&scope_id, Type::UUID),
+        (&name, Type::TEXT),
+        (&ids, Type::UUID_ARRAY),
+        (&device, Type::UUID),
+    ];
+    let statement = Statement {
+        sql: OWN_PARTS,
+        params,
+    };
+    let rows = tx.pipeline(&[statement]).await?.remove(0);
+    let part = |row: &Row| {
+        Ok(OwnPart {
+            table: name.to_owned(),
+            id: RowId::new(row.try_get(0)?),
+            column: row.try_get(1)?,
+            total: row.try_get(2)?,
+        })
+    };
+    rows.iter().map(part).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_more_parts_are_answered_than_the_limit_and_nothing_is_lost() {
-        for given in [0, 1, 31, 32, 33, 64, 65, 1_000] {
+        for given in [0, 1, 127, 128, 129, 256, 257, 4_000] {
             let id = |n: usize| RowId::new(Uuid::from_u128(n as u128));
             let parts: Vec<_> = (0..given).map(|n| (id(n), 3, 1_i64 << (n % 60))).collect();
             let joined = joined(&parts);
@@ -285,9 +325,7 @@ mod tests {
                 3 * given as i64
             );
             let all = parts.iter().fold(0, |xor, part| xor ^ part.2);
-            let sum = joined.iter().fold(0, |xor, part| {
-                xor ^ u64::from_str_radix(&part.xor, 16).unwrap()
-            });
+            let sum = joined.iter().fold(0, |xor, part| xor ^ part.xor);
             assert_eq!(sum, all.cast_unsigned());
             assert_eq!(
                 joined.last().map(|part| part.last),

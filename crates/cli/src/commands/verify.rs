@@ -1,0 +1,240 @@
+//! `coditect verify`.
+
+use clap::Args;
+use coditect_core::sync::{Comparison, Report, TableRepair};
+use coditect_local_store::{LocalStore, Wrong};
+use coditect_protocol::catalogue::File;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::exit::{CommandError, Exit};
+use crate::remote::{self, Kind, Run};
+use crate::table::grouped;
+
+const HELP: &str = "\
+Reads what is new, pushes nothing, and compares the digests of every table with the server's.
+
+--full: also reads every acknowledged row of this machine and names those whose bytes are not the
+ones that their hash was made from, or that are gone. Rows that changed and are not sent yet are
+left out.
+--repair: then finds the rows that differ by comparing ranges, takes what is missing or damaged
+here from the server, sends what the server lacks, and compares once more.
+
+Exit code 7 when something is wrong and was not mended.
+
+--json: equal (null when not known), tables (scope, table, rows and digest on both sides, equal),
+checked, wrong (file, table, scope, id, damage), repairs (scope, table, fetched, queued, removed,
+skipped, damaged), rounds, repair_bytes, unfinished, offline_mode, error.";
+
+/// Compares this machine with the server, and mends what differs.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Verify {
+    /// Read every row as well
+    #[arg(long)]
+    full: bool,
+    /// Mend what is wrong
+    #[arg(long)]
+    repair: bool,
+}
+
+/// What reading every row found.
+#[derive(Debug, Default)]
+struct Read {
+    checked: u64,
+    wrong: Vec<(File, Wrong)>,
+}
+
+/// Runs the command.
+pub(crate) fn run(context: &mut Context, verify: &Verify) -> anyhow::Result<Exit> {
+    super::sync::leave_offline_mode(context)?;
+    let mut store = context.store()?;
+    if context.is_offline() {
+        return super::sync::stay_offline(context, &mut store);
+    }
+    let before = if verify.full {
+        read_all(&mut store)?
+    } else {
+        Read::default()
+    };
+    let kind = if verify.repair {
+        store.forget_pause()?;
+        Kind::Whole
+    } else {
+        Kind::VerifyOnly
+    };
+    let run = remote::sync(context, &mut store, kind)?;
+    // What was mended is not wrong any more.
+    let after = if verify.full && verify.repair && !before.wrong.is_empty() {
+        read_all(&mut store)?
+    } else {
+        Read {
+            checked: before.checked,
+            wrong: before.wrong.clone(),
+        }
+    };
+    print(context, &run, &before, &after)
+}
+
+fn read_all(store: &mut LocalStore) -> anyhow::Result<Read> {
+    let _lease = store.lease()?;
+    let mut read = Read::default();
+    for file in File::ALL {
+        let checked = store.check_rows(file)?;
+        read.checked += checked.rows;
+        read.wrong
+            .extend(checked.wrong.into_iter().map(|wrong| (file, wrong)));
+    }
+    Ok(read)
+}
+
+fn print(context: &Context, run: &Run, before: &Read, after: &Read) -> anyhow::Result<Exit> {
+    let report = &run.report;
+    let error = super::sync::error_of(report);
+    let well = report.converged == Some(true) && after.wrong.is_empty();
+    let exit = match remote::exit_of(report) {
+        Exit::Ok if !well => Exit::Unhealthy,
+        exit => exit,
+    };
+    if context.printer.is_json() {
+        let document = document(report, before, error.as_ref());
+        context.printer.document(&document)?;
+    } else {
+        print_lines(context, report, before, well)?;
+    }
+    if let Some(error) = error {
+        context.printer.error(&error.into());
+    }
+    Ok(exit)
+}
+
+fn document(report: &Report, read: &Read, error: Option<&CommandError>) -> Value {
+    let tables = report.comparisons.iter().flat_map(Comparison::streams);
+    let tables = tables.map(|stream| {
+        json!({
+            "scope": stream.scope.to_string(),
+            "table": stream.local.table,
+            "rows": {"local": stream.local.rows, "server": stream.server.rows},
+            "digest": {"local": stream.local.digest, "server": stream.server.digest},
+            "equal": stream.local == stream.server,
+        })
+    });
+    let wrong = read.wrong.iter().map(|(file, wrong)| {
+        json!({
+            "file": file.as_str(),
+            "table": wrong.table,
+            "scope": wrong.scope,
+            "id": wrong.id,
+            "damage": wrong.damage,
+        })
+    });
+    json!({
+        "equal": report.converged,
+        "tables": tables.collect::<Vec<_>>(),
+        "checked": read.checked,
+        "wrong": wrong.collect::<Vec<_>>(),
+        "repairs": repairs(report),
+        "rounds": report.rounds,
+        "repair_bytes": report.repair_bytes,
+        "unfinished": report.unfinished,
+        "offline_mode": report.offline,
+        "error": error.map(|error| error.message.clone()),
+    })
+}
+
+/// Returns what a run repaired, one entry for each stream and table.
+pub(super) fn repairs(report: &Report) -> Vec<Value> {
+    let entry = |repair: &TableRepair| {
+        json!({
+            "scope": repair.scope.to_string(),
+            "table": repair.table,
+            "fetched": repair.fetched,
+            "queued": repair.queued,
+            "removed": repair.removed,
+            "skipped": repair.skipped,
+            "damaged": repair.damaged,
+        })
+    };
+    report.repairs.iter().map(entry).collect()
+}
+
+fn print_lines(context: &Context, report: &Report, read: &Read, well: bool) -> anyhow::Result<()> {
+    let printer = &context.printer;
+    let streams = report.comparisons.iter().flat_map(Comparison::streams);
+    let (mut tables, mut rows) = (0_u64, 0_u64);
+    for stream in streams {
+        tables += 1;
+        rows += u64::try_from(stream.server.rows).unwrap_or(0);
+        if stream.local != stream.server {
+            printer.line(&format!(
+                "{} {}: {} rows here, {} on the server, digests {} and {}",
+                stream.scope,
+                stream.local.table,
+                stream.local.rows,
+                stream.server.rows,
+                stream.local.digest,
+                stream.server.digest
+            ))?;
+        }
+    }
+    for (file, wrong) in &read.wrong {
+        let damage = match wrong.damage {
+            coditect_local_store::Damage::Content => "its bytes are not those of its hash",
+            coditect_local_store::Damage::Missing => "it is gone and nobody deleted it",
+            coditect_local_store::Damage::Base => "what is remembered of it is damaged",
+        };
+        printer.line(&format!("{file}: {} {}: {damage}", wrong.table, wrong.id))?;
+    }
+    print_repairs(context, report)?;
+    let state = match report.converged {
+        Some(true) => "both sides are equal",
+        Some(false) => "both sides differ",
+        None => "not compared",
+    };
+    let checked = if read.checked > 0 {
+        format!(", {} rows read", grouped(read.checked))
+    } else {
+        String::new()
+    };
+    printer.line(&format!(
+        "{state}: {} tables, {} rows{checked}",
+        grouped(tables),
+        grouped(rows)
+    ))?;
+    if !well && report.repairs.is_empty() && report.converged.is_some() {
+        printer.hint("coditect verify --full --repair");
+    }
+    Ok(())
+}
+
+/// Says what a run repaired.
+pub(super) fn print_repairs(context: &Context, report: &Report) -> anyhow::Result<()> {
+    for repair in &report.repairs {
+        let parts = [
+            (repair.fetched, "taken from the server"),
+            (repair.queued, "sent again"),
+            (repair.removed, "dropped"),
+            (
+                repair.skipped,
+                "left alone, because they have changes of their own",
+            ),
+            (repair.damaged, "damaged on both sides"),
+        ];
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<_> = parts
+            .map(|(count, what)| format!("{} {what}", grouped(*count)))
+            .collect();
+        context.printer.line(&format!(
+            "repaired {} of {}: {}",
+            repair.table,
+            repair.scope,
+            parts.join(", ")
+        ))?;
+    }
+    if report.unfinished {
+        context
+            .printer
+            .note("the repair is not finished; the next sync goes on");
+    }
+    Ok(())
+}

@@ -1,0 +1,352 @@
+//! Rows that differ between a device and the server are noticed, found by comparing ranges and
+//! mended one by one, while another device keeps writing.
+//!
+//! `REPAIR_ROWS` says how many rows both sides have; a million shows the budget.
+
+use coditect_end_to_end::{Device, Server, assert_same, rounds_asked_for};
+use serde_json::Value;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Rows of an ordinary run.
+const ROWS: u64 = 3_000;
+/// Rows that are carried from one side to the other at once while the world is made.
+const CHUNK: u64 = 50_000;
+/// What one differing row may cost.
+const ROUNDS_MAX: u64 = 5;
+const BYTES_MAX: u64 = 32 * 1024;
+
+/// A row's term of the digest, in SQL of its own.
+const TERM: &str = "('x' || encode(substr(sha256('\\x000000000000000d'::bytea
+    || 'org_decisions'::bytea || uuid_send(id) || int8send(version) || uuid_send(device_id)
+    || content_hash || '\\x00'::bytea), 1, 8), 'hex'))::bit(64)::bigint";
+
+struct World {
+    server: Server,
+    device: Device,
+    writer: Device,
+    tenant: String,
+    scope: String,
+}
+
+#[test]
+fn one_differing_row_is_found_and_mended_while_others_write() {
+    let rows = rounds_asked_for("REPAIR_ROWS").unwrap_or(ROWS);
+    let world = World::new(rows);
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| world.write_until(&stop, &written));
+        for (name, inject) in CASES {
+            world.try_case(name, *inject);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let written = written.load(Ordering::Relaxed);
+    println!(
+        "{rows} rows; meanwhile {written} rows were written, {:.0} a second",
+        written as f64 / seconds
+    );
+    Device::converge_all(&[&world.device, &world.writer]);
+    if rows <= 10_000 {
+        let dump = world.server.dump(&world.tenant);
+        let own = format!("user:{}", world.scope);
+        let org = format!("org:{}", world.tenant);
+        assert_same(&dump, &world.device, &[&own, &org, "platform"]);
+        assert_same(&dump, &world.writer, &[&own, &org, "platform"]);
+    }
+}
+
+type Case = (&'static str, fn(&World) -> String);
+
+/// Each damages one row, which must be as it was afterwards; returns its id.
+const CASES: &[Case] = &[
+    ("the device lacks a row", |world| {
+        let id = world.some_id(1);
+        world.on_device(&format!(
+            "delete from decisions where id = '{id}'; delete from sync_base where id = '{id}';"
+        ));
+        id
+    }),
+    ("the device has an older version", |world| {
+        let id = world.some_id(2);
+        let hash = "sha256('{\"status\":\"proposed\",\"title\":\"older\"}'::bytea)";
+        let (term, hash) = world.term_with(&id, "version - 65536", hash);
+        world.on_device(&format!(
+            "update decisions set title = 'older', content_hash = '{hash}',
+               version = version - 65536 where id = '{id}';
+             update sync_base set version = version - 65536, hash = X'{hash}',
+               fingerprint = {term} where id = '{id}';"
+        ));
+        id
+    }),
+    ("the device has a wrong hash", |world| {
+        let id = world.some_id(3);
+        let (term, hash) = world.term_with(&id, "version", "sha256('nonsense')");
+        world.on_device(&format!(
+            "update sync_base set hash = X'{hash}', fingerprint = {term} where id = '{id}';"
+        ));
+        id
+    }),
+    ("the server lacks a row", |world| {
+        let id = world.some_id(4);
+        world.on_server(&format!("delete from org_decisions where id = '{id}'"));
+        id
+    }),
+    ("the server has an older version", |world| {
+        let id = world.some_id(5);
+        world.on_server(&format!(
+            "update org_decisions set version = version - 65536, title = 'older',
+               content_hash = sha256('{{\"status\":\"proposed\",\"title\":\"older\"}}'::bytea)
+             where id = '{id}'"
+        ));
+        id
+    }),
+    ("the server has a wrong hash", |world| {
+        let id = world.some_id(6);
+        world.on_server(&format!(
+            "update org_decisions set content_hash = sha256('nonsense') where id = '{id}'"
+        ));
+        id
+    }),
+    ("the server has a row more", |world| {
+        world.on_server(&format!(
+            "insert into org_decisions (tenant_id, scope_id, id, user_id, device_id,
+               origin_device, content_hash, version, cursor, created_at, updated_at, title)
+             select tenant_id, scope_id, '00000000-0000-4000-8000-00000000000a', user_id,
+               device_id, origin_device,
+               sha256('{{\"status\":\"proposed\",\"title\":\"more\"}}'::bytea), version, cursor,
+               created_at, updated_at, 'more'
+             from org_decisions where id = '{}'",
+            world.some_id(7)
+        ));
+        "00000000-0000-4000-8000-00000000000a".to_owned()
+    }),
+    ("the device has a row more", |world| {
+        let (like, id) = (world.some_id(8), "00000000-0000-4000-8000-00000000000b");
+        world.on_device(&format!(
+            "insert into decisions (id, scope, user_id, device_id, content_hash, version,
+               created_at, updated_at, title, status)
+             select '{id}', scope, user_id, device_id, content_hash, version, created_at,
+               updated_at, title, status from decisions where id = '{like}';
+             insert into sync_base select table_name, scope, '{id}', version, device, origin,
+               hash, fingerprint + 1, deleted, created_at, counters, maxima, generation, lost,
+               edit_version, edit_hash, pulled
+             from sync_base where id = '{like}';"
+        ));
+        id.to_owned()
+    }),
+];
+
+impl World {
+    /// Makes a server and a device that have the same rows, carried over by hand.
+    fn new(rows: u64) -> Self {
+        let server = Server::start();
+        let license = server.bootstrap("license_key");
+        let device = Device::linked(&server, &license);
+        let writer = Device::linked(&server, &license);
+        device.sql("org", "insert into decisions (title) values ('the first')");
+        Device::converge_all(&[&device]);
+        let row = server.ask("select tenant_id, scope_id, device_id from org_decisions");
+        let ids: Vec<_> = row[0].split('|').map(str::to_owned).collect();
+        let world = Self {
+            tenant: ids[0].clone(),
+            scope: ids[1].clone(),
+            server,
+            device,
+            writer,
+        };
+        world.fill(rows);
+        let report = world.device.converge();
+        assert_eq!(
+            (&report["pulled"], &report["rounds"]),
+            (&0.into(), &0.into())
+        );
+        world
+    }
+
+    fn fill(&self, rows: u64) {
+        let began = Instant::now();
+        let sql = format!(
+            "insert into org_decisions (tenant_id, scope_id, id, user_id, device_id,
+               origin_device, content_hash, version, cursor, created_at, updated_at, title)
+             select d.tenant_id, d.scope_id, gen_random_uuid(), d.user_id, d.device_id,
+               d.origin_device,
+               sha256(('{{\"status\":\"proposed\",\"title\":\"decision ' || n || '\"}}')::bytea),
+               d.version, s.n + n, d.created_at, d.updated_at, 'decision ' || n
+             from (select * from org_decisions limit 1) d, streams s, generate_series(1, {rows}) n
+             where s.scope_id = d.scope_id"
+        );
+        let _ = self.server.ask(&sql);
+        let _ = self.server.ask(&format!(
+            "update streams set n = n + {rows}, head_org = n + {rows}
+             where scope_id = '{}'",
+            self.scope
+        ));
+        let _ = self.server.ask("vacuum analyze org_decisions");
+        self.on_server("select 1");
+        let mut after = "00000000-0000-0000-0000-000000000000".to_owned();
+        loop {
+            let chunk = self.server.ask(&format!(
+                "select id, version, device_id, encode(content_hash, 'hex'), title, {TERM}
+                 from org_decisions where id > '{after}' order by id limit {CHUNK}"
+            ));
+            let Some(last) = chunk.last() else { break };
+            after = last[..36].to_owned();
+            let statements: String = chunk.iter().map(|line| carried(line)).collect();
+            self.on_device(&statements);
+        }
+        let head = self.server.ask(&format!(
+            "select n from streams where scope_id = '{}'",
+            self.scope
+        ));
+        self.on_device(&format!(
+            "update sync_cursor set n = {} where scope = 'user';",
+            head[0]
+        ));
+        println!(
+            "{rows} rows on both sides after {:.0} s",
+            began.elapsed().as_secs_f64()
+        );
+    }
+
+    /// Runs statements on the device's file as a fault would: nothing is captured.
+    fn on_device(&self, statements: &str) {
+        self.device.sql(
+            "org",
+            &format!(
+                "begin immediate; update sync_flag set applying = 1; {statements}
+                 update sync_flag set applying = 0; commit;"
+            ),
+        );
+    }
+
+    /// Runs a statement on the server as a lost or misguided push would leave it: the digests
+    /// are those of the rows.
+    fn on_server(&self, statement: &str) {
+        let scope = &self.scope;
+        let _ = self.server.ask(&format!(
+            "begin; select n from streams where scope_id = '{scope}' for update; {statement};
+             update stream_digests d set rows = s.rows, count = s.count, xor = s.xor
+             from (select origin_device, count(*) filter (where deleted_at is null) as rows,
+                 count(*) as count, bit_xor({TERM}) as xor
+               from org_decisions where scope_id = '{scope}' group by origin_device) s
+             where d.scope_id = '{scope}' and d.table_name = 'org_decisions'
+               and d.origin_device = s.origin_device; commit"
+        ));
+    }
+
+    /// Returns a row of those that the world was made with.
+    fn some_id(&self, n: u64) -> String {
+        let sql = format!(
+            "select id from org_decisions where title = 'decision {}'",
+            n * 7
+        );
+        self.server.ask(&sql).remove(0)
+    }
+
+    /// Returns the term and the hash that a row would have with another version and hash.
+    fn term_with(&self, id: &str, version: &str, hash: &str) -> (String, String) {
+        let term = TERM
+            .replace("int8send(version)", &format!("int8send({version})"))
+            .replace("content_hash", hash);
+        let sql =
+            format!("select {term}, encode({hash}, 'hex') from org_decisions where id = '{id}'");
+        let line = self.server.ask(&sql).remove(0);
+        let (term, hash) = line.split_once('|').unwrap();
+        (term.to_owned(), hash.to_owned())
+    }
+
+    fn state(&self, id: &str) -> (Vec<String>, String) {
+        let server = self.server.ask(&format!(
+            "select title, encode(content_hash, 'hex') from org_decisions where id = '{id}'"
+        ));
+        let device = self.device.sql(
+            "org",
+            &format!(
+                "select title, lower(hex(b.hash)) from decisions d
+                 join sync_base b on b.id = d.id and b.scope = d.scope where d.id = '{id}'"
+            ),
+        );
+        (server, device.trim().to_owned())
+    }
+
+    /// Damages one row, syncs once, and looks at what that took.
+    fn try_case(&self, name: &str, inject: fn(&Self) -> String) {
+        let _ = self.device.sync();
+        let id = inject(self);
+        let began = Instant::now();
+        let report = self.device.sync();
+        let took_ms = began.elapsed().as_millis();
+        let sum = |field: &str| -> u64 {
+            let repairs = report["repairs"].as_array().unwrap();
+            repairs
+                .iter()
+                .filter_map(|repair| repair[field].as_u64())
+                .sum()
+        };
+        let pushes = u64::from(sum("queued") > 0);
+        let rounds = report["rounds"].as_u64().unwrap() + pushes;
+        let bytes = report["repair_bytes"].as_u64().unwrap();
+        println!(
+            "{name}: {rounds} round trips, {bytes} bytes, {took_ms} ms, fetched {}, sent again {}",
+            sum("fetched"),
+            sum("queued")
+        );
+        assert!(
+            (1..=ROUNDS_MAX).contains(&rounds) && bytes <= BYTES_MAX,
+            "{name}: {report}"
+        );
+        assert_eq!(report["converged"], true, "{name}: {report}");
+        assert_eq!(sum("fetched") + sum("queued"), 1, "{name}: {report}");
+        assert_eq!(sum("damaged") + sum("removed"), 0, "{name}: {report}");
+        let (server, device) = self.state(&id);
+        assert_eq!(server, [device], "{name}");
+        assert!(!server[0].starts_with("older"), "{name}: {server:?}");
+        assert_eq!(
+            self.device.sync()["repairs"],
+            Value::Array(Vec::new()),
+            "{name}"
+        );
+    }
+
+    /// Adds rows and edits some on another device until it is told to stop.
+    fn write_until(&self, stop: &AtomicBool, written: &AtomicU64) {
+        const ROWS: u64 = 400;
+        while !stop.load(Ordering::Relaxed) {
+            self.writer.sql(
+                "org",
+                &format!(
+                    "with recursive n (n) as (select 1 union all select n + 1 from n where n < {ROWS})
+                     insert into decisions (title) select 'written ' || n from n;
+                     update decisions set rationale = 'edited' where seq in
+                       (select seq from decisions where title like 'written%' order by random()
+                        limit 50);"
+                ),
+            );
+            let _ = self.writer.run(&["sync", "--push-only"]);
+            written.fetch_add(ROWS + 50, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Returns the statements that make a row of the server one of the device.
+fn carried(line: &str) -> String {
+    let fields: Vec<_> = line.split('|').collect();
+    let [id, version, device, hash, title, term] = fields[..] else {
+        panic!("{line}");
+    };
+    if title == "the first" {
+        return String::new();
+    }
+    let at = "2026-01-01T00:00:00.000000Z";
+    format!(
+        "insert into decisions (id, scope, device_id, content_hash, version, created_at,
+           updated_at, title) values ('{id}', 'user', '{device}', '{hash}', {version}, '{at}',
+           '{at}', '{title}');
+         insert into sync_base (table_name, scope, id, version, device, origin, hash,
+           fingerprint, created_at) values ('org_decisions', 'user', '{id}', {version},
+           '{device}', '{device}', X'{hash}', {term}, '{at}');\n"
+    )
+}
