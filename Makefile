@@ -2,7 +2,7 @@
 # one of the two.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check nextest doctest soak fuzz load bootstrap build
+.PHONY: help up down test check nextest doctest soak bench fuzz load bootstrap build
 
 # Tools that scripts/bootstrap builds, beside those already on the path.
 ifeq ($(shell id -u),0)
@@ -19,6 +19,7 @@ help:
 	@echo "make soak    kills, set-backs and 10,000 seeds of the simulation (about an hour)"
 	@echo "make fuzz    random requests, made from openapi.json, against a server (10 minutes)"
 	@echo "make load    100 people on one server (10 minutes)"
+	@echo "make bench   figures of both programs, with PostgreSQL's own beside them (a quarter of an hour)"
 
 up: build
 	@scripts/up
@@ -62,3 +63,7 @@ fuzz: build
 load:
 	@scripts/bootstrap --test
 	scripts/load
+
+bench:
+	@scripts/bootstrap
+	cargo xtask bench --json target/bench.json

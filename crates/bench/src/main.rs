@@ -40,9 +40,9 @@ struct Arguments {
     /// Seconds of each measurement [default: 4, quick: 2]
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
-    /// Measure this server program instead of the one of this workspace
-    #[arg(long, value_name = "FILE")]
-    server: Option<PathBuf>,
+    /// Measure the programs in this folder instead of building those of this workspace
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Also measure this older server program, alternating, and print the ratios
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
@@ -89,7 +89,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .unwrap_or(if arguments.quick { 2 } else { 4 })
             .max(1),
         only: arguments.only.clone(),
-        programs: rig::programs::build(arguments.server.as_deref())?,
+        programs: rig::programs::find(arguments.programs.as_deref())?,
         against: arguments.against.clone(),
     };
     let mut report = Report::default();

@@ -131,7 +131,11 @@ async fn measure(
             let seed = seed * 1_000 + round as u64 * 10 + number as u64;
             let seconds = plan.seconds as f64 + window::WARM.as_secs_f64() + 0.5;
             let rows = (expected[number] * seconds) as usize;
-            let workers = workers(std::mem::take(&mut devices[number]), case, pool, rows, seed);
+            let own = std::mem::take(&mut devices[number]);
+            let mut workers = workers(own, case, pool, rows, seed);
+            for worker in &mut workers {
+                worker.device.reconnect(&site.server).await?;
+            }
             site.server.postgres.run("checkpoint")?;
             let (workers, measured) =
                 window::run(&site.server, workers, plan.window(), push_all).await?;
@@ -240,7 +244,7 @@ async fn log_in(site: &Site, case: Case, seed: u64) -> anyhow::Result<Vec<Device
 }
 
 fn workers(devices: Vec<Device>, case: Case, pool: &Pool, rows: usize, seed: u64) -> Vec<Worker> {
-    let batches = (rows / case.batch / case.connections).max(20);
+    let batches = (rows / case.batch / case.connections).max(4);
     let now_ms = clock::now_ms();
     let mut seeds = Random::new(seed);
     let make = |device| {

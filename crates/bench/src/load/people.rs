@@ -94,6 +94,12 @@ impl Device {
         })
     }
 
+    /// Opens a new connection: the server closes one that was silent for half a minute.
+    pub(crate) async fn reconnect(&mut self, server: &Server) -> anyhow::Result<()> {
+        self.connection = Connection::open(&server.url).await?;
+        Ok(())
+    }
+
     /// Pushes changes that are already JSON, separated by commas, to the person's own stream.
     /// Returns how many were stored now or before.
     pub(crate) async fn push(&mut self, changes: &[u8], batch: Uuid) -> anyhow::Result<usize> {

@@ -13,21 +13,37 @@ pub(crate) struct Programs {
     pub(crate) bench: PathBuf,
 }
 
-/// Builds both programs as this one was built, and returns where they are.
-pub(crate) fn build(server: Option<&Path>) -> anyhow::Result<Programs> {
+/// Returns the programs in a folder; without one builds those of this workspace, as this one was
+/// built.
+pub(crate) fn find(folder: Option<&Path>) -> anyhow::Result<Programs> {
     let bench = std::env::current_exe().context("cannot find this program")?;
-    let folder = bench.parent().context("this program has a folder")?;
-    let release = folder.ends_with("release");
-    let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    command.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "-p",
-        "coditect-server",
-        "-p",
-        "coditect",
-    ]);
+    let own = bench.parent().context("this program has a folder")?;
+    let release = own.ends_with("release");
+    if folder.is_none() {
+        build(release)?;
+    }
+    let folder = folder.unwrap_or(own);
+    let programs = Programs {
+        server: folder.join("coditect-server"),
+        client: folder.join("coditect"),
+        bench: bench.clone(),
+    };
+    for path in [&programs.server, &programs.client] {
+        if !path.is_file() {
+            bail!("{} is missing", path.display());
+        }
+    }
+    if !release {
+        crate::report::note("warning: this may be no release build; then its figures mean nothing");
+    }
+    Ok(programs)
+}
+
+fn build(release: bool) -> anyhow::Result<()> {
+    // By its name, so that the workspace's own toolchain is used.
+    let mut command = Command::new("cargo");
+    command.args(["build", "--quiet", "--locked"]);
+    command.args(["-p", "coditect-server", "-p", "coditect"]);
     if release {
         command.arg("--release");
     }
@@ -39,18 +55,5 @@ pub(crate) fn build(server: Option<&Path>) -> anyhow::Result<Programs> {
     if !status.success() {
         bail!("the programs do not build");
     }
-    let programs = Programs {
-        server: server.map_or_else(|| folder.join("coditect-server"), Path::to_path_buf),
-        client: folder.join("coditect"),
-        bench: bench.clone(),
-    };
-    for path in [&programs.server, &programs.client] {
-        if !path.is_file() {
-            bail!("{} is missing", path.display());
-        }
-    }
-    if !release {
-        crate::report::note("warning: this is no release build; its figures mean nothing");
-    }
-    Ok(programs)
+    Ok(())
 }
