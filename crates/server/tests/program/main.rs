@@ -4,6 +4,7 @@
 mod admin;
 #[cfg(target_os = "linux")]
 mod bombs;
+mod checks;
 mod serve;
 mod support;
 mod up;
