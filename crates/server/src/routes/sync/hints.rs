@@ -126,7 +126,7 @@ impl Connection {
             match woken {
                 Some(Woken::Hints) => self.send_hints(false).await?,
                 Some(Woken::Look) => {
-                    look_at = Instant::now() + self.subscription.look_delay(share())
+                    look_at = Instant::now() + self.subscription.look_delay(share());
                 }
                 Some(Woken::Stopping) => {
                     return Err(End::Close(close_code::AWAY, "the server is stopping"));
