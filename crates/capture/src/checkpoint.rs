@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     const PAGE: &str = "# Sprint done\n\n**Branch:** `feature/x-1`\n\n## Executive Summary\n\n\
-        It works.\n\n### Details\nmore\n\n## Tasks\n- [x] first\n  * [X] second thing \n- [ ] open\n\
+        It works.\n\n### Details\nmore\n\n## Tasks\n- [x] first\n  * [X] second thing \n- [ ] no\n\
         - [x]\nplain [x] text\n";
 
     #[test]
@@ -182,7 +182,8 @@ mod tests {
     #[test]
     fn an_index_gives_names_dates_and_counts() {
         let text = r#"{"export-2025-10-07-EXPORT": {"created": "2025-11-18T00:09:49.2+00:00",
-            "message_hashes": ["a", "b"]}, "odd name": {"created": "2025-11-18"}, "bare": 3}"#;
+            "message_hashes": ["a", "b"]}, "odd name": {"created": "2025-11-18"},
+            "bare": 3}"#;
         let read = index(text).unwrap();
         let [bare, export, odd] = &read[..] else {
             panic!("{read:?}")

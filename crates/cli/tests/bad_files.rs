@@ -53,8 +53,8 @@ const COMMANDS: &[&[&str]] = &[
     ],
 ];
 
-/// Commands that open no database.
-const WITHOUT: &[&str] = &["logout", "config", "completions", "man", "help"];
+/// Commands that open no database, or stay on.
+const WITHOUT: &[&str] = &["logout", "config", "completions", "man", "help", "daemon"];
 
 struct Home(tempfile::TempDir);
 

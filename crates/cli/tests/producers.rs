@@ -160,7 +160,13 @@ fn a_project_is_known_by_its_repository_and_its_files_by_what_they_hold() {
         listed["files"][1]["file_hash"],
         sha256("// something else\n")
     );
-    // A clone elsewhere, spelled otherwise, is the same project.
+}
+
+#[test]
+fn a_clone_elsewhere_spelled_otherwise_is_the_same_project() {
+    let home = Home::new();
+    let folder = repository();
+    let scanned = home.json_in(folder.path(), &["project", "scan"]);
     let clone = tempfile::tempdir().unwrap();
     git(
         clone.path(),

@@ -2,15 +2,19 @@
 //! pushes met; the server knows those of all devices.
 
 use coditect_core::sync::Failure;
+use coditect_protocol::wire::history::{RecordHistory, RecordReply, ResolveConflict, Take};
 use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{DeviceId, RowId, Scope, Version};
 use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::transport::{HttpTransport, Transport as _};
 
 /// A version that lost.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ServerConflict {
+    /// Its own id.
+    pub id: Uuid,
     /// Cloud name of the table.
     pub table: String,
     /// The row that both versions are of.
@@ -57,4 +61,57 @@ pub async fn list(
         other => other?,
     };
     Ok(reply.conflicts)
+}
+
+/// Notes at the server that a person has settled a conflict. What is stored stays; the content
+/// that the person chose is pushed like any other edit.
+///
+/// # Errors
+/// [`Failure`] when the server does not answer or refuses.
+pub async fn settle(
+    transport: &mut HttpTransport,
+    scope: Scope,
+    conflict: Uuid,
+) -> Result<(), Failure> {
+    let path = format!("/api/v1/sync/conflicts/{conflict}/resolve");
+    let body = ResolveConflict {
+        scope,
+        take: Take::Stored,
+        row: None,
+    };
+    let first = transport
+        .post_document::<_, RecordReply>(&path, &body)
+        .await;
+    match first {
+        Err(Failure::Unauthenticated(problem)) => {
+            if !transport.authenticate().await {
+                return Err(Failure::Unauthenticated(problem));
+            }
+            let again = transport.post_document::<_, RecordReply>(&path, &body);
+            again.await.map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Returns the versions of a record that the server keeps, the one that holds first.
+///
+/// # Errors
+/// [`Failure`] when the server does not answer or refuses.
+pub async fn history(
+    transport: &mut HttpTransport,
+    scope: Scope,
+    table: &str,
+    id: &str,
+) -> Result<RecordHistory, Failure> {
+    let path = format!("/api/v1/sync/history?scope={scope}&table={table}&id={id}");
+    match transport.get::<RecordHistory>(&path).await {
+        Err(Failure::Unauthenticated(problem)) => {
+            if !transport.authenticate().await {
+                return Err(Failure::Unauthenticated(problem));
+            }
+            transport.get::<RecordHistory>(&path).await
+        }
+        other => other,
+    }
 }

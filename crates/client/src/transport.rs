@@ -94,6 +94,17 @@ impl HttpTransport {
         self.http.get(path, Some(token)).await
     }
 
+    /// Posts a document and reads the answer, with the profile's token.
+    pub(crate) async fn post_document<B: serde::Serialize, T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        let body = auth::encode(body)?;
+        let token = self.credentials.access_token.as_str();
+        self.http.post(path, &body, Some(token)).await
+    }
+
     /// Deletes what a path names, with the profile's token.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         let token = self.credentials.access_token.as_str();

@@ -37,7 +37,7 @@ pub(crate) enum Checkpoint {
 /// Which folder to read.
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// A folder with CHECKPOINTS/*.md, or checkpoints/*.md, or checkpoint_index.json somewhere below
+    /// A folder with CHECKPOINTS/*.md, checkpoints/*.md or checkpoint_index.json somewhere below
     path: PathBuf,
     /// Project that they belong to; without it that of the folder's repository, if it is known
     #[arg(long)]

@@ -1,5 +1,7 @@
 //! `coditect conflict`.
 
+mod resolve;
+
 use clap::{Args, Subcommand};
 use coditect_client::conflicts::{self, ServerConflict};
 use coditect_local_store::{Conflict as LocalConflict, LocalStore};
@@ -7,6 +9,7 @@ use coditect_protocol::Scope;
 use coditect_protocol::catalogue::{File, by_cloud_name};
 use coditect_protocol::wire::{Op, Row};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::records::{self, text};
 use crate::clock;
@@ -23,7 +26,14 @@ those of other devices are asked from the server when it answers.
 Examples:
   coditect conflict list
   coditect conflict show org:3            by its number, or by the row's id
-  coditect conflict settle org:3          you have looked at it";
+  coditect conflict settle org:3          you have looked at it
+  coditect conflict restore org:3         write what was put aside back, as a new edit
+  coditect conflict resolve org:3 --take theirs
+  coditect conflict resolve org:3 --take title=mine --take rationale=theirs
+
+mine is the version of this device, theirs the other one; lost is what was put aside, stored what
+holds. A field that --take does not name stays as it is stored. All of it works offline; what was
+replaced is kept, too, so that it can be taken back the same way.";
 
 /// Shows versions that lost.
 #[derive(Debug, Subcommand)]
@@ -35,6 +45,20 @@ pub(crate) enum Conflict {
     Show(Show),
     /// Note that you have looked at it; it leaves the list
     Settle(Show),
+    /// Write what was put aside back, as a new edit
+    Restore(Show),
+    /// Choose one version, or one for each field, and settle it
+    Resolve(Resolve),
+}
+
+/// What shall hold.
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// FILE:NUMBER as the list says, or the row's id or the beginning of it
+    id: String,
+    /// mine, theirs, lost, stored; or FIELD=one of them, as often as needed
+    #[arg(long, required = true, value_name = "SIDE")]
+    take: Vec<String>,
 }
 
 /// Which conflicts to list.
@@ -58,6 +82,8 @@ pub(crate) fn run(context: &Context, command: Conflict) -> anyhow::Result<Exit> 
         Conflict::List(command) => list(context, &command),
         Conflict::Show(command) => show(context, &command),
         Conflict::Settle(command) => settle(context, &command),
+        Conflict::Restore(command) => resolve::run(context, &command.id, &["lost".to_owned()]),
+        Conflict::Resolve(command) => resolve::run(context, &command.id, &command.take),
     }
 }
 
@@ -67,6 +93,8 @@ struct Lost {
     number: String,
     /// Where it is kept here.
     local: Option<(File, i64)>,
+    /// Where it is kept at the server.
+    server: Option<(Scope, Uuid)>,
     table: String,
     scope: String,
     id: String,
@@ -85,6 +113,7 @@ impl Lost {
         Self {
             number: format!("{}:{}", lost.file, lost.n),
             local: Some((lost.file, lost.n)),
+            server: None,
             table: lost.table,
             scope: lost.scope,
             id: lost.id,
@@ -99,11 +128,12 @@ impl Lost {
         }
     }
 
-    fn of_server(lost: ServerConflict, scope: String) -> Self {
+    fn of_server(lost: ServerConflict, at: Scope, scope: String) -> Self {
         let id = lost.row_id.to_string();
         Self {
             number: format!("server:{}", names::short_id(&id)),
             local: None,
+            server: Some((at, lost.id)),
             table: lost.table,
             scope,
             id,
@@ -138,8 +168,9 @@ fn all(context: &Context, store: &LocalStore) -> anyhow::Result<Vec<Lost>> {
     match of_server(context, store) {
         Ok(found) => {
             for lost in found {
-                if !all.iter().any(|known| known.same(&lost)) {
-                    all.push(lost);
+                match all.iter_mut().find(|known| known.same(&lost)) {
+                    Some(known) => known.server = lost.server,
+                    None => all.push(lost),
                 }
             }
         }
@@ -179,7 +210,7 @@ fn of_server(context: &Context, store: &LocalStore) -> anyhow::Result<Vec<Lost>>
         found.extend(
             conflicts
                 .into_iter()
-                .map(|lost| Lost::of_server(lost, local.clone())),
+                .map(|lost| Lost::of_server(lost, scope, local.clone())),
         );
     }
     Ok(found)
@@ -272,7 +303,10 @@ fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
     let stored = store.get(&first.table, &first.id)?;
     let documents: Vec<Value> = found.iter().map(document).collect();
     let stored_document = stored.as_ref().map(records::document);
-    let whole = json!({"stored": stored_document, "conflicts": documents});
+    let before = before_both(context, &store, first);
+    let whole = json!({
+        "stored": stored_document, "before": before, "conflicts": documents,
+    });
     context.printer.either(&whole, |printer| {
         for lost in &found {
             let who = if lost.device.as_deref() == Some(&store.device().to_string()) {
@@ -297,6 +331,10 @@ fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
                 let there = there.unwrap_or_default();
                 if here != there {
                     printer.line(&format!("  {}", column.name))?;
+                    if let Some(before) = &before {
+                        let before = one_line(&text(before, column.name));
+                        printer.line(&format!("    before    {before}"))?;
+                    }
                     printer.line(&format!("    stored    {}", one_line(&here)))?;
                     printer.line(&format!("    put aside {}", one_line(&there)))?;
                 }
@@ -307,19 +345,56 @@ fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+/// Returns what the row said before both versions were made, if the server answers and has kept
+/// it: the latest version that was overwritten and is older than both.
+fn before_both(context: &Context, store: &LocalStore, lost: &Lost) -> Option<Row> {
+    let (scope, _) = lost.server?;
+    let number = |text: &Option<String>| text.as_ref()?.parse::<i64>().ok();
+    let below = number(&lost.version)?.min(number(&lost.kept_version)?);
+    let mut transport = remote::transport(context, store).ok()?;
+    let asked = conflicts::history(&mut transport, scope, &lost.table, &lost.id);
+    let history = remote::block_on(asked).ok()?.ok()?;
+    let older = history
+        .versions
+        .into_iter()
+        .filter(|version| version.reason == "overwritten" && version.version.to_i64() < below);
+    older.max_by_key(|version| version.version.to_i64())?.row
+}
+
 fn settle(context: &Context, command: &Show) -> anyhow::Result<Exit> {
     let mut store = context.store()?;
-    let mut settled = 0_u64;
-    for lost in find(context, &store, &command.id)? {
-        // What only the server keeps was met by another device, and is settled there.
-        if let Some((file, n)) = lost.local {
-            settled += u64::from(store.settle_conflict(file, n, clock::now_ms())?);
-        }
-    }
+    let found = find(context, &store, &command.id)?;
+    let settled = settle_all(context, &mut store, &found)?;
     context
         .printer
         .either(&json!({"settled": settled}), |printer| {
             printer.line(&format!("{settled} settled"))
         })?;
     Ok(Exit::Ok)
+}
+
+/// Notes here and at the server that conflicts are settled; returns how many were open. A server
+/// that does not answer is told another time: it lists them until then.
+fn settle_all(context: &Context, store: &mut LocalStore, found: &[Lost]) -> anyhow::Result<u64> {
+    let mut settled = 0_u64;
+    for lost in found {
+        let mut open = false;
+        if let Some((file, n)) = lost.local {
+            open |= store.settle_conflict(file, n, clock::now_ms())?;
+        }
+        if let Some((scope, id)) = lost.server {
+            let mut transport = remote::transport(context, store)?;
+            let told = remote::block_on(conflicts::settle(&mut transport, scope, id))?;
+            match told {
+                Ok(()) => open = true,
+                Err(failure) => {
+                    let reason = coditect_client::http::describe(&failure);
+                    let text = format!("the server was not told: {reason}");
+                    context.printer.warning(&text);
+                }
+            }
+        }
+        settled += u64::from(open);
+    }
+    Ok(settled)
 }

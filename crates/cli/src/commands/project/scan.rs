@@ -325,6 +325,23 @@ fn language(paths: &[String]) -> Option<&'static str> {
         .map(|(_, known)| *known)
 }
 
+/// Returns what is stored of this machine's files, by path: the row, its scope and its id. Rows of
+/// other devices may have been fetched; they are not this machine's.
+fn known_files(
+    store: &LocalStore,
+    project: &str,
+) -> anyhow::Result<BTreeMap<String, (Row, String, String)>> {
+    let device = store.device().to_string();
+    let mut known = BTreeMap::new();
+    for view in of_project(store, "projects_content_hashes", project)? {
+        if view.device_id.as_deref() == Some(device.as_str()) {
+            let id = view.id.unwrap_or_default();
+            known.insert(text(&view.row, "file_path"), (view.row, view.scope, id));
+        }
+    }
+    Ok(known)
+}
+
 /// Hashes what changed since the last time, and forgets what is gone.
 fn files(
     store: &mut LocalStore,
@@ -332,15 +349,7 @@ fn files(
     root: &Path,
     paths: &[String],
 ) -> anyhow::Result<Counted> {
-    let device = store.device().to_string();
-    // Rows of other devices may have been fetched; they are not this machine's files.
-    let mut known: BTreeMap<String, (Row, String, String)> = BTreeMap::new();
-    for view in of_project(store, "projects_content_hashes", project)? {
-        if view.device_id.as_deref() == Some(device.as_str()) {
-            let id = view.id.unwrap_or_default();
-            known.insert(text(&view.row, "file_path"), (view.row, view.scope, id));
-        }
-    }
+    let mut known = known_files(store, project)?;
     let mut counted = Counted::default();
     let mut rows = Vec::new();
     for path in paths {

@@ -1,0 +1,211 @@
+//! What the commands of one machine write is on the server, and on the other machine as the
+//! direction of its table says.
+#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
+
+use coditect_end_to_end::{Device, Server, assert_same};
+use std::path::Path;
+use std::process::Command;
+
+/// Tables that the commands below fill, and whether they come down to the second machine.
+const TABLES: &[(&str, &str, bool)] = &[
+    ("projects", "projects", true),
+    ("projects", "sub_projects", true),
+    ("projects", "exclude_patterns", true),
+    ("projects", "sprints", true),
+    ("projects", "content_hashes", false),
+    ("org", "projects", true),
+    ("org", "project_tracks", true),
+    ("org", "decisions", true),
+    ("org", "skill_learnings", true),
+    ("org", "error_solutions", true),
+    ("org", "kg_nodes", true),
+    ("org", "kg_edges", true),
+    ("org", "quality_metrics", false),
+    ("org", "calibration_history", false),
+    ("sessions", "checkpoints", true),
+    ("sessions", "task_tracking", true),
+];
+
+fn repository() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("src/main.rs", "fn main() {}\n");
+    write("tools/Cargo.toml", "[package]\n");
+    write(
+        "CHECKPOINTS/2026-01-02T03-04-05Z-Beta.md",
+        "- [x] build it\n",
+    );
+    let git = |arguments: &[&str]| {
+        let names = ["-c", "user.name=ann", "-c", "user.email=ann@example.com"];
+        let mut command = Command::new("git");
+        let ran = command
+            .arg("-C")
+            .arg(folder.path())
+            .args(names)
+            .args(arguments);
+        assert!(ran.status().unwrap().success(), "{arguments:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "first"]);
+    git(&[
+        "remote",
+        "add",
+        "origin",
+        "git@git.example.com:acme/app.git",
+    ]);
+    folder
+}
+
+fn produce(device: &Device, folder: &Path) {
+    let path = folder.to_str().unwrap();
+    let run = |arguments: &[&str]| device.json(arguments)["id"].as_str().map(str::to_owned);
+    run(&["project", "scan", path]);
+    run(&["sprint", "add", "S1", "--project", "app"]);
+    run(&["track", "add", "J", "--project", "app"]);
+    run(&["decision", "add", "Use Rust", "--project", "app"]);
+    run(&["learning", "add", "sql", "indexes"]);
+    run(&["error", "add", "locked", "wait"]);
+    let from = run(&["node", "add", "decision", "D-1"]).unwrap();
+    let to = run(&["node", "add", "file", "src/main.rs"]).unwrap();
+    run(&["edge", "add", &from, &to, "about"]);
+    run(&["metric", "add", "coverage", "0.8", "--project", "app"]);
+    run(&["calibration", "add", "model-1", "--actual", "0.7"]);
+    run(&["checkpoint", "import", path]);
+}
+
+fn count(device: &Device, file: &str, table: &str) -> u64 {
+    let sql = format!("select count(*) from {table};");
+    device.sql(file, &sql).trim().parse().unwrap()
+}
+
+#[test]
+fn what_commands_write_goes_where_its_table_says() {
+    let server = Server::start();
+    let license = server.bootstrap("license_key");
+    let (a, b) = (
+        Device::linked(&server, &license),
+        Device::linked(&server, &license),
+    );
+    let folder = repository();
+    produce(&a, folder.path());
+    a.converge();
+    b.converge();
+    for (file, table, comes_down) in TABLES {
+        let (on_a, on_b) = (count(&a, file, table), count(&b, file, table));
+        assert!(on_a > 0, "{file}:{table} was not filled");
+        assert_eq!(on_b, if *comes_down { on_a } else { 0 }, "{file}:{table}");
+    }
+    // What stays on its device can be fetched.
+    let fetched = b.json(&["pull", "--table", "content_hashes"]);
+    assert_eq!(fetched["stored"], count(&a, "projects", "content_hashes"));
+    assert_eq!(b.json(&["project", "show", "app"])["counts"]["sprints"], 1);
+
+    // The same repository on the other machine is the same project: nothing appears twice but
+    // the files, which each machine has for itself.
+    produce(&b, folder.path());
+    b.converge();
+    a.converge();
+    for (file, table) in [
+        ("projects", "projects"),
+        ("projects", "sub_projects"),
+        ("projects", "exclude_patterns"),
+        ("org", "projects"),
+        ("org", "project_tracks"),
+        ("org", "kg_nodes"),
+        ("org", "kg_edges"),
+        ("sessions", "checkpoints"),
+        ("sessions", "task_tracking"),
+    ] {
+        let sql = format!("select count(*) - count(distinct id) from {table};");
+        assert_eq!(a.sql(file, &sql).trim(), "0");
+        assert_eq!(
+            count(&a, file, table),
+            count(&b, file, table),
+            "{file}:{table}"
+        );
+    }
+    assert_eq!(count(&a, "projects", "projects"), 1);
+    assert_eq!(count(&a, "sessions", "checkpoints"), 1);
+    let tenant = server.bootstrap("tenant_id");
+    let own = format!("user:{}", server.bootstrap("user_id"));
+    let scopes = [own.as_str(), &format!("org:{tenant}"), "platform"];
+    let dump = server.dump(&tenant);
+    assert_same(&dump, &a, &scopes);
+    assert_same(&dump, &b, &scopes);
+}
+
+#[test]
+fn what_lost_is_written_back_whole_or_by_fields() {
+    let server = Server::start();
+    let license = server.bootstrap("license_key");
+    let (a, b) = (
+        Device::linked(&server, &license),
+        Device::linked(&server, &license),
+    );
+    let conflict = |first: [&str; 2], second: [&str; 2]| {
+        let id = a.json(&["decision", "add", "base", "--rationale", "base"]);
+        let id = id["id"].as_str().unwrap().to_owned();
+        a.sync();
+        b.sync();
+        let edit = |device: &Device, [title, why]: [&str; 2]| {
+            let _ = device.json(&[
+                "decision",
+                "edit",
+                &id,
+                "--title",
+                title,
+                "--rationale",
+                why,
+            ]);
+        };
+        edit(&a, first);
+        edit(&b, second);
+        b.sync();
+        a.sync();
+        b.sync();
+        id
+    };
+    let stored = |device: &Device, id: &str| {
+        let sql = format!("select title, rationale from decisions where id = '{id}';");
+        device.sql("org", &sql).trim().to_owned()
+    };
+    // The later edit, of b, holds.
+    let id = conflict(["a", "because of a"], ["b", "because of b"]);
+    assert_eq!(stored(&a, &id), "b|because of b");
+    let shown = a.json(&["conflict", "show", &id]);
+    assert_eq!(shown["before"]["title"], "base", "{shown}");
+    assert_eq!(shown["conflicts"][0]["row"]["title"], "a");
+    let done = a.json(&["conflict", "resolve", &id, "--take", "title=mine"]);
+    assert_eq!(
+        (&done["changed"], &done["settled"]),
+        (&true.into(), &1.into()),
+        "{done}"
+    );
+    a.converge();
+    b.converge();
+    for device in [&a, &b] {
+        assert_eq!(stored(device, &id), "a|because of b");
+        assert_eq!(
+            device.json(&["conflict", "list"])["conflicts"],
+            serde_json::json!([])
+        );
+    }
+
+    // The other machine, which did not meet the conflict, restores what lost.
+    let id = conflict(["a", "because of a"], ["b", "because of b"]);
+    let done = b.json(&["conflict", "restore", &id]);
+    assert_eq!(done["changed"], true, "{done}");
+    b.converge();
+    a.converge();
+    assert_eq!(stored(&a, &id), "a|because of a");
+    assert_eq!(
+        b.run(&["conflict", "restore", &id]).code,
+        6,
+        "it is settled"
+    );
+}
