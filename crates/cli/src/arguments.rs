@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
     checkpoint, completions, config, conflict, daemon, device, doctor, dump, import, login, logout,
-    man, process_queue, project, pull, queue, search, session, status, sync, task, test, verify,
+    man, org, process_queue, project, pull, queue, search, session, status, sync, task, team, test,
+    verify,
 };
 
 const EXAMPLES: &str = "\
@@ -128,6 +129,12 @@ pub(crate) enum Command {
     /// The machines of the account
     #[command(subcommand)]
     Device(device::Device),
+    /// Teams and their members
+    #[command(subcommand, after_help = team::EXAMPLES)]
+    Team(team::Team),
+    /// The organisation and its members
+    #[command(subcommand, after_help = org::EXAMPLES)]
+    Org(org::Org),
     /// Print a script that completes commands in a shell
     Completions(completions::Completions),
     /// Write the manual pages

@@ -12,6 +12,8 @@ pub(crate) mod import;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod man;
+pub(crate) mod membership;
+pub(crate) mod org;
 pub(crate) mod process_queue;
 pub(crate) mod project;
 pub(crate) mod pull;
@@ -22,6 +24,7 @@ pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod task;
+pub(crate) mod team;
 pub(crate) mod test;
 pub(crate) mod verify;
 
@@ -71,6 +74,8 @@ pub(crate) fn run(
         Command::Pull(command) => pull::run(context, &command),
         Command::Config(command) => config::run(context, command),
         Command::Device(command) => device::run(context, command),
+        Command::Team(command) => team::run(context, command),
+        Command::Org(command) => org::run(context, command),
         Command::Completions(command) => completions::run(context, &command),
         Command::Man(command) => man::run(context, &command),
         Command::Dump(_) => dump::run(context),

@@ -1,6 +1,7 @@
 //! Names as people give them: tables, scopes, and the beginnings of ids.
 
-use clap::ValueEnum;
+use std::str::FromStr;
+
 use coditect_local_store::{LocalStore, RowFilter, RowView};
 use coditect_protocol::Scope;
 use coditect_protocol::catalogue::{TABLES, Table};
@@ -14,29 +15,48 @@ const CANDIDATES_MAX: u32 = 6;
 /// Rows whose other name is compared with a beginning.
 const ROWS_MAX: u32 = 100_000;
 
-/// Whose rows: one's own, or the organisation's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// Whose rows: one's own, the organisation's, a team's or a project's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScopeName {
-    /// Only you, on all your devices
+    /// Only you, on all your devices.
     User,
-    /// Everybody in the organisation
+    /// Everybody in the organisation.
     Org,
+    /// A team's or project's members.
+    Shared(Scope),
+}
+
+impl FromStr for ScopeName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "user" => return Ok(Self::User),
+            "org" => return Ok(Self::Org),
+            _ => {}
+        }
+        match text.parse() {
+            Ok(scope @ (Scope::Team(_) | Scope::Project(_))) => Ok(Self::Shared(scope)),
+            _ => Err("expected user, org, team:ID or project:ID (coditect team list)".to_owned()),
+        }
+    }
 }
 
 impl ScopeName {
     /// Returns the scope as the local files store it.
     ///
     /// # Errors
-    /// When the organisation is meant and the folder belongs to none yet.
+    /// When something shared is meant and the folder belongs to no organisation yet.
     pub(crate) fn local(self, store: &LocalStore) -> anyhow::Result<String> {
+        let owner = || {
+            store
+                .owner_of_folder()
+                .ok_or_else(CommandError::not_logged_in)
+        };
         match self {
             Self::User => Ok(coditect_protocol::scope::LOCAL_USER.to_owned()),
-            Self::Org => {
-                let owner = store
-                    .owner_of_folder()
-                    .ok_or_else(CommandError::not_logged_in)?;
-                Ok(Scope::Org(owner.tenant.get()).to_string())
-            }
+            Self::Org => Ok(Scope::Org(owner()?.tenant.get()).to_string()),
+            Self::Shared(scope) => owner().map(|_| scope.to_string()).map_err(Into::into),
         }
     }
 }

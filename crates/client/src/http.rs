@@ -238,6 +238,15 @@ impl Http {
         outcome::check(reply)
     }
 
+    /// Puts a JSON document at a path.
+    ///
+    /// # Errors
+    /// [`Failure`] as for a post.
+    pub async fn put(&self, path: &str, body: &[u8], token: Option<&str>) -> Result<(), Failure> {
+        let reply = self.exchange(Method::PUT, path, Some(body), token).await?;
+        outcome::check(reply).map(drop)
+    }
+
     /// Deletes what a path names.
     ///
     /// # Errors
@@ -270,6 +279,7 @@ impl Http {
                 request = request.header(CONTENT_ENCODING, "zstd");
             }
         }
+        tracing::trace!(target: "coditect::http", path, "sending");
         let reply = match request.send().await {
             Ok(response) => self.read(response).await,
             Err(error) => Err(outcome::unreachable_server(&error)),

@@ -14,6 +14,7 @@ mod files;
 pub mod hints;
 pub mod http;
 pub mod paths;
+pub mod membership;
 pub mod pull_table;
 pub mod state;
 pub mod transport;

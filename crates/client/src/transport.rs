@@ -105,6 +105,17 @@ impl HttpTransport {
         self.http.post(path, &body, Some(token)).await
     }
 
+    /// Puts a document, with the profile's token.
+    pub(crate) async fn put_document<B: serde::Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<(), Failure> {
+        let body = auth::encode(body)?;
+        let token = self.credentials.access_token.as_str();
+        self.http.put(path, &body, Some(token)).await
+    }
+
     /// Deletes what a path names, with the profile's token.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         let token = self.credentials.access_token.as_str();

@@ -1,6 +1,7 @@
 //! `coditect project`.
 
 mod scan;
+mod shared;
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,8 @@ pub(crate) enum Project {
     Register(List),
     /// Forget one, here and on every device; the folder stays
     Delete(Delete),
+    #[command(flatten)]
+    Shared(shared::Shared),
 }
 
 /// What to look at.
@@ -90,6 +93,7 @@ pub(crate) fn run(context: &Context, command: Project) -> anyhow::Result<Exit> {
         Project::Show(command) => show(context, &command),
         Project::Files(command) => files(context, &command),
         Project::Parts(command) => parts(context, &command),
+        Project::Shared(command) => shared::run(context, command),
         Project::Delete(mut command) => {
             let store = context.adopted_store(&[File::Projects])?;
             command.id = row(&store, &command.id)?.id.unwrap_or_default();

@@ -25,7 +25,7 @@ pub(crate) struct List {
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub(crate) limit: u32,
     /// Only those of one scope
-    #[arg(long = "scope", value_enum)]
+    #[arg(long = "scope")]
     pub(crate) of_scope: Option<ScopeName>,
     /// Only those made since, such as 2026-02-03 or 2026-02-03T10:00:00Z
     #[arg(long, value_name = "TIME", value_parser = fields::since)]
