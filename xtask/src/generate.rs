@@ -4,6 +4,7 @@
 //! file is not what it would become.
 
 mod errors;
+mod permissions;
 mod tables;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ fn files() -> Vec<Generated> {
     vec![
         ("docs/TABLES.md", tables::page()),
         ("docs/ERRORS.md", errors::page()),
+        ("docs/PERMISSIONS.md", permissions::page()),
     ]
 }
 
