@@ -1,6 +1,7 @@
 //! Versions that lost a conflict, kept until a person settles it.
 
 use chrono::{DateTime, Utc};
+use coditect_protocol::permissions::Permission;
 use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{DeviceId, RowId, Scope, UserId, Version};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use super::{SyncError, columns, escape};
 use crate::StoreError;
+use crate::authority::Authority;
 use crate::db::TenantTx;
 
 /// Most conflicts that one call returns.
@@ -63,6 +65,10 @@ pub async fn conflicts(
     scope: Scope,
     limit: u32,
 ) -> Result<Vec<ConflictEntry>, SyncError> {
+    let authority = Authority::of(tx).await?;
+    if !authority.may(Permission::ConflictsRead, scope) {
+        return Ok(Vec::new());
+    }
     let (tenant, scope) = (tx.tenant().get(), scope.id());
     let limit = i64::from(limit.min(CONFLICTS_MAX));
     let rows = tx

@@ -1,11 +1,11 @@
 //! Devices: who sees which, and who may lock one out.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use coditect_protocol::permissions::Permission;
 use coditect_protocol::wire::devices::Device;
-use coditect_protocol::{DeviceId, UserId};
+use coditect_protocol::{DeviceId, Scope, UserId};
 use coditect_server_store::credential::Caller;
-use coditect_server_store::identity::Role;
-use coditect_server_store::{StoreError, devices};
+use coditect_server_store::{Authority, StoreError, devices};
 
 use crate::error::AppError;
 use crate::state::AppState;
@@ -16,11 +16,14 @@ use crate::state::AppState;
 /// # Errors
 /// Those of the store.
 pub async fn list(state: &AppState, caller: &Caller) -> Result<Vec<Device>, AppError> {
+    let organization = Scope::Org(caller.tenant().get());
     let (found, all) = state
         .db
         .tenant_snapshot("devices.list", caller, |mut tx| async move {
             let found = devices::list(&mut tx).await?;
-            Ok::<_, StoreError>((found, manages_devices(tx.current_role())))
+            let authority = Authority::of(&mut tx).await?;
+            let all = authority.may(Permission::DevicesRead, organization);
+            Ok::<_, StoreError>((found, all))
         })
         .await?;
     let visible = found
@@ -34,21 +37,20 @@ pub async fn list(state: &AppState, caller: &Caller) -> Result<Vec<Device>, AppE
 /// # Errors
 /// [`AppError::NotFound`] for a device that the caller may not know of.
 pub async fn revoke(state: &AppState, caller: &Caller, id: DeviceId) -> Result<(), AppError> {
+    let organization = Scope::Org(caller.tenant().get());
     let (device, all) = state
         .db
         .tenant_snapshot("devices.revoke", caller, |mut tx| async move {
             let device = devices::find(&mut tx, id.get()).await?;
-            Ok::<_, StoreError>((device, manages_devices(tx.current_role())))
+            let authority = Authority::of(&mut tx).await?;
+            let all = authority.may(Permission::DevicesRevoke, organization);
+            Ok::<_, StoreError>((device, all))
         })
         .await?;
     if !all && device.user_id != caller.user_id().get() {
         return Err(AppError::NotFound);
     }
     Ok(devices::revoke(&state.db, caller, id, state.clock.now()).await?)
-}
-
-fn manages_devices(role: Option<Role>) -> bool {
-    matches!(role, Some(Role::Owner | Role::Admin))
 }
 
 fn wire(device: devices::Device, caller: &Caller) -> Device {

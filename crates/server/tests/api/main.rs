@@ -15,6 +15,7 @@ mod limits;
 mod logs;
 mod plans;
 mod problems;
+mod roles;
 mod seed_page;
 mod seed_routes;
 mod support;
