@@ -2,7 +2,7 @@
 # one of the two.
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check nextest doctest soak bench fuzz load bootstrap build
+.PHONY: help up down test check nextest doctest soak bench fuzz load latency bootstrap build
 
 # Tools that scripts/bootstrap builds, beside those already on the path.
 ifeq ($(shell id -u),0)
@@ -19,7 +19,7 @@ help:
 	@echo "make soak    kills, set-backs and 10,000 seeds of the simulation (about an hour)"
 	@echo "make fuzz    random requests, made from openapi.json, against a server (10 minutes)"
 	@echo "make load    100 people on one server (10 minutes)"
-	@echo "make bench   figures of both programs, with PostgreSQL's own beside them (a quarter of an hour)"
+	@echo "make latency a decision from one machine to the others, and 1,000 idle connections"
 
 up: build
 	@scripts/up
@@ -64,6 +64,9 @@ load:
 	@scripts/bootstrap --test
 	scripts/load
 
-bench:
-	@scripts/bootstrap
-	cargo xtask bench --json target/bench.json
+# Without debug assertions, because milliseconds are what it is about.
+latency:
+	@scripts/bootstrap --test
+	cargo build --locked --release -p coditect -p coditect-server
+	cargo run --locked --release -p coditect-end-to-end --example latency
+	cargo run --locked --release -p coditect-end-to-end --example idle_sockets

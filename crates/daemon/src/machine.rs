@@ -2,6 +2,7 @@
 //! imports and runs. One thread, which sleeps while nothing happens.
 
 mod inbox;
+mod suspects;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use crate::schedule::{Event, Outcome, Plan, Scheduler, Step};
 use crate::status::Status;
 use crate::watch::{Change, WatchError, Watched};
 use inbox::{Inbox, News};
+use suspects::Suspects;
 
 /// Longest sleep: a clock that was set, or a machine that slept, is noticed after it.
 const SLEEP_MAX_MS: i64 = 5 * 60 * 1_000;
@@ -34,6 +36,10 @@ const SLEEP_MAX_MS: i64 = 5 * 60 * 1_000;
 const RUN_UNDISTURBED_MS: i64 = 3_000;
 /// Time between two whole runs because digests differed, in milliseconds.
 const COMPARE_AGAIN_MS: i64 = 60_000;
+/// Time between two counts of the queue, in milliseconds.
+const COUNT_EVERY_MS: i64 = 1_000;
+/// The same in lengths of one count: a long queue takes long to count.
+const COUNT_SHARE: i64 = 100;
 /// Events of the hints' connection that may wait.
 const HINTS_WAITING_MAX: usize = 16;
 /// Requests over the local socket that may wait.
@@ -110,6 +116,9 @@ pub async fn run(
         transport: None,
         inbox: Inbox::new(changes, requests),
         versions: HashMap::new(),
+        suspects: Suspects::default(),
+        queue_is_new: true,
+        count_ms: 0,
         own: HashMap::new(),
         compared_ms: 0,
         random: Random::System,
@@ -159,6 +168,12 @@ struct Machine {
     inbox: Inbox,
     /// Of each file the number that other writers change.
     versions: HashMap<&'static str, i64>,
+    /// Files that somebody is writing to.
+    suspects: Suspects,
+    /// Whether the queue has changed since it was counted.
+    queue_is_new: bool,
+    /// When it may be counted next.
+    count_ms: i64,
     /// Numbers that our own pushes took in streams and that we have not read back.
     own: HashMap<(Scope, File), i64>,
     compared_ms: i64,
@@ -194,7 +209,6 @@ impl Machine {
             self.note(Event::Found(path));
         }
         self.link();
-        self.count_queue();
     }
 
     async fn work(&mut self) {
@@ -202,22 +216,27 @@ impl Machine {
             while let Some(news) = self.inbox.take() {
                 self.hear(news);
             }
+            for file in self.suspects.due(self.now_ms()) {
+                self.look(file);
+            }
             match self.scheduler.next(self.now_ms()) {
                 Step::Import(paths) => self.import(&paths),
                 Step::Run(plan) => {
                     let outcome = self.sync(plan).await;
                     self.note(Event::Ran(outcome));
-                    self.count_queue();
+                    self.queue_is_new = true;
                 }
                 Step::Wait(until_ms) => {
                     self.store_state();
-                    self.wait(until_ms).await;
+                    let count_ms = self.count_queue();
+                    self.wait(until_ms.into_iter().chain(count_ms).min()).await;
                 }
             }
         }
     }
 
     async fn wait(&mut self, until_ms: Option<i64>) {
+        let until_ms = until_ms.into_iter().chain(self.suspects.next_ms()).min();
         let left_ms = until_ms.map_or(SLEEP_MAX_MS, |at| at - self.now_ms());
         let left_ms = left_ms.clamp(0, SLEEP_MAX_MS).cast_unsigned();
         let until = Instant::now() + Duration::from_millis(left_ms);
@@ -231,11 +250,8 @@ impl Machine {
     fn hear(&mut self, news: News) {
         match news {
             News::Change(Change::Database(file)) => {
-                if self.has_changed(file) {
-                    tracing::trace!(target: "coditect::daemon", file = file.as_str(), "noticed");
-                    self.note(Event::Changed(file));
-                    self.count_queue();
-                }
+                self.suspects.add(file, self.now_ms());
+                self.look(file);
             }
             News::Change(Change::Transcript(path)) => self.note(Event::Transcript(path)),
             News::Change(Change::Settings) => self.link(),
@@ -254,6 +270,15 @@ impl Machine {
             News::Command(Request::SessionStarted) => self.note(Event::SessionStarted),
             News::Command(Request::SessionEnded) => self.note(Event::SessionEnded),
             News::Command(Request::Status) => {}
+        }
+    }
+
+    /// Looks whether somebody else wrote to a file.
+    fn look(&mut self, file: File) {
+        if self.has_changed(file) {
+            tracing::trace!(target: "coditect::daemon", file = file.as_str(), "noticed");
+            self.note(Event::Changed(file));
+            self.queue_is_new = true;
         }
     }
 
@@ -494,7 +519,16 @@ impl Machine {
         Outcome::Done
     }
 
-    fn count_queue(&mut self) {
+    /// Counts the queue for `status`, where it has changed: once a second at most, and less
+    /// often the longer it takes. Returns when it has to be done if not now.
+    fn count_queue(&mut self) -> Option<i64> {
+        let began_ms = self.now_ms();
+        if !self.queue_is_new {
+            return None;
+        }
+        if began_ms < self.count_ms {
+            return Some(self.count_ms);
+        }
         let (mut queued, mut parked) = (0, 0);
         for file in File::ALL {
             if let Ok(state) = self.store.queue_state(file) {
@@ -502,6 +536,10 @@ impl Machine {
             }
         }
         self.status(|status| (status.queued, status.parked) = (queued, parked));
+        let now_ms = self.now_ms();
+        self.queue_is_new = false;
+        self.count_ms = now_ms + COUNT_EVERY_MS.max(COUNT_SHARE * (now_ms - began_ms));
+        None
     }
 
     /// Writes down what the last runs saw, for commands that ask without a network.

@@ -166,6 +166,19 @@ impl Device {
         }
     }
 
+    /// Runs the program with further variables of the environment.
+    #[must_use]
+    pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied());
+        let ran = command.stdin(Stdio::null()).output().unwrap();
+        Ran {
+            code: ran.status.code().unwrap_or(128),
+            stdout: String::from_utf8(ran.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
+        }
+    }
+
     /// Runs the program with `--json` and returns what it printed.
     ///
     /// # Panics
@@ -299,7 +312,7 @@ impl Device {
         self.home.path()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("coditect"));
         command
             .args(arguments)

@@ -7,6 +7,7 @@
 )]
 
 mod clock;
+mod daemon;
 mod device;
 mod ledger;
 mod programs;
@@ -17,6 +18,7 @@ mod transcripts;
 mod work;
 
 pub use clock::ShiftedClock;
+pub use daemon::Daemon;
 pub use device::{Device, Ran};
 pub use ledger::Ledger;
 pub use programs::{program, rounds_asked_for, shared_data};

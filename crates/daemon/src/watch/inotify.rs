@@ -25,6 +25,8 @@ const FOLDERS_MAX: usize = 4_096;
 enum Kind {
     Databases,
     Settings,
+    /// Where the agent's folder will appear.
+    Parent,
     /// The agent's folder itself.
     Agent,
     Transcripts,
@@ -36,7 +38,7 @@ pub(super) struct Watcher {
     watches: Watches,
     folders: HashMap<WatchDescriptor, (Kind, PathBuf)>,
     agent: Option<PathBuf>,
-    /// Whether the agent's folder, or its `projects`, is still missing.
+    /// Whether the agent's folder is missing, and the one where it would appear as well.
     agent_is_missing: bool,
 }
 
@@ -97,9 +99,9 @@ impl Watcher {
 
     fn add(&mut self, kind: Kind, folder: &Path) -> std::io::Result<()> {
         let mask = match kind {
-            Kind::Databases => WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO,
+            Kind::Databases => WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE,
             Kind::Settings => WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::DELETE,
-            Kind::Agent => WatchMask::CREATE | WatchMask::MOVED_TO,
+            Kind::Parent | Kind::Agent => WatchMask::CREATE | WatchMask::MOVED_TO,
             Kind::Transcripts => WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO,
         };
         let watch = self.watches.add(folder, mask | WatchMask::ONLYDIR)?;
@@ -112,7 +114,15 @@ impl Watcher {
         let Some(agent) = self.agent.clone() else {
             return Vec::new();
         };
-        self.agent_is_missing = self.add(Kind::Agent, &agent).is_err();
+        if self.add(Kind::Agent, &agent).is_err() {
+            let parent = agent.parent().unwrap_or(Path::new("/"));
+            self.agent_is_missing = self.add(Kind::Parent, parent).is_err();
+            // It may have appeared just before its parent was watched.
+            if self.add(Kind::Agent, &agent).is_err() {
+                return Vec::new();
+            }
+        }
+        self.agent_is_missing = false;
         let projects = agent.join("projects");
         if !projects.is_dir() {
             return Vec::new();
@@ -168,6 +178,12 @@ impl Watcher {
                 let is_json = Path::new(&name).extension().is_some_and(|it| it == "json");
                 found.extend(is_json.then_some(Change::Settings));
             }
+            Kind::Parent => {
+                let agent = self.agent.as_deref().and_then(Path::file_name);
+                if agent == Some(&name) {
+                    found.extend(self.add_agent());
+                }
+            }
             Kind::Agent if name == "projects" => found.extend(self.add_agent()),
             Kind::Agent => {}
             Kind::Transcripts => self.take_transcript(&folder.join(name), event.mask, found),
@@ -207,7 +223,7 @@ mod tests {
             path
         };
         let (databases, settings) = (folder("db"), folder("settings"));
-        let agent = folder("agent");
+        let agent = home.path().join("agent");
         let mut changes = watch(Watched {
             databases: databases.clone(),
             settings: vec![settings.clone()],
