@@ -152,6 +152,10 @@ fn a_row_that_was_changed_behind_the_programs_back_is_found_and_comes_right() {
             .starts_with("1 rows changed"),
         "{found}"
     );
+    let _ = device.sync();
+    let _ = device.run(&["verify", "--repair"]);
+    device.converge();
+    assert_eq!(check(&device, "org.db")["ok"], true);
 }
 
 #[test]
