@@ -173,9 +173,9 @@ impl World {
                origin_device, content_hash, version, cursor, created_at, updated_at, title)
              select d.tenant_id, d.scope_id, gen_random_uuid(), d.user_id, d.device_id,
                d.origin_device,
-               sha256(('{{\"status\":\"proposed\",\"title\":\"decision ' || n || '\"}}')::bytea),
-               d.version, s.n + n, d.created_at, d.updated_at, 'decision ' || n
-             from (select * from org_decisions limit 1) d, streams s, generate_series(1, {rows}) n
+               sha256(('{{\"status\":\"proposed\",\"title\":\"decision ' || k || '\"}}')::bytea),
+               d.version, s.n + k, d.created_at, d.updated_at, 'decision ' || k
+             from (select * from org_decisions limit 1) d, streams s, generate_series(1, {rows}) as given (k)
              where s.scope_id = d.scope_id"
         );
         let _ = self.server.ask(&sql);
