@@ -134,6 +134,9 @@ pub struct Server {
     pub refused_word: Option<String>,
     /// Columns of everything that was ever accepted, also in lives of the database that are gone.
     pub trace: Vec<Row>,
+    /// Columns that were replaced as an own earlier version, though the sender had only merged
+    /// something beside them: they are in the record's history alone.
+    pub overlooked: Vec<Row>,
     organization: Uuid,
     /// Tokens that were signed, and lives that began. Both outlive a restore.
     issued: BTreeSet<String>,
@@ -155,6 +158,7 @@ impl Server {
             page_changes_max: coditect_protocol::limits::PULL_CHANGES_MAX,
             refused_word: None,
             trace: Vec::new(),
+            overlooked: Vec::new(),
             organization,
             issued: BTreeSet::new(),
             open: BTreeMap::new(),

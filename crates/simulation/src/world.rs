@@ -12,17 +12,19 @@ mod network;
 mod oracle;
 mod people;
 mod program;
+mod scenario;
 
 pub use device::Device;
 pub use ledger::{Ledger, Token};
 pub use log::Log;
+pub use scenario::{Return, Scenario, play};
 
 use crate::model::{self, Key};
 use crate::random::Random;
 use coditect_core::sync::Report;
 use coditect_local_store as local;
 use coditect_protocol::wire::Row;
-use coditect_protocol::{DeviceId, UserId};
+use coditect_protocol::{DeviceId, UserId, Version};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -62,10 +64,10 @@ pub struct Settings {
     pub device: local::Guards,
     /// Guards of what drives the engine.
     pub driver: DriverGuards,
-    /// Whether the log keeps every line.
-    pub complete_log: bool,
     /// Whether rows and positions are damaged in some worlds.
     pub damage: bool,
+    /// Whether the log keeps every line.
+    pub complete_log: bool,
 }
 
 impl Settings {
@@ -78,9 +80,9 @@ impl Settings {
             server: model::Guards::default(),
             device: local::Guards::default(),
             driver: DriverGuards::default(),
+            damage: true,
             complete_log: false,
         }
-            damage: true,
     }
 }
 
@@ -100,8 +102,12 @@ pub struct Outcome {
 /// Runs a seed: a time of writing and faults, then healing, then the oracle.
 #[must_use]
 pub fn simulate(settings: Settings) -> Outcome {
+    run_world(settings, World::run)
+}
+
+fn run_world(settings: Settings, run: impl FnOnce(&mut World) -> Result<(), String>) -> Outcome {
     let mut world = World::new(settings);
-    let run = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let run = catch_unwind(AssertUnwindSafe(|| run(&mut world)));
     let failure = match run {
         Ok(result) => result.err(),
         Err(panic) => Some(panic_text(panic.as_ref())),
@@ -145,14 +151,14 @@ struct Weather {
 struct World {
     settings: Settings,
     random: Random,
+    /// Draws of what is damaged.
+    damages: Random,
     weather: Weather,
     server: model::Server,
     users: [UserId; 2],
     devices: Vec<Device>,
     ledger: Ledger,
     log: Log,
-    /// Draws of what is damaged.
-    damages: Random,
     now_ms: i64,
     healed: bool,
     backup: Option<model::Database>,
@@ -164,6 +170,8 @@ struct World {
     lost: Vec<(usize, Option<Row>)>,
     /// Who was first to push each row, as the server said.
     origins: BTreeMap<Key, DeviceId>,
+    /// The last version of each row, as the server said.
+    versions: BTreeMap<Key, Version>,
     /// The greatest value of each `max` column that the server took.
     maxima: BTreeMap<(Key, &'static str), i64>,
 }
@@ -199,6 +207,7 @@ impl World {
         let mut world = Self {
             settings,
             random,
+            damages: Random::new(settings.seed ^ 0xda3a_6ed0),
             weather,
             server,
             users,
@@ -207,15 +216,18 @@ impl World {
             log,
             now_ms: START_MS,
             healed: false,
-            damages: Random::new(settings.seed ^ 0xda3a_6ed0),
             backup: None,
             set_backs: 0,
             saved: None,
             reports: Vec::new(),
             lost: Vec::new(),
             origins: BTreeMap::new(),
+            versions: BTreeMap::new(),
             maxima: BTreeMap::new(),
         };
+        if weather.refusals && world.random.chance(500) {
+            world.server.refused_word = Some(faults::REFUSED_WORD.to_owned());
+        }
         for user in [users[0], users[0], users[1]] {
             world.join(user);
         }
@@ -226,6 +238,7 @@ impl World {
         self.log
             .event(format!("seed {}: {:?}", self.settings.seed, self.weather));
         for _ in 0..self.settings.steps {
+            self.damage();
             self.step()?;
         }
         self.heal()?;
@@ -238,7 +251,6 @@ impl World {
             0..330 => self.write(),
             330..940 => self.advance_some(),
             _ => self.fault(),
-            self.damage();
         }
     }
 

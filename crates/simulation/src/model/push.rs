@@ -188,6 +188,13 @@ impl Server {
         {
             return refused(code, reason);
         }
+        if judgement.store.is_some() && judgement.status != Status::Conflict {
+            let by_hand = |kept: &&Kept| {
+                kept.device == device && change.base.is_none_or(|base| base < kept.version)
+            };
+            let before = kept.filter(by_hand).and_then(|kept| kept.fields.clone());
+            self.overlooked.extend(before.filter(|_| change.register));
+        }
         let loser = self.note_conflict(sender, &key, change, corrected, &judgement, before);
         self.trace.extend(judgement.store.iter().flatten().cloned());
         if let Some(fields) = judgement.store {

@@ -132,7 +132,8 @@ impl Server {
     }
 
     /// Returns the file's current token.
-    pub(super) fn token(&self, device: DeviceId, file: File) -> Option<String> {
+    #[must_use]
+    pub fn token(&self, device: DeviceId, file: File) -> Option<String> {
         let known = self.database.tokens.get(&(device, file))?;
         Some(known.current.clone())
     }

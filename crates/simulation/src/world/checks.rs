@@ -24,6 +24,7 @@ impl World {
             };
             self.check_clock(number, change, outcome, stored)?;
             self.check_origin(request, change, stored)?;
+            self.check_version(request, change, stored)?;
             self.check_loser(number, request, change, outcome)?;
             self.note_maxima(request, change, outcome);
         }
@@ -73,6 +74,23 @@ impl World {
         Err(format!("{key:?} came from {first} and now from {now}"))
     }
 
+    /// Versions of a row only grow.
+    fn check_version(
+        &mut self,
+        request: &PushRequest,
+        change: &Change,
+        stored: &Stored,
+    ) -> Result<(), String> {
+        let Some(key) = key_of(request, change) else {
+            return Ok(());
+        };
+        let last = self.versions.insert(key, stored.version);
+        match last.filter(|last| *last > stored.version) {
+            None => Ok(()),
+            Some(last) => Err(format!("the version of {key:?} fell from {last}")),
+        }
+    }
+
     /// Nobody is in conflict with himself.
     fn check_loser(
         &self,
@@ -103,7 +121,8 @@ impl World {
             self.maxima.retain(|(of, _), _| *of != key);
             return;
         }
-        if outcome.status == Status::Superseded {
+        // A duplicate may be a batch that came twice, long after.
+        if matches!(outcome.status, Status::Superseded | Status::Duplicate) {
             return;
         }
         for column in key.table().columns_by(Merge::Max) {
@@ -128,7 +147,7 @@ impl World {
             };
             checked += 1;
             let value = row.get(*column).and_then(Value::as_i64);
-            if value != Some(*greatest) {
+            if value < Some(*greatest) {
                 return Err(format!(
                     "{column} of {key:?} grew to {greatest} and is {value:?}"
                 ));

@@ -10,6 +10,8 @@ use coditect_protocol::{OrganizationId, UserId};
 use std::collections::BTreeMap;
 
 const DAY_MS: i64 = 86_400_000;
+/// A word that makes the server refuse a row.
+pub(super) const REFUSED_WORD: &str = "unwanted";
 /// How often the server may be set back in one run.
 const SET_BACKS_MAX: u32 = 2;
 
@@ -251,6 +253,7 @@ impl World {
         }
         self.set_backs += 1;
         self.origins.clear();
+        self.versions.clear();
         self.server.restore(backup);
         self.log.event("the server is set back".to_owned());
         self.log.count("servers set back", 1);
@@ -259,7 +262,7 @@ impl World {
     fn flip_refusal(&mut self) {
         self.server.refused_word = match self.server.refused_word {
             Some(_) => None,
-            None => Some("unwanted".to_owned()),
+            None => Some(REFUSED_WORD.to_owned()),
         };
         self.log
             .event(format!("refused word: {:?}", self.server.refused_word));

@@ -4,7 +4,7 @@
 use super::World;
 use super::device::{Performed, Run, Waits, failure, summary};
 use crate::model::Begun;
-use coditect_core::sync::{Action, Failure, Input, Outgoing, Report};
+use coditect_core::sync::{Action, Comparison, Failure, Input, Outgoing, Report};
 use coditect_protocol::wire::pull::PullRequest;
 use coditect_protocol::wire::push::{PushReply, PushRequest, Status};
 use coditect_protocol::{ErrorCode, Problem};
@@ -43,10 +43,22 @@ impl World {
         action: Action,
     ) -> Result<(Option<Input>, Option<Waits>), String> {
         let online = self.devices[number].online;
+        let long = matches!(
+            action,
+            Action::Fence(..) | Action::BeginReconcile(_) | Action::FinishReconcile
+        );
+        if long && self.weather.kills && self.random.chance(300) {
+            // What touches several files is the best moment to die.
+            self.devices[number].fuse = Some(self.random.below(6) as u32);
+        }
         let offline = || self.silence();
         Ok(match action {
-            Action::Fence(file, _) if !self.devices[number].copied => {
+            // A push that names no epoch cannot tell a life that began between two backups.
+            Action::Fence(file, _) if !self.devices[number].copied && self.set_backs < 2 => {
                 return Err(format!("{number} is fenced for its {file}, but is no copy"));
+            }
+            Action::PlanRepair(heads) if self.is_calm() && !heads.iter().all(Comparison::equal) => {
+                return Err(format!("{number} has to mend what nobody damaged"));
             }
             Action::Pull(_) if !online => (Some(Input::Pulled(Err(offline()))), None),
             Action::Push(_) if !online => (Some(Input::Pushed(Err(offline()))), None),
@@ -106,6 +118,12 @@ impl World {
             return;
         }
         self.devices[number].reopen();
+    }
+
+    /// Whether nothing has happened after which replicas may differ at a head.
+    fn is_calm(&self) -> bool {
+        let copied = self.devices.iter().any(|device| device.copied);
+        self.set_backs == 0 && !copied && !self.is_damaged()
     }
 
     /// What an engine hears when no answer came.
@@ -264,8 +282,7 @@ impl World {
             self.log.count("runs that ended offline", 1);
         }
         self.reports[number] = Some(report.clone());
-        let calm = self.set_backs == 0 && !self.devices.iter().any(|device| device.copied);
-        if calm && report.converged == Some(false) {
+        if self.is_calm() && report.converged == Some(false) {
             return Err(format!(
                 "{number} sees a difference where nothing can be lost"
             ));

@@ -319,25 +319,18 @@ impl World {
         for row in &self.server.trace {
             accepted.extend(Token::of(row));
         }
+        let mut kept = kept;
+        kept.extend(self.server.overlooked.iter().filter_map(Token::of));
         let tokens: Vec<_> = self.ledger.owed().collect();
         for token in tokens {
             if !accepted.contains(&token) && !kept.contains(&token) {
                 return Err(format!("{} was never taken and is nowhere", token.text()));
             }
         }
-        let mut safe = kept;
-        safe.extend(
-            self.server
-                .database
-                .history
-                .values()
-                .flatten()
-                .filter_map(Token::of),
-        );
         for token in &accepted {
             // The server and its writer's file were both set back to before it.
             let gone = self.set_backs > 0 && self.ledger.is_excused(*token);
-            if !gone && !is_safe(*token, &safe, replaced, &mut BTreeSet::new()) {
+            if !gone && !is_safe(*token, &kept, replaced, &mut BTreeSet::new()) {
                 return Err(format!(
                     "{} was taken by the server and is lost",
                     token.text()

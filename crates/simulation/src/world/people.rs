@@ -36,6 +36,8 @@ const WRITES: &[Write] = &[
     write_task,
     write_task,
     count_task,
+    count_task,
+    count_task,
     delete_task,
     rename_task,
     write_sprint,
@@ -354,11 +356,13 @@ fn write_task(w: &mut Writer<'_>) -> Option<String> {
 
 fn count_task(w: &mut Writer<'_>) -> Option<String> {
     let (seq, task) = w.row(File::Sessions, "task_tracking", "task_id")?;
+    let more = w.random.between(1, 5);
     let sql = format!(
-        "update task_tracking set tool_success_count = tool_success_count + 1 where seq = {seq}"
+        "update task_tracking set tool_success_count = tool_success_count + {more}
+         where seq = {seq}"
     );
     w.run(File::Sessions, &sql);
-    Some(format!("count a success of {task}"))
+    Some(format!("count {more} successes of {task}"))
 }
 
 fn delete_task(w: &mut Writer<'_>) -> Option<String> {
@@ -428,7 +432,7 @@ fn stream_tokens(w: &mut Writer<'_>) -> Option<String> {
     let more = w.random.between(1, 50);
     let known = format!("select seq from token_economics where api_message_id = '{answer}'");
     if let Some(row) = w.device.rows(File::Sessions, &known).first() {
-        let seq = row[0].as_i64().filter(|_| owner != 99)?;
+        let seq = row[0].as_i64().filter(|_| owner != 99 || more > 40)?;
         let sql = format!(
             "update token_economics set output_tokens = output_tokens + {more} where seq = {seq}"
         );
