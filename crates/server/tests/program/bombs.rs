@@ -36,7 +36,6 @@ fn highest_mib(pid: u32) -> u64 {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the peak is a figure to be told")]
 fn bombs_of_a_gibibyte_take_no_more_than_a_body_may() {
     let folder = Folder::new();
     let server = Server::up(&folder);
