@@ -17,6 +17,7 @@ help:
 	@echo "make test    everything that must pass"
 	@echo "make check   its quick part: formatting, lints, tidy, dependencies"
 	@echo "make soak    kills, set-backs and 10,000 seeds of the simulation (about an hour)"
+	@echo "make bench   figures of both programs, with PostgreSQL's own beside them (a quarter of an hour)"
 	@echo "make fuzz    random requests, made from openapi.json, against a server (10 minutes)"
 	@echo "make load    100 people on one server (10 minutes)"
 	@echo "make latency a decision from one machine to the others, and 1,000 idle connections"
@@ -54,8 +55,13 @@ soak: build
 	KILL_ROUNDS=$${KILL_ROUNDS:-210} SET_BACK_ROUNDS=$${SET_BACK_ROUNDS:-72} \
 		cargo nextest run --locked --profile soak --test-threads 1 -p coditect-end-to-end \
 		-E 'binary(kill) | binary(kill_local) | binary(set_back) | binary(copies)'
-	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-10000} cargo nextest run --locked --profile soak \
-		-p coditect-simulation -E 'test(seeds_)'
+	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-10000} SCENARIO_SEEDS=$${SCENARIO_SEEDS:-1000} \
+		cargo nextest run --locked --profile soak --cargo-profile soak \
+		-p coditect-simulation -E 'test(seeds_) | test(scenario_)'
+
+bench:
+	@scripts/bootstrap
+	cargo xtask bench --json target/bench.json
 
 fuzz: build
 	scripts/fuzz-api --minutes $${FUZZ_MINUTES:-10} --seed $${FUZZ_SEED:-1}

@@ -13,9 +13,9 @@
 
 mod table;
 
-use coditect_simulation::world::{Outcome, Settings, simulate};
-use std::collections::BTreeSet;
-use table::{Case, ON_POSTGRESQL, REDUNDANT, TABLE};
+use coditect_simulation::world::{Outcome, Settings};
+use std::collections::{BTreeMap, BTreeSet};
+use table::{Case, ON_POSTGRESQL, REDUNDANT, Run, TABLE};
 
 /// Seeds that are tried when the one of the table does not fail any more.
 const SEEDS_MAX: u64 = 150;
@@ -25,7 +25,7 @@ const SHARDS: usize = 6;
 fn run_without(case: &Case, seed: u64) -> Outcome {
     let mut settings = Settings::new(seed);
     (case.take_out)(&mut settings);
-    simulate(settings)
+    case.run.simulate(settings)
 }
 
 /// Returns what a run without the guard breaks, if it breaks what the table says.
@@ -42,10 +42,7 @@ fn check(case: &Case) {
     let found = seeds.find_map(|seed| {
         let outcome = breaks(case, seed)?;
         // With the guard the same seed holds; else it would show something else.
-        simulate(Settings::new(seed))
-            .failure
-            .is_none()
-            .then_some((seed, outcome))
+        holds(case.run, seed).then_some((seed, outcome))
     });
     let Some((seed, outcome)) = found else {
         panic!("without '{guard}' all {SEEDS_MAX} seeds hold: what is it for?");
@@ -57,6 +54,10 @@ fn check(case: &Case) {
     if seed != case.seed {
         println!("the table says seed {}, which holds now", case.seed);
     }
+}
+
+fn holds(run: Run, seed: u64) -> bool {
+    run.simulate(Settings::new(seed)).failure.is_none()
 }
 
 fn first_line(outcome: &Outcome) -> String {
@@ -145,9 +146,13 @@ fn the_page_is_made_from_the_tables() {
             rule,
             seed,
             broke,
+            run,
             ..
         } = case;
-        lines.push(format!("| {guard} | {place} | {rule} | {seed} | {broke} |"));
+        let run = run.name();
+        lines.push(format!(
+            "| {guard} | {place} | {rule} | {run} {seed} | {broke} |"
+        ));
     }
     lines.extend([
         "".to_owned(),
@@ -197,27 +202,33 @@ fn find_seeds() {
     };
     let seeds_max: u64 = wanted.parse().unwrap_or(SEEDS_MAX);
     let only = setting("SIMULATION_GUARD");
+    let part: usize = setting("SIMULATION_PART")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     let lines = TABLE.iter().map(|case| (case.guard, case.take_out));
     let others = REDUNDANT
         .iter()
         .filter_map(|line| Some((line.guard, line.take_out?)));
-    for (guard, take_out) in lines.chain(others) {
-        if only.as_ref().is_some_and(|only| only != guard) {
-            continue;
-        }
-        let fails = |seed: u64| {
+    let mut held = BTreeMap::new();
+    // Two may look at once, each for every second guard.
+    let wanted = |guard: &str| {
+        only.as_ref()
+            .is_none_or(|only| only.split(';').any(|it| it == guard))
+    };
+    let lines = lines.chain(others).filter(|(guard, _)| wanted(guard));
+    for (guard, take_out) in lines.skip(part).step_by(2) {
+        let tries = (0..seeds_max).flat_map(|seed| Run::ALL.map(|run| (seed, run)));
+        let found = tries.into_iter().find_map(|(seed, run)| {
             let mut settings = Settings::new(seed);
             take_out(&mut settings);
-            let outcome = simulate(settings);
-            let line = outcome.failure.is_some().then(|| first_line(&outcome))?;
-            simulate(Settings::new(seed))
-                .failure
-                .is_none()
-                .then_some((seed, line))
-        };
-        match (0..seeds_max).find_map(fails) {
-            Some((seed, line)) => println!("FOUND {guard}: {seed}: {line}"),
-            None => println!("NONE {guard}: {seeds_max} seeds hold"),
+            let outcome = run.simulate(settings);
+            outcome.failure.as_ref()?;
+            let holds = *held.entry((seed, run)).or_insert_with(|| holds(run, seed));
+            holds.then(|| (run, seed, first_line(&outcome)))
+        });
+        match found {
+            Some((run, seed, line)) => println!("FOUND {guard}: {run:?} {seed}: {line}"),
+            None => println!("NONE {guard}: {seeds_max} seeds of each kind hold"),
         }
     }
 }
@@ -236,7 +247,7 @@ fn replay_without_guard() {
         ..Settings::new(seed)
     };
     (case.take_out)(&mut settings);
-    let outcome = simulate(settings);
+    let outcome = case.run.simulate(settings);
     println!("{}", outcome.log);
     panic!("without {guard} seed {seed}: {:?}", outcome.failure);
 }
