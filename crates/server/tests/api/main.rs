@@ -13,6 +13,7 @@ mod history;
 mod keys;
 mod limits;
 mod logs;
+mod membership;
 mod plans;
 mod problems;
 mod roles;
