@@ -5,7 +5,9 @@ mod rows;
 use std::sync::OnceLock;
 
 use coditect_protocol::openapi::{ContentHash, Timestamp};
-use coditect_protocol::wire::{Op, Stored, auth, backups, context, devices, hints, history, pull, push};
+use coditect_protocol::wire::{
+    Op, Stored, auth, backups, context, descent, devices, hints, history, pull, push,
+};
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
     Scope, UserId, Version, catalogue,
@@ -274,6 +276,12 @@ fn schemas() -> Value {
     add::<pull::Position>(&mut schemas);
     add::<pull::Page>(&mut schemas);
     add::<pull::TableDigest>(&mut schemas);
+    add::<descent::Descent>(&mut schemas);
+    add::<descent::Range>(&mut schemas);
+    add::<descent::NamedRows>(&mut schemas);
+    add::<descent::Descended>(&mut schemas);
+    add::<descent::OwnPart>(&mut schemas);
+    add::<descent::Divided>(&mut schemas);
     add::<Stored>(&mut schemas);
     add::<Op>(&mut schemas);
     add::<catalogue::File>(&mut schemas);
