@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::credential::{TenantId, random_uuid};
-use crate::db::{SystemTx, TenantTx};
+use crate::db::{Statement, SystemTx, TenantTx};
 
 const INSERT: &str = "insert into audit_log
     (tenant_id, id, at, user_id, device_id, action, resource_type, resource_id, detail)
@@ -34,28 +34,52 @@ pub struct Entry<'a> {
 ///
 /// Those of the database.
 pub async fn record(tx: &mut TenantTx, entry: &Entry<'_>) -> Result<(), StoreError> {
-    let id = random_uuid()?;
-    let tenant = tx.tenant().get();
-    let (user, device) = (
-        Some(tx.caller().user_id().get()),
-        Some(tx.caller().device_id().get()),
-    );
-    tx.execute(
-        INSERT,
-        &[
-            (&tenant, Type::UUID),
-            (&id, Type::UUID),
-            (&entry.at, Type::TIMESTAMPTZ),
-            (&user, Type::UUID),
-            (&device, Type::UUID),
-            (&entry.action, Type::TEXT),
-            (&entry.resource_type, Type::TEXT),
-            (&entry.resource_id, Type::TEXT),
-            (&entry.detail, Type::JSONB),
-        ],
-    )
-    .await
-    .map(drop)
+    let prepared = Prepared::new(tx, entry)?;
+    let Statement { sql, params } = prepared.statement();
+    tx.execute(sql, &params).await.map(drop)
+}
+
+/// An entry done by the caller of a transaction, to be written together with other statements;
+/// owns the parameters.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    tenant: Uuid,
+    id: Uuid,
+    user: Option<Uuid>,
+    device: Option<Uuid>,
+    entry: &'a Entry<'a>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Gives the entry an id.
+    pub(crate) fn new(tx: &TenantTx, entry: &'a Entry<'a>) -> Result<Self, StoreError> {
+        let caller = tx.caller();
+        Ok(Self {
+            tenant: tx.tenant().get(),
+            id: random_uuid()?,
+            user: Some(caller.user_id().get()),
+            device: Some(caller.device_id().get()),
+            entry,
+        })
+    }
+
+    /// Returns the statement that writes it.
+    pub(crate) fn statement(&self) -> Statement<'_> {
+        Statement {
+            sql: INSERT,
+            params: vec![
+                (&self.tenant, Type::UUID),
+                (&self.id, Type::UUID),
+                (&self.entry.at, Type::TIMESTAMPTZ),
+                (&self.user, Type::UUID),
+                (&self.device, Type::UUID),
+                (&self.entry.action, Type::TEXT),
+                (&self.entry.resource_type, Type::TEXT),
+                (&self.entry.resource_id, Type::TEXT),
+                (&self.entry.detail, Type::JSONB),
+            ],
+        }
+    }
 }
 
 /// Records `entry` in the trail of `tenant`, as done by `user` on `device` where they are known.

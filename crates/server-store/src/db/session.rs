@@ -79,6 +79,8 @@ pub(super) struct Session {
     connection: Option<Object>,
     begin: Begin,
     progress: Progress,
+    /// Commands that leave together with the next statement.
+    ahead: Vec<String>,
     /// Tenant and user to enter with, for tenant transactions.
     context: Option<Context>,
     /// What `enter` answered.
@@ -108,6 +110,7 @@ impl Session {
             connection: Some(connection),
             begin,
             progress,
+            ahead: Vec::new(),
             context,
             entered_as: None,
             heads: Vec::new(),
@@ -174,6 +177,12 @@ impl Session {
             .await
     }
 
+    /// Sends such a command together with the next statement, without waiting for its answer;
+    /// when none follows, with nothing. For what cannot fail unless the connection does.
+    pub(super) fn command_ahead(&mut self, sql: String) {
+        self.ahead.push(sql);
+    }
+
     /// Runs `work`, preceded by what opens the transaction when it is the first.
     async fn run<T>(
         &mut self,
@@ -183,13 +192,14 @@ impl Session {
             return Err(StoreError::Aborted);
         };
         let client: &Client = connection;
+        let ahead = std::mem::take(&mut self.ahead).join("; ");
+        let work = behind(client, &ahead, work(client));
         let outcome = match self.progress {
             Progress::Failed => return Err(StoreError::Aborted),
-            Progress::Open => work(client).await,
+            Progress::Open => work.await,
             Progress::New => {
                 self.progress = Progress::Open;
-                let (entered_as, outcome) =
-                    open(client, self.begin, self.context, work(client)).await;
+                let (entered_as, outcome) = open(client, self.begin, self.context, work).await;
                 self.entered_as = entered_as;
                 outcome
             }
@@ -270,6 +280,20 @@ async fn finish(connection: Object, sql: &str) -> Result<(), StoreError> {
     // Finished: the connection may be used again.
     closing.0.take();
     Ok(())
+}
+
+/// Sends the commands, when there are any, and then the work, without waiting in between.
+async fn behind<T>(
+    client: &Client,
+    ahead: &str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    if ahead.is_empty() {
+        return work.await;
+    }
+    let (sent, outcome) = tokio::join!(biased; client.batch_execute(ahead), work);
+    sent?;
+    outcome
 }
 
 /// Sends `begin`, `enter` and the first work in this order, without waiting in between: the

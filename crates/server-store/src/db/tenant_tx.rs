@@ -148,16 +148,13 @@ impl TenantTx {
         name: &'static str,
         work: impl AsyncFnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<Result<T, E>, StoreError> {
-        self.session()?
-            .command(&format!("savepoint {name}"))
-            .await?;
+        self.session()?.command_ahead(format!("savepoint {name}"));
         let outcome = work(self).await;
         if outcome.is_err() {
             self.session()?.roll_back_to(name).await?;
         }
         self.session()?
-            .command(&format!("release savepoint {name}"))
-            .await?;
+            .command_ahead(format!("release savepoint {name}"));
         Ok(outcome)
     }
 

@@ -175,9 +175,8 @@ pub async fn push(
         Check::Fenced => return Err(SyncError::Fenced),
     }
     let (outcomes, totals) = store(tx, &batch, n).await?;
-    let token = close(tx, &batch, life, known.as_ref(), &totals).await?;
+    let token = close(tx, &batch, life, known.as_ref(), &totals, &outcomes).await?;
     note_head(tx, request, life.epoch, &totals);
-    audit::record(tx, &entry(&batch, &outcomes)).await?;
     #[cfg(feature = "fault-injection")]
     context.faults.delay(tx).await?;
     Ok(reply(outcomes, token))
@@ -349,13 +348,14 @@ fn rejected(refusal: Refusal) -> Outcome {
     }
 }
 
-/// Moves the stream and the token on, and counts.
+/// Moves the stream and the token on, counts, and leaves the entry in the audit trail.
 async fn close(
     tx: &mut TenantTx,
     batch: &Batch<'_>,
     life: Life,
     known: Option<&Known>,
     totals: &Totals,
+    outcomes: &[Outcome],
 ) -> Result<Token, SyncError> {
     let counter = known.map_or(0, |known| known.counter) + 1;
     let next = Token {
@@ -384,6 +384,9 @@ async fn close(
         ],
     }];
     statements.extend(sums.statements(batch, totals));
+    let entry = entry(batch, outcomes);
+    let entry = audit::Prepared::new(tx, &entry)?;
+    statements.push(entry.statement());
     tx.pipeline(&statements).await?;
     Ok(next)
 }
