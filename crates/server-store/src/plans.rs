@@ -10,8 +10,9 @@ use crate::StoreError;
 use crate::credential::Caller;
 use crate::db::{Db, SystemTask};
 
-const OF_TENANT: &str = "select p.name, p.requests_per_minute, p.storage_bytes, p.rows
-    from tenants t join plans p on p.name = t.plan where t.tenant_id = $1";
+/// An organisation whose plan was removed has no limits: it must not stop working for that.
+const OF_TENANT: &str = "select t.plan, p.requests_per_minute, p.storage_bytes, p.rows
+    from tenants t left join plans p on p.name = t.plan where t.tenant_id = $1";
 const ALL: &str = "select name, requests_per_minute, storage_bytes, rows from plans order by name";
 const CHANGE: &str = "update tenants set plan = $2
     where tenant_id = $1 and exists (select from plans where name = $2)";

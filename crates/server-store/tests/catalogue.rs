@@ -327,7 +327,7 @@ async fn grants_of_the_app_role_are_the_expected_ones() {
                 and has_any_column_privilege('coditect_app', oid, '{what}')"
         )
     };
-    let hidden = ["logins", "tenant_logins", "refresh_tokens"];
+    let hidden = ["logins", "tenant_logins", "refresh_tokens", "request_rates"];
     let readable = names(&client, &granted("select")).await;
     for table in tables(&client).await {
         assert_eq!(

@@ -46,8 +46,6 @@ pub(super) fn migration() -> Migration {
         "update tenants set plan = 'self_hosted'",
         "alter table tenants force row level security",
         "alter table tenants alter column plan set default 'self_hosted'",
-        "alter table tenants add constraint tenants_plan_fkey foreign key (plan)
-    references plans (name)",
     ];
     steps.extend(statements.map(|sql| Step::Sql(sql.to_owned())));
     Migration {
