@@ -50,7 +50,9 @@ pub async fn revoke(state: &AppState, caller: &Caller, id: DeviceId) -> Result<(
     if !all && device.user_id != caller.user_id().get() {
         return Err(AppError::NotFound);
     }
-    Ok(devices::revoke(&state.db, caller, id, state.clock.now()).await?)
+    devices::revoke(&state.db, caller, id, state.clock.now()).await?;
+    state.hints.members_changed(caller.tenant());
+    Ok(())
 }
 
 fn wire(device: devices::Device, caller: &Caller) -> Device {

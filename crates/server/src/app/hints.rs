@@ -13,6 +13,7 @@ use coditect_protocol::catalogue::File;
 use coditect_protocol::limits::HINT_SOCKETS_PER_USER_MAX;
 use coditect_protocol::wire::hints::Hint;
 use coditect_protocol::{Cursor, ErrorCode, Scope};
+use coditect_server_store::TenantId;
 use coditect_server_store::credential::Caller;
 use coditect_server_store::hints::{self, Head, Link, Outbox};
 use coditect_server_store::sync::{Readable, readable};
@@ -66,6 +67,8 @@ struct Mailbox {
 struct Mail {
     waiting: BTreeMap<(Scope, File), Cursor>,
     sent: BTreeMap<(Scope, File), Cursor>,
+    /// Whether the subscriber shall look at what it may read.
+    shall_look: bool,
     scopes: Vec<Scope>,
 }
 
@@ -137,6 +140,19 @@ impl Hub {
     /// Has every subscriber look at what it may read: after memberships changed, for instance.
     pub fn look_again(&self) {
         self.0.looks.send_modify(|looks| *looks += 1);
+    }
+
+    /// Has the subscribers of a tenant look at what they may read: its memberships have changed,
+    /// or one of its devices was locked out. Those of other instances look when their time comes.
+    pub fn members_changed(&self, tenant: TenantId) {
+        let subscribers = self.0.lock();
+        let of_tenant = |topic: &&(Uuid, Option<Scope>)| topic.0 == tenant.get();
+        for topic in subscribers.topics.keys().filter(of_tenant) {
+            for mailbox in &subscribers.topics[topic] {
+                mailbox.lock().shall_look = true;
+                mailbox.filled.notify_one();
+            }
+        }
     }
 
     /// Returns how many subscribers there are.
@@ -338,7 +354,12 @@ impl Subscription {
     /// Waits until there is something to do.
     pub async fn woken(&mut self) -> Woken {
         tokio::select! {
-            () = self.mailbox.filled.notified() => Woken::Hints,
+            () = self.mailbox.filled.notified() => {
+                match std::mem::take(&mut self.mailbox.lock().shall_look) {
+                    true => Woken::Look,
+                    false => Woken::Hints,
+                }
+            }
             looks = self.looks.changed() => match looks {
                 Ok(()) => Woken::Look,
                 Err(_) => Woken::Stopping,

@@ -7,14 +7,17 @@ use coditect_protocol::ErrorCode;
 use coditect_protocol::catalogue::File;
 use coditect_protocol::limits::HINT_SOCKETS_PER_USER_MAX;
 use coditect_protocol::wire::hints::{Hint, HintMessage};
+use coditect_protocol::wire::membership::Project;
 use coditect_protocol::wire::push::PushReply;
 use coditect_protocol::{Cursor, Scope};
 use coditect_server::state::{AppState, Clock};
 use coditect_server::{router, server};
 use coditect_server_store::hints::Link;
+use coditect_server_store::identity::Role;
 use coditect_server_store::{Db, devices};
 use coditect_testkit::TestUser;
 use futures_util::StreamExt as _;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -24,8 +27,10 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::support::{
-    PUSH, TestApp, decision, fresh_row, http, own_scope, push_decision, push_request,
+    PUSH, TestApp, bearer, decision, delete, fresh_row, http, own_scope, push_decision,
+    push_request,
 };
+use crate::tenancy::membership::put;
 
 const HINTS: &str = "/api/v1/sync/hints";
 
@@ -198,7 +203,7 @@ async fn expired_token_and_revoked_device_end_the_connection() {
     devices::revoke(app.db.db(), &ann.caller, lost.caller.device_id(), now)
         .await
         .unwrap();
-    app.state.hints.look_again();
+    app.state.hints.members_changed(ann.caller.tenant());
     assert_eq!(u16::from(of_lost.closed().await.code), 1008);
     // The other device goes on until its token ends.
     let pushed = push_to(&app, &ann, own_scope(&ann)).await;
@@ -226,6 +231,36 @@ async fn a_person_has_a_limited_number_of_connections() {
     assert!(matches!(refused, Err(Error::Http(reply)) if reply.status() == 429));
     Client::connect(&server, &cat.access_token).await;
     assert_eq!(app.state.hints.subscribers(), HINT_SOCKETS_PER_USER_MAX + 1);
+}
+
+#[tokio::test]
+async fn who_joins_a_project_hears_of_it_and_who_leaves_does_not() {
+    let app = TestApp::start().await;
+    let acme = app.db.with_tenant("acme").await;
+    let olga = app
+        .db
+        .with_role(&acme, "olga@acme.example", Role::Owner)
+        .await;
+    let ann = app.db.with_user(&acme, "ann@acme.example").await;
+    let server = serve(&app.state).await;
+    let (mut client, _) = Client::connect(&server, &ann.access_token).await;
+    let body = json!({ "name": "app" });
+    let made = app.post_as(&olga, "/api/v1/projects/", &body).await;
+    let project: Project = serde_json::from_slice(&made.body).unwrap();
+    let scope = Scope::Project(project.id);
+    let member = format!("/api/v1/projects/{}/members/{}/", project.id, ann.user_id);
+    let joined = put(&member, &json!({ "role": "member" }));
+    let joined = app.send(bearer(joined, &olga.access_token)).await;
+    assert_eq!(joined.status, 204, "{}", joined.text());
+    let pushed = push_to(&app, &olga, scope).await;
+    assert_eq!(client.hints().await, [hint(scope, &pushed)]);
+
+    let left = app.send(bearer(delete(&member), &olga.access_token)).await;
+    assert_eq!(left.status, 204, "{}", left.text());
+    push_to(&app, &olga, scope).await;
+    let org = Scope::Org(acme.id.get());
+    let shared = push_to(&app, &olga, org).await;
+    assert_eq!(client.hints().await, [hint(org, &shared)]);
 }
 
 /// Another instance of the server on the same database.

@@ -53,7 +53,7 @@ pub async fn put(
 ) -> Result<(), AppError> {
     check_role(scope, role)?;
     let now = state.clock.now();
-    state
+    let changed: Result<(), AppError> = state
         .db
         .tenant("members.put", caller, |mut tx| async move {
             let (_, authority) = visible(&mut tx, scope).await?;
@@ -79,7 +79,10 @@ pub async fn put(
             }
             Ok(members::put(&mut tx, scope, user, role, now).await?)
         })
-        .await
+        .await;
+    changed?;
+    state.hints.members_changed(caller.tenant());
+    Ok(())
 }
 
 /// Removes a member. Everybody may leave.
@@ -93,7 +96,7 @@ pub async fn remove(
     user: UserId,
 ) -> Result<(), AppError> {
     let now = state.clock.now();
-    state
+    let changed: Result<(), AppError> = state
         .db
         .tenant("members.remove", caller, |mut tx| async move {
             let (_, authority) = visible(&mut tx, scope).await?;
@@ -108,7 +111,10 @@ pub async fn remove(
             }
             Ok(members::remove(&mut tx, scope, user, now).await?)
         })
-        .await
+        .await;
+    changed?;
+    state.hints.members_changed(caller.tenant());
+    Ok(())
 }
 
 /// Makes a team a member of a project, or gives it another role there; with no role, removes it.
@@ -123,7 +129,7 @@ pub async fn set_team(
     role: Option<ScopeRole>,
 ) -> Result<(), AppError> {
     let (project, now) = (Scope::Project(project), state.clock.now());
-    state
+    let changed: Result<(), AppError> = state
         .db
         .tenant("projects.teams", caller, |mut tx| async move {
             let (_, authority) = visible(&mut tx, project).await?;
@@ -142,7 +148,10 @@ pub async fn set_team(
             visible(&mut tx, Scope::Team(team)).await?;
             Ok(members::put_team(&mut tx, project, team, role, now).await?)
         })
-        .await
+        .await;
+    changed?;
+    state.hints.members_changed(caller.tenant());
+    Ok(())
 }
 
 async fn role_of_team(

@@ -70,7 +70,7 @@ pub async fn edit(
 ) -> Result<(), AppError> {
     let (scope, now) = (Scope::Org(caller.tenant().get()), state.clock.now());
     let grants = &edit.permissions.as_ref().map(grants).transpose()?;
-    state
+    let changed: Result<(), AppError> = state
         .db
         .tenant("organization.edit", caller, |mut tx| async move {
             let authority = Authority::of(&mut tx).await?;
@@ -87,7 +87,10 @@ pub async fn edit(
             let grants = grants.as_ref();
             Ok(organization::set(&mut tx, user, edit.role, grants, now).await?)
         })
-        .await
+        .await;
+    changed?;
+    state.hints.members_changed(caller.tenant());
+    Ok(())
 }
 
 /// Removes a member from the organisation and from all its teams and projects.
@@ -97,7 +100,7 @@ pub async fn edit(
 /// organisation, a team or a project.
 pub async fn remove(state: &AppState, caller: &Caller, user: UserId) -> Result<(), AppError> {
     let (scope, now) = (Scope::Org(caller.tenant().get()), state.clock.now());
-    state
+    let changed: Result<(), AppError> = state
         .db
         .tenant("organization.remove", caller, |mut tx| async move {
             let authority = Authority::of(&mut tx).await?;
@@ -110,7 +113,10 @@ pub async fn remove(state: &AppState, caller: &Caller, user: UserId) -> Result<(
             }
             Ok(organization::remove(&mut tx, user, now).await?)
         })
-        .await
+        .await;
+    changed?;
+    state.hints.members_changed(caller.tenant());
+    Ok(())
 }
 
 /// Checks that the caller may give and take the role: that of owners is the owners' own.
