@@ -18,7 +18,7 @@ decides by this table, and row security in the database decides the same by itse
 - Owners and admins of the organisation manage every team and project (`management` below) without
   being in it. They read its content only as members; taking themselves in is in the audit trail.
 - A team can be a member of a project; of several roles the highest counts.
-- Nobody gives or takes a role above the own one. Each team, project and organisation keeps an owner.
+- Nobody gives or takes a role above the own one. A team, project or organisation keeps an owner.
 - An archived team or project is read, not written. An archived team lets its members read its
   projects, no more.
 - `granted` permissions can be given to a single member, or taken away, beside the role

@@ -243,7 +243,16 @@ async fn the_last_owner_stays_and_nobody_gives_more_than_the_own_role() {
         .await
         .ok();
     assert_eq!(listed.members.len(), 1);
-    // Of the organisation, too.
+}
+
+#[tokio::test]
+async fn the_last_owner_of_the_organization_stays_and_so_does_one_of_a_team() {
+    let world = world().await;
+    let role = |role: &str| json!({ "role": role });
+    let team = world.team().await;
+    world.join(&team, &world.ben, "owner").await;
+    let own = format!("{TEAMS}{}/members/{}/", team.id, world.olga.user_id);
+    assert_eq!(world.delete(&world.olga, &own).await.status, 204);
     let own = format!("{MEMBERS}{}/", world.olga.user_id);
     world
         .put(&world.olga, &own, &role("admin"))
@@ -333,7 +342,7 @@ async fn an_invitation_ends_by_time_and_by_being_taken_back() {
 }
 
 #[tokio::test]
-async fn a_project_is_known_by_its_repository_and_shared_with_a_team() {
+async fn a_project_is_known_by_its_repository() {
     let world = world().await;
     let body = json!({ "name": "app", "repository": {
         "remote": "git@git.example:Acme/App.git", "root_commit": "0a".repeat(20) } });
@@ -353,6 +362,29 @@ async fn a_project_is_known_by_its_repository_and_shared_with_a_team() {
     let none: ProjectList = world.app.get_as(&world.ann, &find).await.ok();
     assert_eq!(none.projects, []);
 
+    let other: Project = made(
+        &world
+            .app
+            .post_as(&world.olga, PROJECTS, &json!({ "name": "other" }))
+            .await,
+    );
+    let path = format!("{PROJECTS}{}/repositories/", other.id);
+    let remote = json!({ "remote": "https://git.example/acme/app.git" });
+    world
+        .app
+        .post_as(&world.olga, &path, &remote)
+        .await
+        .problem(ErrorCode::AlreadyTaken);
+}
+
+#[tokio::test]
+async fn a_team_is_a_member_of_a_project_and_the_highest_role_counts() {
+    let world = world().await;
+    let created = world
+        .app
+        .post_as(&world.olga, PROJECTS, &json!({ "name": "app" }))
+        .await;
+    let project: Project = made(&created);
     let team = world.team().await;
     world.join(&team, &world.ann, "member").await;
     let link = format!("{PROJECTS}{}/teams/{}/", project.id, team.id);
@@ -398,20 +430,6 @@ async fn a_project_is_known_by_its_repository_and_shared_with_a_team() {
         .post_as(&world.ann, &push, &message)
         .await
         .problem(ErrorCode::NotFound);
-
-    let other: Project = made(
-        &world
-            .app
-            .post_as(&world.olga, PROJECTS, &json!({ "name": "other" }))
-            .await,
-    );
-    let path = format!("{PROJECTS}{}/repositories/", other.id);
-    let remote = json!({ "remote": "https://git.example/acme/app.git" });
-    world
-        .app
-        .post_as(&world.olga, &path, &remote)
-        .await
-        .problem(ErrorCode::AlreadyTaken);
 }
 
 #[tokio::test]

@@ -305,61 +305,11 @@ async fn world(mode: Mode) -> World {
             project,
         });
     }
-    let mut sql = String::new();
-    for (place, scope) in &scopes {
-        let foreign = matches!(place, Place::OtherTenantsTeam | Place::OtherTenantsProject);
-        let tenant = if foreign { beta.id } else { acme.id };
-        if !matches!(scope, Scope::Team(_) | Scope::Project(_)) {
-            continue;
-        }
-        let (id, kind) = (scope.id(), scope.kind());
-        let _ = write!(
-            sql,
-            "insert into scopes (tenant_id, scope_id, kind, name)
-                values ('{tenant}', '{id}', '{kind}', 'x');"
-        );
-        let people = if foreign {
-            vec![(&eve, "owner")]
-        } else {
-            vec![
-                (&boss, "owner"),
-                (&resident, "member"),
-                (&colleague, "owner"),
-            ]
-        };
-        for (user, role) in people {
-            let _ = write!(sql, "{}", member(tenant.get(), *scope, user, role));
-        }
-    }
-    for actor in &actors {
-        for (place, role) in [
-            (Place::OwnTeam, actor.team),
-            (Place::OwnProject, actor.project),
-        ] {
-            if let Some(role) = role {
-                let _ = write!(
-                    sql,
-                    "{}",
-                    member(acme.id.get(), scopes[&place], &actor.user, role)
-                );
-            }
-        }
-    }
-    app.db
-        .superuser_client()
-        .await
-        .batch_execute(&sql)
-        .await
-        .unwrap();
-    let db = match mode {
-        Mode::Both => app.db.db().clone(),
-        Mode::RowSecurityAlone => app.db.db().clone().without_checks(),
-        Mode::ChecksAlone => {
-            let mut settings = app.db.settings();
-            settings.app_url = Some(app.db.superuser_url(None));
-            Db::connect(&settings).await.unwrap()
-        }
-    };
+    let people = [&boss, &resident, &colleague, &eve];
+    let sql = make_scopes((&acme, &beta), &scopes, &actors, people);
+    let superuser = app.db.superuser_client().await;
+    superuser.batch_execute(&sql).await.unwrap();
+    let db = store(&app, mode).await;
     let clock = app.db.clock().clone();
     let clock = Clock::new(move || clock.now());
     let mut state = AppState::new(db, app.db.secrets().clone(), clock, http());
@@ -376,6 +326,66 @@ async fn world(mode: Mode) -> World {
     };
     world.fill(&eve).await;
     world
+}
+
+/// Returns the statements that make the teams and projects, with their members.
+fn make_scopes(
+    (acme, beta): (&TestTenant, &TestTenant),
+    scopes: &BTreeMap<Place, Scope>,
+    actors: &[Actor],
+    people: [&TestUser; 4],
+) -> String {
+    let [boss, resident, colleague, eve] = people;
+    let mut sql = String::new();
+    for (place, scope) in scopes {
+        let foreign = matches!(place, Place::OtherTenantsTeam | Place::OtherTenantsProject);
+        let tenant = if foreign { beta.id } else { acme.id };
+        if !matches!(scope, Scope::Team(_) | Scope::Project(_)) {
+            continue;
+        }
+        let (id, kind) = (scope.id(), scope.kind());
+        let _ = write!(
+            sql,
+            "insert into scopes (tenant_id, scope_id, kind, name)
+                values ('{tenant}', '{id}', '{kind}', 'x');"
+        );
+        let people = if foreign {
+            vec![(eve, "owner")]
+        } else {
+            vec![(boss, "owner"), (resident, "member"), (colleague, "owner")]
+        };
+        for (user, role) in people {
+            let _ = write!(sql, "{}", member(tenant.get(), *scope, user, role));
+        }
+    }
+    for actor in actors {
+        for (place, role) in [
+            (Place::OwnTeam, actor.team),
+            (Place::OwnProject, actor.project),
+        ] {
+            if let Some(role) = role {
+                let _ = write!(
+                    sql,
+                    "{}",
+                    member(acme.id.get(), scopes[&place], &actor.user, role)
+                );
+            }
+        }
+    }
+    sql
+}
+
+/// Returns the store that is guarded as the mode says.
+async fn store(app: &TestApp, mode: Mode) -> Db {
+    match mode {
+        Mode::Both => app.db.db().clone(),
+        Mode::RowSecurityAlone => app.db.db().clone().without_checks(),
+        Mode::ChecksAlone => {
+            let mut settings = app.db.settings();
+            settings.app_url = Some(app.db.superuser_url(None));
+            Db::connect(&settings).await.unwrap()
+        }
+    }
 }
 
 /// Every role of the organisation, with and without roles in a team and a project.
@@ -515,11 +525,27 @@ impl World {
                 Some(reply.status == 202)
             }
             _ if !shared && !own_organization => None,
+            _ => self.manage(actor, operation, place, &path).await,
+        }
+    }
+
+    /// Tries what is done to the organisation, a team or a project itself.
+    async fn manage(
+        &self,
+        actor: &Actor,
+        operation: Operation,
+        place: Place,
+        path: &str,
+    ) -> Option<bool> {
+        let scope = self.scope(actor, place);
+        let shared = matches!(scope, Scope::Team(_) | Scope::Project(_));
+        let own_organization = place == Place::Organization;
+        match operation {
             Operation::ReadMembers => {
                 let reply = self.send(actor, get(&format!("{path}/members/"))).await;
                 Some(reply.status == 200 && reply.text().contains(&self.resident.email))
             }
-            Operation::Invite => self.invite(actor, scope, &path).await,
+            Operation::Invite => self.invite(actor, scope, path).await,
             Operation::ChangeRole => {
                 let path = format!("{path}/members/{}/", self.resident.user_id);
                 let reply = self
@@ -527,7 +553,7 @@ impl World {
                     .await;
                 Some(reply.status == 204)
             }
-            Operation::RemoveMember => self.remove(actor, scope, &path).await,
+            Operation::RemoveMember => self.remove(actor, scope, path).await,
             Operation::Rename if shared => {
                 let reply = self
                     .send(actor, put(&format!("{path}/"), &json!({ "name": "y" })))
@@ -658,7 +684,8 @@ async fn check(mode: Mode) {
         }
     }
     println!(
-        "{mode:?}: {} people, {} operations, {} places: {allowed} done, {refused} refused, {} wrong",
+        "{mode:?}: {} people, {} operations, {} places: {allowed} done, {refused} refused, \
+         {} wrong",
         world.actors.len(),
         OPERATIONS.len(),
         PLACES.len(),
