@@ -1,5 +1,4 @@
 //! Daemons as people have them: one per machine, started and killed.
-#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use coditect_end_to_end::{Daemon, Device, Server, write_transcript};
 use serde_json::Value;

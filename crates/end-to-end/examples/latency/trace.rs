@@ -23,9 +23,12 @@ pub(crate) enum Moment {
     Pulled,
 }
 
+/// What one device did when.
+type Moments = Vec<(Instant, Moment)>;
+
 /// What happened when, by device.
 #[derive(Clone, Default)]
-pub(crate) struct Records(Arc<Mutex<HashMap<usize, Vec<(Instant, Moment)>>>>);
+pub(crate) struct Records(Arc<Mutex<HashMap<usize, Moments>>>);
 
 impl Records {
     pub(crate) fn install() -> Self {
@@ -39,7 +42,7 @@ impl Records {
         self.0.lock().unwrap().clear();
     }
 
-    pub(crate) fn of(&self, device: usize) -> Vec<(Instant, Moment)> {
+    pub(crate) fn of(&self, device: usize) -> Moments {
         let records = self.0.lock().unwrap();
         records.get(&device).cloned().unwrap_or_default()
     }
