@@ -65,7 +65,7 @@ impl Pool {
 }
 
 fn row(content: &str, session: &str, number: usize, random: &mut Random) -> Row {
-    let by_user = number % 3 == 0;
+    let by_user = number.is_multiple_of(3);
     let value = json!({
         "message_id": random.uuid().to_string(),
         "session_id": session,

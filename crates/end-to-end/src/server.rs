@@ -225,7 +225,12 @@ impl Server {
     #[must_use]
     pub fn faults_in_log(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.folder.path().join("server.log"));
-        let faults = ["\"level\":\"ERROR\"", " ERROR ", "panick", "\"http.status\":5"];
+        let faults = [
+            "\"level\":\"ERROR\"",
+            " ERROR ",
+            "panick",
+            "\"http.status\":5",
+        ];
         let is_fault = |line: &&str| faults.iter().any(|fault| line.contains(fault));
         let log = log.unwrap_or_default();
         log.lines().filter(is_fault).map(str::to_owned).collect()

@@ -1,6 +1,5 @@
 //! A clock a day fast and one a day slow, against the real server: of two edits the later one
 //! wins, whatever the clocks say and whoever syncs first.
-#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use coditect_end_to_end::{Device, Ran, Server, ShiftedClock, assert_same};
 

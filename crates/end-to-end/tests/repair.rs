@@ -2,6 +2,11 @@
 //! mended one by one, while another device keeps writing.
 //!
 //! `REPAIR_ROWS` says how many rows both sides have; a million shows the budget.
+#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what a repair costs is part of the result"
+)]
 
 use coditect_end_to_end::{Device, Server, assert_same, rounds_asked_for};
 use serde_json::Value;
@@ -175,7 +180,8 @@ impl World {
                d.origin_device,
                sha256(('{{\"status\":\"proposed\",\"title\":\"decision ' || k || '\"}}')::bytea),
                d.version, s.n + k, d.created_at, d.updated_at, 'decision ' || k
-             from (select * from org_decisions limit 1) d, streams s, generate_series(1, {rows}) as given (k)
+             from (select * from org_decisions limit 1) d, streams s,
+               generate_series(1, {rows}) as given (k)
              where s.scope_id = d.scope_id"
         );
         let _ = self.server.ask(&sql);
@@ -318,7 +324,8 @@ impl World {
             self.writer.sql(
                 "org",
                 &format!(
-                    "with recursive n (n) as (select 1 union all select n + 1 from n where n < {ROWS})
+                    "with recursive n (n) as
+                       (select 1 union all select n + 1 from n where n < {ROWS})
                      insert into decisions (title) select 'written ' || n from n;
                      update decisions set rationale = 'edited' where seq in
                        (select seq from decisions where title like 'written%' order by random()

@@ -65,13 +65,13 @@ fn cases_one_to_four_end_as_the_page_says() {
     );
 
     // 4. Offline mode, by the setting and by the variable.
-    device.json(&["config", "set", "cloud.offline", "true"]);
+    set_offline(&device, "true");
     add("made offline");
     assert_eq!(device.run(&["sync"]).code, 4);
     assert_eq!(device.json(&["status"])["offline_mode"], true);
-    device.json(&["config", "set", "cloud.offline", "false"]);
+    set_offline(&device, "false");
     device.converge();
-    device.json(&["config", "set", "cloud.offline", "true"]);
+    set_offline(&device, "true");
     assert_eq!(
         with(&device, &["CODITECT_OFFLINE=false"], &["sync"]).code,
         0
@@ -187,4 +187,9 @@ fn a_lost_or_damaged_file_comes_back_from_the_server() {
     device.converge();
     let listed = device.json(&["checkpoint", "list"]);
     assert_eq!(listed["checkpoints"][0]["name"], "a moment");
+}
+
+fn set_offline(device: &Device, value: &str) {
+    let set = device.run(&["config", "set", "cloud.offline", value]);
+    assert_eq!(set.code, 0);
 }

@@ -207,12 +207,10 @@ impl<T> InFile<T> for rusqlite::Result<T> {
                 file,
                 cause: source,
             },
-            _ if source.sqlite_error().is_some_and(is_failed_write) => {
-                Error::NoSpace {
-                    file,
-                    cause: source,
-                }
-            }
+            _ if source.sqlite_error().is_some_and(is_failed_write) => Error::NoSpace {
+                file,
+                cause: source,
+            },
             _ => Error::Driver { file, source },
         })
     }

@@ -5,9 +5,9 @@ pub mod backups;
 pub mod context;
 pub mod descent;
 pub mod devices;
-pub mod membership;
 pub mod hints;
 pub mod history;
+pub mod membership;
 pub mod pull;
 pub mod push;
 

@@ -209,7 +209,9 @@ impl AppError {
             Self::NotFound | Self::Store(StoreError::NotFound) => "there is no such thing",
             Self::Store(StoreError::Forbidden) => "the role does not allow it",
             Self::Store(error) if is_away(error) => "the database does not answer",
-            Self::Panic(_) | Self::Spool(_) | Self::Store(_) => "a fault of the server; its log has more",
+            Self::Panic(_) | Self::Spool(_) | Self::Store(_) => {
+                "a fault of the server; its log has more"
+            }
         };
         fixed.to_owned()
     }

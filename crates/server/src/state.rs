@@ -16,8 +16,8 @@ use crate::config::HttpConfig;
 use crate::limits::Limits;
 use crate::throttle::Throttle;
 
-/// Most large bodies that are unpacked at a time: it is work for the processor, and each takes up to
-/// 64 MiB meanwhile.
+/// Most large bodies that are unpacked at a time: it is work for the processor, and each takes up
+/// to 64 MiB meanwhile.
 const UNPACKING_MAX: usize = 4;
 
 /// Shared by all requests; cheap to clone.

@@ -38,7 +38,10 @@ fn restored(seed: u64) -> Scenario {
     Scenario::FileRestored(File::ALL[(seed % 4) as usize])
 }
 
-const SCENARIOS: [(&str, fn(u64) -> Scenario); 3] = [
+/// A scenario's name, and what it is for a seed.
+type Named = (&'static str, fn(u64) -> Scenario);
+
+const SCENARIOS: [Named; 3] = [
     ("set back", set_back),
     ("copied", copied),
     ("restored", restored),

@@ -62,13 +62,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // Measures both sides from outside; nothing may depend on it.
     (
         "bench",
-        &[
-            "server-store",
-            "local-store",
-            "capture",
-            "core",
-            "protocol",
-        ],
+        &["server-store", "local-store", "capture", "core", "protocol"],
     ),
     ("xtask", &["protocol"]),
 ];

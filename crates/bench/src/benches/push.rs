@@ -278,7 +278,7 @@ fn batches_of(
             if position > 0 {
                 text.push(b',');
             }
-            if made % REPEATED_EVERY == 0 && before > 0 {
+            if made.is_multiple_of(REPEATED_EVERY) && before > 0 {
                 text.extend_from_slice(&sent[random.below(before)]);
                 continue;
             }

@@ -8,7 +8,6 @@
 //!   LOAD_USERS, LOAD_MINUTES, LOAD_PAUSE_MS (a person's rest between two rounds), and
 //!   CODITECT_TEST_PROGRAMS (the folder of the server, such as target/release)
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
-#![expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 
 mod figures;
 mod memory;
@@ -147,7 +146,7 @@ fn accounts(server: &Server, users: u64) -> Vec<Account> {
     let other = server.admin(&["tenant", "create", "--name", "Other"]);
     let other = other["tenant_id"].as_str().unwrap().to_owned();
     let account = |n: u64| {
-        let tenant = if n % 2 == 0 { &first } else { &other };
+        let tenant = if n.is_multiple_of(2) { &first } else { &other };
         let email = format!("person{n}@example.com");
         let (_, license) = server.user(tenant, &email, "member");
         Account {

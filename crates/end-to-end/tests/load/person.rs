@@ -158,21 +158,21 @@ impl Person {
             device.insert("context_messages", "user", row);
         }
         let shared = format!("org:{}", device.login.tenant_id);
-        if dice % 3 == 0 {
+        if dice.is_multiple_of(3) {
             let title = format!("decision {round} of person {number}");
             let row = json!({ "title": title, "rationale": "it was measured" });
             let id = device.insert("org_decisions", "user", row);
             device.own_decisions.push(id);
         }
         // Every fourth person shares with the organisation.
-        if number % 4 == 0 && dice % 5 == 0 {
+        if number.is_multiple_of(4) && dice.is_multiple_of(5) {
             let row = json!({ "skill_name": "load", "learning": format!("{number}/{round}") });
             device.insert("org_skill_learnings", &shared, row);
         }
         if let Some(id) = device
             .own_decisions
             .last()
-            .filter(|_| dice % 7 == 0)
+            .filter(|_| dice.is_multiple_of(7))
             .cloned()
         {
             let patch = json!({ "status": format!("revised in round {round}") });

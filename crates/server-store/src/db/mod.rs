@@ -334,11 +334,7 @@ fn retry(reason: &'static str) -> StoreError {
 }
 
 /// Commits what the closure did, or rolls it back when the closure failed.
-async fn finish<T, E>(
-    outcome: Result<T, E>,
-    slot: &Slot,
-    announcer: &Announcer,
-) -> Result<T, E>
+async fn finish<T, E>(outcome: Result<T, E>, slot: &Slot, announcer: &Announcer) -> Result<T, E>
 where
     E: From<StoreError>,
 {

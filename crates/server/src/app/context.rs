@@ -1,6 +1,6 @@
-//! The seeds' routes: views on the caller's own stream, or a team's or project's, read and written by the sync engine's
-//! rules. What is written counts for the device that the request names, or for the person's web
-//! device, which is registered when it is first needed.
+//! The seeds' routes: views on the caller's own stream, or a team's or project's, read and written
+//! by the sync engine's rules. What is written counts for the device that the request names, or
+//! for the person's web device, which is registered when it is first needed.
 
 mod messages;
 mod show;
@@ -62,7 +62,10 @@ pub async fn push(
     let now = state.clock.now();
     let now_ms = now.timestamp_millis();
     let single = push.messages.is_none();
-    state.limits.check_storage(&state.db, asker.caller, now).await?;
+    state
+        .limits
+        .check_storage(&state.db, asker.caller, now)
+        .await?;
     let facts = &messages::facts(push, now_ms)?;
     let (caller, scope) = (asker.caller, asker.scope);
     let written = as_device(state, asker, |device| async move {
@@ -148,7 +151,10 @@ pub async fn put_task(
 ) -> Result<TaskReply, AppError> {
     let edit = &tasks::Edit::of(event)?;
     let now = state.clock.now();
-    state.limits.check_storage(&state.db, asker.caller, now).await?;
+    state
+        .limits
+        .check_storage(&state.db, asker.caller, now)
+        .await?;
     let now_ms = now.timestamp_millis();
     let (caller, scope) = (asker.caller, asker.scope);
     let edited = as_device(state, asker, |device| async move {

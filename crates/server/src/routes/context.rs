@@ -98,7 +98,11 @@ impl NamedDevice {
     }
 
     /// Returns who asks, about another stream.
-    pub(super) const fn about(self, scope: Scope, caller: &Authenticated) -> crate::app::context::Asker<'_> {
+    pub(super) const fn about(
+        self,
+        scope: Scope,
+        caller: &Authenticated,
+    ) -> crate::app::context::Asker<'_> {
         crate::app::context::Asker {
             caller: &caller.0,
             device: self.0,

@@ -25,12 +25,12 @@ async fn everything(app: &TestApp) -> Fingerprint {
     let names = "select table_name::text from information_schema.tables
         where table_schema = 'public' and table_type = 'BASE TABLE'";
     let mut found = BTreeMap::new();
-    for row in all.query(names, &[]).await.unwrap() {
+    for row in all.query_typed(names, &[]).await.unwrap() {
         let name: String = row.get(0);
         let sql = format!(
             "select coalesce(md5(string_agg(t::text, '|' order by t::text)), '') from \"{name}\" t"
         );
-        let print = all.query_one(&sql, &[]).await.unwrap();
+        let print = all.query_typed_one(&sql, &[]).await.unwrap();
         found.insert(name, print.get(0));
     }
     assert!(found.len() > 40, "{found:?}");

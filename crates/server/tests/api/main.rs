@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
 mod auth;
-mod bad_input;
 mod backups;
+mod bad_input;
 mod connections;
 mod context;
 mod devices;

@@ -8,6 +8,7 @@ use coditect_server::jobs;
 use coditect_server_store::identity::Role;
 use coditect_testkit::TestUser;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::seed_page::{Shape, beside, check_types, documented, example, rows};
 use crate::support::{
@@ -17,6 +18,8 @@ use crate::support::{
 struct World {
     app: TestApp,
     owner: TestUser,
+    team: Uuid,
+    project: Uuid,
 }
 
 /// An owner with something in each own scope, so that every list shows something.
@@ -35,7 +38,19 @@ async fn world() -> World {
         let sent = bearer(post(PUSH, &request), &device.access_token);
         assert_eq!(app.send(sent).await.status, 200);
     }
-    World { app, owner }
+    let mut made = Vec::new();
+    for path in ["/api/v1/teams/", "/api/v1/projects/"] {
+        let reply = app.post_as(&owner, path, &json!({ "name": "core" })).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        let body: Value = serde_json::from_slice(&reply.body).unwrap();
+        made.push(body["id"].as_str().unwrap().parse().unwrap());
+    }
+    World {
+        app,
+        owner,
+        team: made[0],
+        project: made[1],
+    }
 }
 
 impl World {
@@ -57,11 +72,40 @@ impl World {
     }
 
     /// Returns `(folder, id)` of a scope of each kind that the owner backs up.
-    fn scopes(&self) -> Vec<(&'static str, uuid::Uuid)> {
+    fn scopes(&self) -> Vec<(&'static str, Uuid)> {
         vec![
             ("users", self.owner.user_id.get()),
+            ("teams", self.team),
+            ("projects", self.project),
             ("organizations", self.owner.tenant_id.get()),
         ]
+    }
+
+    /// Pushes into a team or project and pulls it again, in the shapes of the own stream's rows.
+    async fn shared(&self, folder: &str, id: Uuid, page: &str) {
+        let path = format!("/api/v1/{folder}/{id}/context");
+        let message = json!({ "type": "pattern", "content": format!("of {folder}") });
+        let push = post(&format!("{path}/push"), &json!({ "messages": [message] }));
+        let pull = get(&format!("{path}/pull?cursor=0&limit=100"));
+        for (request, own) in [
+            (push, "POST `/api/v1/context/push`"),
+            (pull, "GET `/api/v1/context/pull"),
+        ] {
+            let (status, body) = self.ask(request).await;
+            assert_eq!(status, 200, "{path}: {body}");
+            let row = rows(page)
+                .into_iter()
+                .find(|cells| cells[0].starts_with(own));
+            Shape::of(&row.unwrap()[2]).check(&body, &path);
+            if let Some(messages) = body["messages"].as_array() {
+                let by = json!(self.owner.user_id);
+                assert!(!messages.is_empty(), "{path}");
+                assert!(
+                    messages.iter().all(|one| one["contributed_by"] == by),
+                    "{body}"
+                );
+            }
+        }
     }
 
     /// Asks what the row about backups says, for each kind of scope.
@@ -147,7 +191,12 @@ async fn every_other_route_of_the_page_answers_in_its_shape() {
                 let ended = app.post("/api/v1/auth/logout/", &body).await;
                 assert_eq!(ended.status, 204);
             }
-            path if path.ends_with("/context/push, /pull") => asked -= 1,
+            "GET /api/v1/teams/{id}/context/push, /pull" => {
+                world.shared("teams", world.team, &page).await;
+            }
+            "GET /api/v1/projects/{id}/context/push, /pull" => {
+                world.shared("projects", world.project, &page).await;
+            }
             path if path.ends_with("/context/backup") => world.backups("backup", &cells).await,
             path if path.ends_with("/context/backups") => world.backups("backups", &cells).await,
             path if path.ends_with("/context/restore") => world.backups("restore", &cells).await,
@@ -159,7 +208,7 @@ async fn every_other_route_of_the_page_answers_in_its_shape() {
             _ => panic!("no test for {route}"),
         }
     }
-    assert!(asked >= 8, "{asked}");
+    assert_eq!(asked, 9);
 }
 
 /// The metadata of a backup as the second seed prints it.

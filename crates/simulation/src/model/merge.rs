@@ -22,7 +22,6 @@ pub(super) struct Judgement {
 }
 
 /// Judges a change. `grown` says whether one of its counters moved the sum.
-#[expect(clippy::too_many_arguments, reason = "the rule depends on all of them")]
 pub(super) fn judge(
     guards: &Guards,
     kept: Option<&Kept>,

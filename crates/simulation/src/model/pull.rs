@@ -26,7 +26,7 @@ impl Server {
             .positions
             .iter()
             .filter(readable)
-            .map(|position| self.page(user, request.device, position));
+            .map(|position| self.page(request.device, position));
         Ok(PullReply {
             epoch: self.database.epoch,
             scopes: self.scopes(user),
@@ -56,7 +56,7 @@ impl Server {
         Ok(())
     }
 
-    fn page(&self, user: UserId, device: DeviceId, asked: &Position) -> Result<Page, Refusal> {
+    fn page(&self, device: DeviceId, asked: &Position) -> Result<Page, Refusal> {
         let (scope, file, epoch) = (asked.scope, asked.file, self.database.epoch);
         let head = self.database.head(scope, file);
         let from = asked.cursor.map_or(0, |cursor| cursor.n);

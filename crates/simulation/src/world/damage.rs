@@ -1,5 +1,6 @@
-//! Damage that no sync caused: rows that are lost or stale on one side, hashes that are wrong, bytes that
-//! changed by themselves, positions that are wrong. Each must be mended from the other side.
+//! Damage that no sync caused: rows that are lost or stale on one side, hashes that are wrong,
+//! bytes that changed by themselves, positions that are wrong. Each must be mended from the other
+//! side.
 //!
 //! Only in worlds where no file and no server is set back or copied: there the other side may be
 //! the one that lost the row. The draws are a stream of their own, so that worlds without damage

@@ -81,7 +81,7 @@ impl World {
             10 if weather.refusals => self.flip_refusal(),
             11 => self.clear_queue(number),
             12 | 13 if weather.kills => {
-                self.devices[number].fuse = Some(self.random.below(8) as u32)
+                self.devices[number].fuse = Some(self.random.below(8) as u32);
             }
             14 if weather.disks => self.flip_disk(number),
             15 if weather.pauses => {

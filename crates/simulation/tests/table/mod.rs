@@ -78,7 +78,8 @@ pub(crate) struct Line {
 }
 
 macro_rules! cases {
-    ($($guard:literal, $place:literal, $rule:literal, $half:ident.$switch:ident, $run:ident $seed:literal, $broke:literal;)+) => {
+    ($($guard:literal, $place:literal, $rule:literal, $half:ident.$switch:ident,
+        $run:ident $seed:literal, $broke:literal;)+) => {
         &[$(Case {
             guard: $guard,
             place: $place,
@@ -178,7 +179,8 @@ pub(crate) const ON_POSTGRESQL: &[Line] = &[
         place: "server-store/sync/push",
         rule: "4 Streams; 24",
         take_out: None,
-        why: "`sync_cursor`: taken out, readers miss rows in ten of ten runs; with it none of 200,000",
+        why: "`sync_cursor`: taken out, readers miss rows in ten of ten runs; with it none of \
+            200,000",
     },
     Line {
         guard: "a value that PostgreSQL refuses rejects its row alone",

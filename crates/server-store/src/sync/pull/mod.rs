@@ -33,7 +33,8 @@ const PLATFORM_HEAD: &str = "select n from platform_stream";
 /// # Errors
 ///
 /// [`SyncError::EpochChanged`] for a cursor of another epoch, [`SyncError::InvalidCursor`] for
-/// one beyond the head; for a token [`SyncError::EpochBehind`] and [`SyncError::Fenced`], as for a push.
+/// one beyond the head; for a token [`SyncError::EpochBehind`] and [`SyncError::Fenced`], as for
+/// a push.
 pub async fn pull(
     tx: &mut TenantTx,
     request: &PullRequest,

@@ -22,13 +22,18 @@ fn with(mut change: Change, name: &str, value: Value) -> Change {
     change
 }
 
-fn bad() -> Vec<(&'static str, ErrorCode, Change)> {
-    let good = || decision(fresh_row(), "t", 0);
-    let changed = |edit: &dyn Fn(&mut Change)| {
-        let mut change = good();
-        edit(&mut change);
-        change
-    };
+fn good() -> Change {
+    decision(fresh_row(), "t", 0)
+}
+
+fn changed(edit: &dyn Fn(&mut Change)) -> Change {
+    let mut change = good();
+    edit(&mut change);
+    change
+}
+
+/// Changes whose table, hash or id is wrong.
+fn misplaced() -> Vec<(&'static str, ErrorCode, Change)> {
     let node = || {
         let mut change = good();
         change.table = "org_kg_nodes".to_owned();
@@ -39,8 +44,7 @@ fn bad() -> Vec<(&'static str, ErrorCode, Change)> {
             json!("k"),
         )
     };
-    let large = "x".repeat(ROW_BYTES_MAX);
-    use ErrorCode::{HashMismatch, KeyMismatch, MalformedRow, RowTooLarge, UnknownTable};
+    use ErrorCode::{HashMismatch, KeyMismatch, UnknownTable};
     vec![
         (
             "unknown table",
@@ -78,6 +82,14 @@ fn bad() -> Vec<(&'static str, ErrorCode, Change)> {
             }),
         ),
         ("wrong id", KeyMismatch, node()),
+    ]
+}
+
+/// Changes whose row does not fit its table.
+fn malformed() -> Vec<(&'static str, ErrorCode, Change)> {
+    use ErrorCode::{MalformedRow, RowTooLarge};
+    let large = "x".repeat(ROW_BYTES_MAX);
+    vec![
         (
             "no title",
             MalformedRow,
@@ -129,7 +141,7 @@ async fn each_bad_row_has_its_code_and_is_not_stored() {
     let (app, ann) = start().await;
     let mut token = push_decision(&app, &ann, "there before").await.token;
     let before = stored(&app).await;
-    for (name, code, change) in bad() {
+    for (name, code, change) in misplaced().into_iter().chain(malformed()) {
         let request = push_request(ann.device_id, own_scope(&ann), Some(&token), vec![change]);
         // Packed, so that the largest row gets to where rows are looked at.
         let packed = serde_json::to_vec(&request).unwrap();
@@ -155,8 +167,9 @@ async fn each_bad_row_has_its_code_and_is_not_stored() {
 async fn neighbours_of_bad_rows_are_stored() {
     let (app, ann) = start().await;
     let mut changes = Vec::new();
-    for (_, _, change) in bad()
+    for (_, _, change) in misplaced()
         .into_iter()
+        .chain(malformed())
         .filter(|(_, code, _)| *code != ErrorCode::RowTooLarge)
     {
         changes.push(change);

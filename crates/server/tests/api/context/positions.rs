@@ -47,7 +47,8 @@ async fn writes(app: &TestApp) -> i64 {
     let sql = "select coalesce(max(xmin::text::bigint), 0) from device_cursors
         where last_pull_at is not null";
     let owner = app.db.superuser_client().await;
-    owner.query_one(sql, &[]).await.unwrap().get(0)
+    let found = owner.query_typed_one(sql, &[]).await;
+    found.unwrap().get(0)
 }
 
 #[tokio::test]
