@@ -42,6 +42,7 @@ check:
 	cargo fmt --all --check
 	cargo xtask tidy
 	cargo xtask generate --check
+	cargo fetch --locked --quiet
 	cargo deny --log-level error --locked --offline check licenses bans sources
 	cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 
