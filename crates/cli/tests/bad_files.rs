@@ -41,6 +41,8 @@ const COMMANDS: &[&[&str]] = &[
     &["queue", "list"],
     &["pull", "--table", "token_economics"],
     &["device", "list"],
+    &["team", "list"],
+    &["org", "members"],
     &["dump", "--canonical"],
     &["import", "claude", "--from", "AGENT"],
     &[

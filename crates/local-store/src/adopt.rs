@@ -414,7 +414,9 @@ fn has_moved(
     let sql = format!(
         "select 1 from sync_base b
          where b.table_name = ?1 and b.id = ?2 and b.scope <> ?3 and b.deleted = 0
-           and not exists (select 1 from \"{}\" t where t.id = b.id and t.scope = b.scope)",
+           and not exists (select 1 from \"{}\" t where t.id = b.id and t.scope = b.scope)
+           and not exists (select 1 from sync_queue q where q.table_name = b.table_name
+             and q.row_id = b.id and q.row_scope = b.scope and q.action = 'delete')",
         table.local
     );
     work.tx

@@ -300,8 +300,15 @@ fn delete(
 ) -> Result<Change> {
     let made_ms = mark.made_ms(now_ms);
     let from = edited_from(work, base);
-    // The hash says which content was deleted: an update of another content goes first.
-    let hash: ContentHash = from.hash.unwrap_or(base.hash);
+    // The hash says which content was deleted: an update of another content goes first. A row
+    // that was deleted before it was ever compared had none that the server could know.
+    let hash = match from {
+        Edit {
+            hash: Some(hash), ..
+        } => hash,
+        Edit { version: None, .. } => ContentHash([0; 32]),
+        Edit { .. } => base.hash,
+    };
     Ok(Change {
         table: table.cloud.to_owned(),
         id: row_id(work, id)?,

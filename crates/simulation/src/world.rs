@@ -80,8 +80,7 @@ impl Settings {
             server: model::Guards::default(),
             device: local::Guards::default(),
             driver: DriverGuards::default(),
-            // Five of 500 seeds lose a text or park a row when it is on: 213, 309, 395, 403, 439.
-            damage: false,
+            damage: true,
             complete_log: false,
         }
     }

@@ -189,8 +189,12 @@ impl Server {
             return refused(code, reason);
         }
         if judgement.store.is_some() && judgement.status != Status::Conflict {
-            let by_hand = |kept: &&Kept| {
-                kept.device == device && change.base.is_none_or(|base| base < kept.version)
+            // In the history only, and nobody is told: a version of the pusher's own that it may
+            // not have written the register of, and after a set back one that was written anew
+            // below the pusher's base (ADR 3).
+            let by_hand = |kept: &&Kept| match change.base {
+                Some(base) => base > kept.version || (kept.device == device && base < kept.version),
+                None => kept.device == device,
             };
             let before = kept.filter(by_hand).and_then(|kept| kept.fields.clone());
             self.overlooked.extend(before.filter(|_| change.register));

@@ -138,10 +138,6 @@ pub(crate) const TABLE: &[Case] = cases! {
         device.epoch, SetBack 0, "not quiet after";
     "batch stored and resent", "local-store/outgoing", "24",
         device.stored_batch, World 2, "is fenced for its";
-    "REPLACE marks what it removes", "local-store/triggers", "4 Capture; 12",
-        device.replaced_rows, Restored 2, "differs from the server";
-    "delete mark has scope and id", "local-store/triggers", "10",
-        device.delete_keeps_key, SetBack 0, "differs from the server";
     "key columns are immutable", "local-store/triggers", "4",
         device.key_kept, Copied 2, "differs from the server";
     "anti-join of rows without mark", "local-store/unmarked", "11",
@@ -214,6 +210,23 @@ pub(crate) const ON_POSTGRESQL: &[Line] = &[
 
 /// Guards that no seed needs.
 pub(crate) const REDUNDANT: &[Line] = &[
+    Line {
+        guard: "REPLACE marks what it removes",
+        place: "local-store/triggers",
+        rule: "4 Capture; 12",
+        take_out: Some(|settings| settings.device.replaced_rows = false),
+        why: "since ranges of ids are compared and mended, a removal without a mark is undone \
+              from the server in all of 150 seeds instead of dividing the replicas; `capture.rs` of \
+              the local store's tests looks at the marks",
+    },
+    Line {
+        guard: "delete mark has scope and id",
+        place: "local-store/triggers",
+        rule: "10",
+        take_out: Some(|settings| settings.device.delete_keeps_key = false),
+        why: "as for REPLACE: the row comes back from the server, the delete is lost and the \
+              replicas are equal, in all of 150 seeds",
+    },
     Line {
         guard: "position beyond the head",
         place: "server-store/sync/pull",
