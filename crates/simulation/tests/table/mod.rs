@@ -216,8 +216,8 @@ pub(crate) const REDUNDANT: &[Line] = &[
         rule: "4 Capture; 12",
         take_out: Some(|settings| settings.device.replaced_rows = false),
         why: "since ranges of ids are compared and mended, a removal without a mark is undone \
-              from the server in all of 150 seeds instead of dividing the replicas; `capture.rs` of \
-              the local store's tests looks at the marks",
+              from the server in all of 150 seeds instead of dividing the replicas; `capture.rs` \
+              of the local store's tests looks at the marks",
     },
     Line {
         guard: "delete mark has scope and id",
