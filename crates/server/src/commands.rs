@@ -28,6 +28,10 @@ struct Exit {
     text: String,
 }
 
+/// What commands log that only do one thing. The pool's own line is left out: it says that a
+/// connection ended, which is how such a command stops its PostgreSQL.
+const QUIET: &str = "warn,deadpool.postgres=off";
+
 /// Exit code: a server runs on the data folder already.
 const RUNS_ALREADY: u8 = 3;
 /// Exit code: the organisation or person that was named does not exist.
@@ -68,7 +72,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let serves = matches!(cli.command, Command::Up | Command::Serve);
     // Short commands stay quiet unless they are asked to talk.
     let quiet = !serves && values.source("log_filter") == Some(Source::Default);
-    start_logs(&config.log, if quiet { "warn" } else { &config.log.filter })?;
+    start_logs(&config.log, if quiet { QUIET } else { &config.log.filter })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
