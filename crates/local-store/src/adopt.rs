@@ -67,7 +67,7 @@ impl LocalStore {
         let mut after = 0;
         loop {
             // Looking does not need the write lock; most of the time there is nothing.
-            if fresh_marks(self.read(file), after, 1)
+            if fresh_marks(self.read(file)?, after, 1)
                 .in_file(file)?
                 .is_empty()
             {

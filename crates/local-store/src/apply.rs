@@ -57,12 +57,12 @@ impl LocalStore {
         let mut said = Vec::new();
         for (scope, file) in self.streams()? {
             let local = scope.to_local(owner.user.get());
-            let known = cursor(self.read(file), &local).in_file(file)?;
+            let known = cursor(self.read(file)?, &local).in_file(file)?;
             // Read from the start, but say which epoch the file follows: a server that has gone
             // on to another one answers with that, not with pages that do not fit.
             let cursor = match known {
                 Some((cursor, _)) => Some(cursor),
-                None => follows(self.read(file))
+                None => follows(self.read(file)?)
                     .in_file(file)?
                     .map(|epoch| Cursor { epoch, n: 0 }),
             };
@@ -71,7 +71,7 @@ impl LocalStore {
                 None
             } else {
                 said.push(file);
-                outgoing::token(self.read(file)).in_file(file)?
+                outgoing::token(self.read(file)?).in_file(file)?
             };
             positions.push(Position {
                 scope,
@@ -95,9 +95,10 @@ impl LocalStore {
             Scope::Org(owner.tenant.get()),
             Scope::Platform,
         ];
+        let connection = self.read(File::Org)?;
         let list = || -> rusqlite::Result<Vec<String>> {
             let sql = "select scope from sync_scope order by scope";
-            let mut statement = self.read(File::Org).prepare_cached(sql)?;
+            let mut statement = connection.prepare_cached(sql)?;
             let rows = statement.query_map([], |row| row.get(0))?;
             rows.collect()
         };
@@ -124,7 +125,7 @@ impl LocalStore {
     /// [`Error::NotBound`] before the first login, or when the database fails.
     pub fn cursor(&self, file: File, scope: Scope) -> Result<Option<Cursor>> {
         let local = scope.to_local(self.owner()?.user.get());
-        let found = cursor(self.read(file), &local).in_file(file)?;
+        let found = cursor(self.read(file)?, &local).in_file(file)?;
         Ok(found.map(|(cursor, _)| cursor))
     }
 
@@ -145,7 +146,7 @@ impl LocalStore {
                 let found = self.compare_ranges(page.file, page.scope, descended)?;
                 if let Some(head) = applied.heads.last_mut().filter(|_| found.recounted) {
                     let local = page.scope.to_local(self.owner()?.user.get());
-                    head.local = digest::of(self.read(page.file), page.file, &local, self.device)
+                    head.local = digest::of(self.read(page.file)?, page.file, &local, self.device)
                         .in_file(page.file)?;
                 }
                 applied.wanted.extend(found.wanted);

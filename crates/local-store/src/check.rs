@@ -95,7 +95,7 @@ impl LocalStore {
     pub(crate) fn scrub(&mut self, now_ms: i64) -> Result<()> {
         for file in File::ALL {
             let number = |key| -> Result<i64> {
-                let text = meta(self.read(file), key).in_file(file)?;
+                let text = meta(self.read(file)?, key).in_file(file)?;
                 Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
             };
             let passed_ms = now_ms.saturating_sub(number("scrubbed_ms")?);
@@ -103,7 +103,7 @@ impl LocalStore {
                 continue;
             }
             let all: i64 = self
-                .read(file)
+                .read(file)?
                 .query_row(
                     "select coalesce(sum(count), 0) from sync_digest",
                     [],
@@ -124,7 +124,7 @@ impl LocalStore {
     }
 
     fn scrub_file(&mut self, file: File, rows: i64, now_ms: i64) -> Result<()> {
-        let at = meta(self.read(file), "scrubbed_to").in_file(file)?;
+        let at = meta(self.read(file)?, "scrubbed_to").in_file(file)?;
         let mut place: Place = at
             .and_then(|text| serde_json::from_str(&text).ok())
             .flatten();

@@ -151,8 +151,9 @@ impl LocalStore {
         let sql = format!(
             "select {COLUMNS} from sync_conflicts where ?1 or resolved_at is null order by n"
         );
+        let connection = self.read(file)?;
         let list = || -> rusqlite::Result<Vec<Conflict>> {
-            let mut statement = self.read(file).prepare_cached(&sql)?;
+            let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map([settled_too], |row| read(file, row))?;
             rows.collect()
         };
@@ -165,7 +166,7 @@ impl LocalStore {
     /// When the database fails.
     pub fn conflict(&self, file: File, n: i64) -> Result<Option<Conflict>> {
         let sql = format!("select {COLUMNS} from sync_conflicts where n = ?1");
-        self.read(file)
+        self.read(file)?
             .query_row(&sql, [n], |row| read(file, row))
             .optional()
             .in_file(file)

@@ -3,6 +3,7 @@
 
 use coditect_protocol::catalogue::File;
 use rusqlite::backup::Backup;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 use std::io::Read as _;
 use std::path::Path;
@@ -16,6 +17,9 @@ use crate::schema::{APPLICATION_ID, position};
 
 /// How long a statement waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pages of the log after which a quick writer writes them back. The first who opens a file reads
+/// the whole log, so it must be short; and writing back waits for the disk, so it must be seldom.
+const QUICK_LOG_PAGES_MAX: i64 = 250;
 /// Statements kept prepared per file.
 const STATEMENTS_MAX: usize = 256;
 
@@ -46,6 +50,39 @@ impl Database {
         }
     }
 
+    /// Opens a file that is ours and of this version for a few quick writes; none when it has to
+    /// be made or migrated. When it is closed, nothing is written back: whoever opens it next
+    /// finds the log.
+    pub(crate) fn open_quickly(folder: &Path, file: File, wait: Duration) -> Result<Option<Self>> {
+        let path = path_of(folder, file);
+        match first_page(&path) {
+            // No id yet: nothing, or somebody else's, or ours whose header is still in the log.
+            Ok(FirstPage::Empty | FirstPage::Id(0)) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Io { path, source }),
+            Ok(FirstPage::NoDatabase) => return Err(Error::NotADatabase(path)),
+            Ok(FirstPage::Id(id)) if id != APPLICATION_ID => return Err(Error::NotOurs(path)),
+            Ok(FirstPage::Id(_)) => {}
+        }
+        let prepare = || -> rusqlite::Result<(Connection, i64)> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&path, flags)?;
+            connection.busy_timeout(wait)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.pragma_update(None, "synchronous", synchronous(file))?;
+            connection.pragma_update(None, "wal_autocheckpoint", QUICK_LOG_PAGES_MAX)?;
+            let version = migrations::version(&connection)?;
+            Ok((connection, version))
+        };
+        let (connection, found) = prepare().in_file(file)?;
+        let known = migrations::latest(STEPS);
+        if found > known {
+            return Err(Error::TooNew { path, found, known });
+        }
+        Ok((found == known).then_some(Self { file, connection }))
+    }
+
     /// Makes a file in memory: a copy of an empty one, because a simulation makes thousands and
     /// reading pages is faster than reading SQL.
     pub(crate) fn in_memory(file: File) -> Result<Self> {
@@ -71,14 +108,12 @@ impl Database {
         connection.busy_timeout(BUSY_TIMEOUT).in_file(file)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         if folder.is_some() {
-            // The transcripts can be imported again; what people wrote cannot.
-            let synchronous = if file == File::Org { "full" } else { "normal" };
             let journal: String = connection
                 .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
                 .in_file(file)?;
             tracing::trace!(file = %file, journal, "opened");
             connection
-                .pragma_update(None, "synchronous", synchronous)
+                .pragma_update(None, "synchronous", synchronous(file))
                 .in_file(file)?;
         }
         connection
@@ -103,6 +138,11 @@ impl Database {
         set_applying(&tx, applying).in_file(self.file)?;
         Ok(tx)
     }
+}
+
+/// The transcripts can be imported again; what people wrote cannot.
+fn synchronous(file: File) -> &'static str {
+    if file == File::Org { "full" } else { "normal" }
 }
 
 /// Ends a transaction of [`Database::begin`].

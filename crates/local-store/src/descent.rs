@@ -120,14 +120,15 @@ impl LocalStore {
     }
 
     fn repair_number(&self, key: &str) -> Result<i64> {
-        let text = meta(self.read(File::Org), key).in_file(File::Org)?;
+        let text = meta(self.read(File::Org)?, key).in_file(File::Org)?;
         Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
     fn suspects(&self, file: File, scope: Scope) -> Result<Vec<NamedRows>> {
         let local = scope.to_local(self.owner()?.user.get());
+        let connection = self.read(file)?;
         let list = || -> rusqlite::Result<Vec<(String, String)>> {
-            let mut statement = self.read(file).prepare_cached(
+            let mut statement = connection.prepare_cached(
                 "select table_name, id from sync_suspect where scope = ?1
                  order by table_name, id limit ?2",
             )?;
@@ -215,11 +216,12 @@ impl LocalStore {
         divided: &Divided,
     ) -> Result<Vec<Range>> {
         let device = self.device.to_string();
+        let connection = self.read(table.file)?;
         let scan = || -> rusqlite::Result<Vec<(i64, u64)>> {
             let mut sums = vec![(0_i64, 0_u64); divided.parts.len()];
             let ends: Vec<String> = divided.parts.iter().map(|it| it.last.to_string()).collect();
             let mut at = 0;
-            let mut statement = self.read(table.file).prepare_cached(BASES)?;
+            let mut statement = connection.prepare_cached(BASES)?;
             let origin = (table.direction == Direction::Up).then_some(device);
             let (first, last) = (divided.first.to_string(), divided.last.to_string());
             let mut rows = statement.query(params![table.cloud, local, first, last, origin])?;
@@ -260,8 +262,9 @@ impl LocalStore {
         divided: &Divided,
     ) -> Result<Vec<(RowId, Option<Version>)>> {
         let device = self.device.to_string();
+        let connection = self.read(table.file)?;
         let read = || -> rusqlite::Result<BTreeMap<RowId, u64>> {
-            let mut statement = self.read(table.file).prepare_cached(BASES)?;
+            let mut statement = connection.prepare_cached(BASES)?;
             let origin = (table.direction == Direction::Up).then_some(device);
             let (first, last) = (divided.first.to_string(), divided.last.to_string());
             let mut rows = statement.query(params![table.cloud, local, first, last, origin])?;

@@ -42,7 +42,7 @@ impl LocalStore {
     /// [`crate::Error::NotBound`] before the first login, or when the database fails.
     pub fn digests(&self, file: File, scope: Scope) -> Result<Vec<TableDigest>> {
         let local = scope.to_local(self.owner()?.user.get());
-        of(self.read(file), file, &local, self.device).in_file(file)
+        of(self.read(file)?, file, &local, self.device).in_file(file)
     }
 
     /// Returns all rows and tombstones of a file, sorted by table, scope and id. Rows fetched
@@ -54,10 +54,10 @@ impl LocalStore {
         let owner = self.owner()?;
         let mut dump = Vec::new();
         for table in file.tables() {
-            let mut rows = bases(self.read(file), table).in_file(file)?;
-            rows.extend(unacknowledged(self.read(file), table).in_file(file)?);
+            let mut rows = bases(self.read(file)?, table).in_file(file)?;
+            rows.extend(unacknowledged(self.read(file)?, table).in_file(file)?);
             for row in &mut rows {
-                let live = statements::by_key(self.read(file), table, &row.scope, &row.id)
+                let live = statements::by_key(self.read(file)?, table, &row.scope, &row.id)
                     .in_file(file)?;
                 if let Some(live) = live {
                     let canonical = live.canonical(table);

@@ -74,6 +74,9 @@ pub enum Error {
     /// Another process syncs this folder.
     #[error("another process syncs this folder\n  hint: wait for it, or stop it")]
     Leased,
+    /// The store was opened for another file only.
+    #[error("the {0} database is not open here")]
+    NotOpen(File),
     /// The file could not be locked in time.
     #[error(
         "the {0} database is locked by another program\n  \

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use crate::database::Database;
-use crate::error::{InFile as _, Result};
+use crate::error::{Error, InFile as _, Result};
 use crate::random::Random;
 use crate::{LocalStore, schema, triggers};
 
@@ -23,7 +23,7 @@ impl LocalStore {
     /// # Errors
     /// When SQLite refuses a statement.
     pub fn execute_sql(&mut self, file: File, sql: &str) -> Result<()> {
-        self.read(file).execute_batch(sql).in_file(file)
+        self.read(file)?.execute_batch(sql).in_file(file)
     }
 
     /// Returns the rows of a query; blobs as NULL.
@@ -31,8 +31,9 @@ impl LocalStore {
     /// # Errors
     /// When SQLite refuses the query.
     pub fn query_sql(&self, file: File, sql: &str) -> Result<Vec<Vec<Value>>> {
+        let connection = self.read(file)?;
         let query = || -> rusqlite::Result<Vec<Vec<Value>>> {
-            let mut statement = self.read(file).prepare_cached(sql)?;
+            let mut statement = connection.prepare_cached(sql)?;
             let columns = statement.column_count();
             let rows = statement.query_map([], |row| {
                 (0..columns).map(|at| Ok(json(row.get(at)?))).collect()
@@ -48,14 +49,20 @@ impl LocalStore {
     /// # Errors
     /// When SQLite fails.
     pub fn copy(&self, seed: u64) -> Result<Self> {
-        let copy = |at: usize| -> Result<Database> {
-            let mut database = Database::in_memory(self.files[at].file)?;
-            copy_file(&self.files[at], &mut database)?;
-            Ok(database)
+        let copy = |file: File| -> Result<Option<Database>> {
+            let mut database = Database::in_memory(file)?;
+            copy_file(self.database(file)?, &mut database)?;
+            Ok(Some(database))
         };
+        let [org, sessions, projects, platform] = File::ALL;
         Ok(Self {
             folder: None,
-            files: [copy(0)?, copy(1)?, copy(2)?, copy(3)?],
+            files: [
+                copy(org)?,
+                copy(sessions)?,
+                copy(projects)?,
+                copy(platform)?,
+            ],
             device: self.device,
             owner: self.owner,
             random: Random::Seeded(seed),
@@ -71,7 +78,8 @@ impl LocalStore {
     /// When SQLite fails, or when opening does.
     pub fn replace_file(mut self, file: File, saved: &Self, now_ms: i64) -> Result<Self> {
         let at = schema::position(file);
-        copy_file(&saved.files[at], &mut self.files[at])?;
+        let into = self.files[at].as_mut().ok_or(Error::NotOpen(file))?;
+        copy_file(saved.database(file)?, into)?;
         self.stamped[at] = saved.stamped[at];
         self.reopen(now_ms)
     }
@@ -110,7 +118,7 @@ impl LocalStore {
     /// # Errors
     /// When SQLite fails.
     pub fn fill_disk(&mut self, file: File, full: bool) -> Result<()> {
-        let connection = self.read(file);
+        let connection = self.read(file)?;
         let limit = if full { 1 } else { PAGES_MAX };
         // A limit below what the file has is taken as what it has.
         connection
@@ -142,7 +150,7 @@ impl LocalStore {
                     "drop trigger if exists \"{name}_deleted\";{blind}"
                 ));
             }
-            self.read(file).execute_batch(&sql).in_file(file)?;
+            self.read(file)?.execute_batch(&sql).in_file(file)?;
         }
         Ok(())
     }

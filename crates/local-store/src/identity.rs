@@ -3,6 +3,7 @@
 use coditect_protocol::catalogue::File;
 use coditect_protocol::{DeviceId, OrganizationId, UserId};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::database::{self, Database, set_meta};
 use crate::error::{Error, InFile as _, Result};
@@ -27,13 +28,53 @@ impl LocalStore {
         for file in File::ALL {
             database::check(folder, file)?;
         }
+        let open = |file| Database::open(folder, file).map(Some);
+        let [org, sessions, projects, platform] = File::ALL;
         let files = [
-            Database::open(folder, File::ALL[0])?,
-            Database::open(folder, File::ALL[1])?,
-            Database::open(folder, File::ALL[2])?,
-            Database::open(folder, File::ALL[3])?,
+            open(org)?,
+            open(sessions)?,
+            open(projects)?,
+            open(platform)?,
         ];
         Self::assemble(Some(folder), files, now_ms, random, Guards::default())
+    }
+
+    /// Opens one file for a few quick writes, as a hook makes them: no other is looked at, no
+    /// schema is made or changed, and closing it writes nothing. A statement waits for another
+    /// writer at most as long as `wait`, then it fails with [`Error::Busy`]. Methods that need
+    /// another file fail with [`Error::NotOpen`]. None when the file has to be made or migrated
+    /// first, which [`LocalStore::open`] does.
+    ///
+    /// # Errors
+    /// When the file is not ours, damaged or of a newer program, or when it cannot be read.
+    pub fn open_one(
+        folder: &Path,
+        file: File,
+        wait: Duration,
+        random: Random,
+    ) -> Result<Option<Self>> {
+        let Some(database) = Database::open_quickly(folder, file, wait)? else {
+            return Ok(None);
+        };
+        let device = database.meta("device_id")?;
+        let Some(device) = device.and_then(|text| text.parse().ok()) else {
+            return Ok(None);
+        };
+        let mut files = [const { None }; 4];
+        files[crate::schema::position(file)] = Some(database);
+        let mut store = Self {
+            folder: Some(folder.to_owned()),
+            files,
+            device,
+            owner: None,
+            random,
+            guards: Guards::default(),
+            stamped: [0; 4],
+            #[cfg(feature = "fault-injection")]
+            fuse: None,
+        };
+        store.owner = store.common_owner()?;
+        Ok(Some(store))
     }
 
     /// Looks at the four files of a folder one by one, without opening them for work: whether
@@ -49,18 +90,20 @@ impl LocalStore {
     /// # Errors
     /// When SQLite fails.
     pub fn in_memory(now_ms: i64, random: Random) -> Result<Self> {
+        let make = |file| Database::in_memory(file).map(Some);
+        let [org, sessions, projects, platform] = File::ALL;
         let files = [
-            Database::in_memory(File::ALL[0])?,
-            Database::in_memory(File::ALL[1])?,
-            Database::in_memory(File::ALL[2])?,
-            Database::in_memory(File::ALL[3])?,
+            make(org)?,
+            make(sessions)?,
+            make(projects)?,
+            make(platform)?,
         ];
         Self::assemble(None, files, now_ms, random, Guards::default())
     }
 
     pub(crate) fn assemble(
         folder: Option<&Path>,
-        files: [Database; 4],
+        files: [Option<Database>; 4],
         now_ms: i64,
         mut random: Random,
         guards: Guards,
@@ -172,7 +215,7 @@ impl LocalStore {
     /// Returns the file's device id, which is `device` if it had none.
     fn keep_device(&mut self, file: File, device: DeviceId) -> Result<DeviceId> {
         let known = |text: Option<String>| text.and_then(|text| text.parse().ok());
-        let database = &self.files[crate::schema::position(file)];
+        let database = self.database(file)?;
         if let Some(device) = known(database.meta("device_id")?) {
             return Ok(device);
         }
@@ -189,7 +232,7 @@ impl LocalStore {
 
     fn common_owner(&self) -> Result<Option<Owner>> {
         let mut common = None;
-        for database in &self.files {
+        for database in self.files.iter().flatten() {
             let tenant = database.meta("tenant_id")?;
             let user = database.meta("user_id")?;
             let (Some(tenant), Some(user)) = (tenant, user) else {
@@ -213,7 +256,7 @@ impl LocalStore {
 
     fn store_owner(&mut self, owner: Owner) -> Result<()> {
         for file in File::ALL {
-            let database = &self.files[crate::schema::position(file)];
+            let database = self.database(file)?;
             if database.meta("user_id")?.is_some() {
                 continue;
             }

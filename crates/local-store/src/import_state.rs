@@ -38,7 +38,7 @@ impl LocalStore {
                     .unwrap_or(Value::Null),
             })
         };
-        self.read(File::Sessions)
+        self.read(File::Sessions)?
             .prepare_cached(
                 "select bytes_read, prefix_hash, state from import_state where source = ?1",
             )

@@ -47,7 +47,7 @@ impl LocalStore {
 
     fn was_read(&self, local: &str, epoch: Epoch) -> Result<bool> {
         for file in File::ALL {
-            let cursor = apply::cursor(self.read(file), local).in_file(file)?;
+            let cursor = apply::cursor(self.read(file)?, local).in_file(file)?;
             if cursor.is_some_and(|(cursor, _)| cursor.epoch == epoch) {
                 return Ok(true);
             }

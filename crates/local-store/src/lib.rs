@@ -6,8 +6,8 @@
 //!
 //! Public methods:
 //!
-//! - opening: [`LocalStore::open`], [`LocalStore::look_at`], [`LocalStore::in_memory`],
-//!   [`Profile`].
+//! - opening: [`LocalStore::open`], [`LocalStore::open_one`], [`LocalStore::look_at`],
+//!   [`LocalStore::in_memory`], [`Profile`].
 //! - the owner: [`LocalStore::bind`], [`LocalStore::owner_of_folder`], [`LocalStore::device`],
 //!   [`LocalStore::set_device`], [`LocalStore::lease`].
 //! - the engine: [`LocalStore::adopt`], [`LocalStore::positions`], [`LocalStore::apply_reply`],
@@ -94,8 +94,8 @@ use crate::database::Database;
 #[derive(Debug)]
 pub struct LocalStore {
     folder: Option<PathBuf>,
-    /// In the order of `File::ALL`.
-    files: [Database; 4],
+    /// In the order of `File::ALL`; all of them, or the one of [`LocalStore::open_one`].
+    files: [Option<Database>; 4],
     device: DeviceId,
     owner: Option<Owner>,
     random: Random,

@@ -34,8 +34,9 @@ impl LocalStore {
         let owner = self.owner()?;
         self.finish_reconcile_at_head(file, now_ms)?;
         self.adopt_marks(file, now_ms, &mut Adopted::default())?;
+        let connection = self.read(file)?;
         let list = || -> rusqlite::Result<Vec<String>> {
-            let mut statement = self.read(file).prepare_cached(
+            let mut statement = connection.prepare_cached(
                 "select scope from (
                    select scope, -1 as first from sync_batch
                    union all
@@ -66,13 +67,13 @@ impl LocalStore {
     ) -> Result<Option<Outgoing>> {
         let owner = self.owner()?;
         let resends = self.guards.stored_batch;
-        if let Some(stored) = stored_batch(self.read(file), file)?.filter(|_| resends) {
+        if let Some(stored) = stored_batch(self.read(file)?, file)?.filter(|_| resends) {
             return Ok(Some(stored));
         }
         self.adopt_marks(file, now_ms, &mut Adopted::default())?;
         let local = scope.to_local(owner.user.get());
         // Looking needs no write lock, and costs no wait for the disk.
-        let nothing = ready_marks(self.read(file), &local, now_ms, 1)
+        let nothing = ready_marks(self.read(file)?, &local, now_ms, 1)
             .in_file(file)?
             .is_empty();
         if nothing {
@@ -95,7 +96,7 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn stored_batch(&self, file: File) -> Result<Option<Outgoing>> {
-        stored_batch(self.read(file), file)
+        stored_batch(self.read(file)?, file)
     }
 
     /// Returns who the folder belongs to.

@@ -12,7 +12,7 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn outside_version(&self, file: File) -> Result<i64> {
-        self.read(file)
+        self.read(file)?
             .pragma_query_value(None, "data_version", |row| row.get(0))
             .in_file(file)
     }
@@ -23,7 +23,9 @@ impl LocalStore {
     /// # Errors
     /// When a database fails.
     pub fn is_outdated(&self) -> Result<bool> {
-        let database = &self.files[crate::schema::position(File::Org)];
+        let Some(database) = self.files.iter().flatten().next() else {
+            return Ok(false);
+        };
         let device = database.meta("device_id")?;
         let user = database.meta("user_id")?;
         let owner = self.owner.map(|owner| owner.user.to_string());

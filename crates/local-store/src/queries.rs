@@ -15,7 +15,7 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn session_of_message(&self, message_id: &str) -> Result<Option<String>> {
-        self.read(File::Sessions)
+        self.read(File::Sessions)?
             .prepare_cached("select session_id from messages where message_id = ?1 limit 1")
             .and_then(|mut statement| {
                 statement
@@ -30,7 +30,7 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn count_messages(&self, session_id: &str) -> Result<u64> {
-        self.read(File::Sessions)
+        self.read(File::Sessions)?
             .prepare_cached("select count(*) from messages where session_id = ?1")
             .and_then(|mut statement| statement.query_row([session_id], |row| row.get(0)))
             .in_file(File::Sessions)
@@ -41,9 +41,10 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn integrity_check(&self, file: File) -> Result<Vec<String>> {
+        let connection = self.read(file)?;
         let check = || -> rusqlite::Result<Vec<String>> {
             let sql = format!("pragma integrity_check({PROBLEMS_MAX})");
-            let mut statement = self.read(file).prepare(&sql)?;
+            let mut statement = connection.prepare(&sql)?;
             let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
             lines.collect()
         };
@@ -56,7 +57,7 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn reindex(&mut self, file: File) -> Result<()> {
-        self.read(file).execute_batch("reindex").in_file(file)
+        self.read(file)?.execute_batch("reindex").in_file(file)
     }
 }
 

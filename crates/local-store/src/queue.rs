@@ -53,7 +53,7 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn queue_state(&self, file: File) -> Result<QueueState> {
-        self.read(file)
+        self.read(file)?
             .query_row(
                 "select count(*) filter (where table_name is not null and state = 'queued'),
                         count(*) filter (where table_name is not null and state = 'parked'),
@@ -84,8 +84,9 @@ impl LocalStore {
         parked_only: bool,
         limit: u32,
     ) -> Result<Vec<QueueEntry>> {
+        let connection = self.read(file)?;
         let list = || -> rusqlite::Result<Vec<QueueEntry>> {
-            let mut statement = self.read(file).prepare_cached(
+            let mut statement = connection.prepare_cached(
                 "select n, table_name, row_scope, row_id, action, state, attempts, code, reason,
                    created_at
                  from sync_queue

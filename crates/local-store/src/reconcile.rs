@@ -74,7 +74,7 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn is_reconciling(&self, file: File) -> Result<bool> {
-        let note = meta(self.read(file), "reconciling").in_file(file)?;
+        let note = meta(self.read(file)?, "reconciling").in_file(file)?;
         Ok(note.is_some_and(|note| note != "0"))
     }
 
@@ -97,7 +97,7 @@ impl LocalStore {
         let owner = self.owner()?;
         for (scope, _) in self.streams()?.into_iter().filter(|(_, of)| *of == file) {
             let local = scope.to_local(owner.user.get());
-            let cursor = apply::cursor(self.read(file), &local).in_file(file)?;
+            let cursor = apply::cursor(self.read(file)?, &local).in_file(file)?;
             if !cursor.is_some_and(|(_, at_head)| at_head) {
                 return Ok(());
             }
@@ -109,7 +109,7 @@ impl LocalStore {
         if !self.is_reconciling(file)? {
             return Ok(());
         }
-        let fenced = meta(self.read(file), "reconciling")
+        let fenced = meta(self.read(file)?, "reconciling")
             .in_file(file)?
             .as_deref()
             == Some(AFTER_FENCE);

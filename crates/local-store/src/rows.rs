@@ -207,7 +207,7 @@ impl LocalStore {
         let table = named(table)?;
         let clause = "where id = ?1 order by scope <> 'user', scope limit 1";
         let parameters = vec![Sql::Text(id.to_owned())];
-        let found = statements::select(self.read(table.file), table, clause, parameters)
+        let found = statements::select(self.read(table.file)?, table, clause, parameters)
             .in_file(table.file)?;
         found
             .into_iter()
@@ -248,7 +248,7 @@ impl LocalStore {
         clause.push_str(&format!(" order by {order} limit ? offset ?"));
         parameters.push(Sql::Integer(i64::from(filter.limit)));
         parameters.push(Sql::Integer(i64::from(filter.offset)));
-        let found = statements::select(self.read(table.file), table, &clause, parameters)
+        let found = statements::select(self.read(table.file)?, table, &clause, parameters)
             .in_file(table.file)?;
         found
             .into_iter()
@@ -266,8 +266,9 @@ impl LocalStore {
             "select scope, count(*) from \"{}\" group by scope order by scope",
             table.local
         );
+        let connection = self.read(table.file)?;
         let count = || -> rusqlite::Result<Vec<(String, u64)>> {
-            let mut statement = self.read(table.file).prepare_cached(&sql)?;
+            let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect()
         };
@@ -317,7 +318,7 @@ impl LocalStore {
 
     fn view(&self, table: &Table, live: LocalRow) -> Result<RowView> {
         let id = live.id.clone().unwrap_or_default();
-        let connection = self.read(table.file);
+        let connection = self.read(table.file)?;
         let mark = marks::of_row(connection, table, &live.scope, &id, Some(live.seq));
         Ok(RowView {
             pending: mark.in_file(table.file)?.is_some(),

@@ -80,9 +80,9 @@ impl LocalStore {
         let words = words(&query.text);
         let mut hits = Vec::new();
         for table in tables {
-            let found = find(self.read(table.file), table, query, &expression);
+            let found = find(self.read(table.file)?, table, query, &expression);
             for (seq, rank) in found.in_file(table.file)? {
-                let live = statements::by_seq(self.read(table.file), table, seq);
+                let live = statements::by_seq(self.read(table.file)?, table, seq);
                 if let Some(live) = live.in_file(table.file)? {
                     let row = live.canonical(table);
                     hits.push(Hit {

@@ -15,7 +15,7 @@ impl LocalStore {
     pub fn count_unmarked(&self, file: File) -> Result<u64> {
         let mut count = 0;
         for table in pushed(file) {
-            count += unmarked(self.read(file), table, i64::MAX)
+            count += unmarked(self.read(file)?, table, i64::MAX)
                 .in_file(file)?
                 .len() as u64;
         }
@@ -26,7 +26,7 @@ impl LocalStore {
     pub(crate) fn mark_unmarked(&mut self, file: File, now_ms: i64) -> Result<u64> {
         let mut marked = 0;
         for table in pushed(file) {
-            if unmarked(self.read(file), table, 1)
+            if unmarked(self.read(file)?, table, 1)
                 .in_file(file)?
                 .is_empty()
             {

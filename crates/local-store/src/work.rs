@@ -4,7 +4,7 @@ use coditect_protocol::catalogue::File;
 use coditect_protocol::{DeviceId, OrganizationId, Scope, UserId};
 use rusqlite::Connection;
 
-use crate::error::{InFile as _, Result};
+use crate::error::{Error, InFile as _, Result};
 use crate::guards::Guards;
 use crate::random::Random;
 use crate::{LocalStore, database, schema};
@@ -57,7 +57,9 @@ impl LocalStore {
         file: File,
         work: impl FnOnce(&mut Work<'_>) -> Result<T>,
     ) -> Result<T> {
-        let database = &mut self.files[schema::position(file)];
+        let database = self.files[schema::position(file)]
+            .as_mut()
+            .ok_or(Error::NotOpen(file))?;
         let tx = database.begin(self.guards.applying)?;
         let number = |key| -> Result<i64> {
             let text = database::meta(&tx, key).in_file(file)?;
@@ -81,7 +83,14 @@ impl LocalStore {
     }
 
     /// Returns the file's connection for reading.
-    pub(crate) fn read(&self, file: File) -> &Connection {
-        &self.files[schema::position(file)].connection
+    pub(crate) fn read(&self, file: File) -> Result<&Connection> {
+        Ok(&self.database(file)?.connection)
+    }
+
+    /// Returns the file.
+    pub(crate) fn database(&self, file: File) -> Result<&database::Database> {
+        self.files[schema::position(file)]
+            .as_ref()
+            .ok_or(Error::NotOpen(file))
     }
 }

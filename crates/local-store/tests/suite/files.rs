@@ -1,9 +1,11 @@
 //! Opening: what is not ours is left untouched, what is ours is private and has one owner.
 
-use coditect_local_store::{APPLICATION_ID, Error, LocalStore, Random};
+use coditect_local_store::{APPLICATION_ID, Error, LocalStore, Random, SearchQuery};
+use coditect_protocol::catalogue::File;
 use coditect_protocol::{DeviceId, OrganizationId, UserId};
 use rusqlite::Connection;
 use std::path::Path;
+use std::time::Duration;
 use uuid::Uuid;
 
 use crate::support::{NOW, TENANT, USER, bind};
@@ -195,4 +197,68 @@ fn one_process_at_a_time_syncs() {
     assert!(matches!(second.lease(), Err(Error::Leased)));
     drop(lease);
     second.lease().unwrap();
+}
+
+/// What a hook writes.
+fn message(id: &str) -> coditect_protocol::wire::Row {
+    crate::support::row(serde_json::json!({
+        "message_id": id, "session_id": "s", "role": "user", "content": "found at once",
+    }))
+}
+
+#[test]
+fn one_file_is_opened_for_quick_writes() {
+    const QUICK: Duration = Duration::ZERO;
+    let folder = tempfile::tempdir().unwrap();
+    let one = |file| LocalStore::open_one(folder.path(), file, QUICK, Random::Seeded(3));
+    assert!(one(File::Sessions).unwrap().is_none(), "nothing there yet");
+    let mut full = open(folder.path()).unwrap();
+    bind(&mut full);
+    drop(full);
+    let mut quick = one(File::Sessions).unwrap().unwrap();
+    assert_eq!(quick.owner_of_folder().unwrap().user, UserId::new(USER));
+    let rows = vec![("context_messages", message("m1"))];
+    let done = quick.ingest(File::Sessions, rows, None, NOW).unwrap();
+    assert_eq!(done.inserted, 1);
+    assert!(matches!(
+        quick.list("org_decisions", &Default::default()),
+        Err(Error::NotOpen(File::Org))
+    ));
+
+    let other = Connection::open(folder.path().join("sessions.db")).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    let rows = vec![("context_messages", message("m2"))];
+    let error = quick.ingest(File::Sessions, rows, None, NOW).unwrap_err();
+    assert!(matches!(error, Error::Busy(File::Sessions)), "{error}");
+    other.execute_batch("rollback").unwrap();
+    drop((other, quick));
+
+    let mut full = open(folder.path()).unwrap();
+    let query = SearchQuery {
+        text: "found".to_owned(),
+        limit: 10,
+        ..SearchQuery::default()
+    };
+    assert_eq!(full.search(&query, NOW).unwrap().len(), 1);
+    assert_eq!(full.queue_state(File::Sessions).unwrap().queued, 1);
+}
+
+#[test]
+fn one_file_that_is_not_ours_or_of_another_version_is_not_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).unwrap());
+    let version = |version: i64| {
+        let file = Connection::open(folder.path().join("sessions.db")).unwrap();
+        file.pragma_update(None, "user_version", version).unwrap();
+    };
+    let one = || {
+        let random = Random::Seeded(3);
+        LocalStore::open_one(folder.path(), File::Sessions, Duration::ZERO, random)
+    };
+    version(1);
+    assert!(one().unwrap().is_none());
+    version(99);
+    assert!(matches!(one(), Err(Error::TooNew { found: 99, .. })));
+    std::fs::write(folder.path().join("sessions.db"), "notes").unwrap();
+    assert!(matches!(one(), Err(Error::NotADatabase(_))));
 }
