@@ -5,6 +5,8 @@
 pub const PUSH_CHANGES_MAX: usize = 1_000;
 /// Encoded bytes of the changes that a client puts into one push; one change may exceed it.
 pub const PUSH_BYTES_TARGET: usize = 4 * 1024 * 1024;
+/// Rows in one move.
+pub const MOVE_ROWS_MAX: usize = 200;
 /// Bytes of a request body after decompression.
 pub const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of a request body as it arrives.

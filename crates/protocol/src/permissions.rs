@@ -186,6 +186,9 @@ permissions! {
         "Read learnings.";
     LearningsUpdate = "learnings:update", Content, WRITERS, M, M, false,
         "Change and delete learnings.";
+    RowsMove = "rows:move", Content, MANAGERS, A, A, false,
+        "Move other people's rows to another shared scope. Everybody who may push to both scopes \
+        moves the own ones.";
     ConflictsRead = "conflicts:read", Content, READERS, V, V, false,
         "See versions that lost a conflict.";
     ConflictsResolve = "conflicts:resolve", Content, WRITERS, M, M, false,

@@ -8,6 +8,7 @@ pub mod devices;
 pub mod hints;
 pub mod history;
 pub mod membership;
+pub mod moves;
 pub mod pull;
 pub mod push;
 

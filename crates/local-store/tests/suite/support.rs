@@ -116,6 +116,7 @@ impl Server {
                 code: Some(coditect_protocol::ErrorCode::MalformedRow),
                 reason: Some("refused by the test".to_owned()),
                 ..outcome(Status::Rejected, None, None)
+                moved_to: None,
             };
         }
         let table = by_cloud_name(&change.table).unwrap();
@@ -273,6 +274,7 @@ fn outcome(status: Status, stored: Option<Stored>, loser: Option<Loser>) -> Outc
         reason: None,
         stored,
         loser,
+        moved_to: None,
     }
 }
 

@@ -138,6 +138,10 @@ pub struct Outcome {
     /// The losing side of a conflict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loser: Option<Loser>,
+    /// Where the row is by now, when it was moved out of the stream and the caller may read it
+    /// there: an edit made before belongs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<Scope>,
 }
 
 /// A version that lost a conflict; kept until a person settles it.

@@ -219,6 +219,7 @@ impl Server {
             reason: None,
             stored,
             loser,
+            moved_to: None,
         }
     }
 
@@ -352,6 +353,7 @@ impl Server {
             reason: None,
             stored,
             loser: None,
+            moved_to: None,
         }
     }
 }
@@ -363,6 +365,7 @@ fn refused(code: ErrorCode, reason: &str) -> Outcome {
         reason: Some(reason.to_owned()),
         stored: None,
         loser: None,
+        moved_to: None,
     }
 }
 

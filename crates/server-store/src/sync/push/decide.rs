@@ -323,5 +323,6 @@ fn outcome(
         reason: None,
         stored,
         loser,
+        moved_to: None,
     }
 }

@@ -345,6 +345,7 @@ fn rejected(refusal: Refusal) -> Outcome {
         reason: Some(refusal.reason),
         stored: None,
         loser: None,
+        moved_to: None,
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) async fn answer(
             reason: None,
             stored,
             loser: None,
+            moved_to: None,
         }
     });
     Ok(outcomes.collect())
