@@ -95,7 +95,7 @@ pub fn decide(table: &Table, existing: Option<&Existing>, incoming: &Incoming<'_
         return insert(table, incoming);
     };
     match table.class {
-        Class::Fact => fact(existing, incoming),
+        Class::Fact => fact(table, existing, incoming),
         Class::Record | Class::Catalogue => record(table, existing, incoming),
     }
 }
@@ -115,11 +115,27 @@ fn insert(table: &Table, incoming: &Incoming<'_>) -> Verdict {
 }
 
 /// The first accepted row of an identity stays, and its tombstone is final.
-fn fact(existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
-    match (incoming.change.op, &existing.row) {
-        (Op::Delete, Some(_)) => Verdict::store(Status::Applied, tombstone(existing, incoming)),
+fn fact(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
+    match (incoming.change.op, &existing.row, &incoming.change.row) {
+        (Op::Delete, Some(_), _) => Verdict::store(Status::Applied, tombstone(existing, incoming)),
+        (Op::Upsert, Some(stored), Some(pushed))
+            if existing.hash == incoming.hash && !same_register(table, stored, pushed) =>
+        {
+            let row = joined(table, pushed, Some(stored), incoming);
+            let version = mint(incoming.corrected, Some(existing.version));
+            Verdict::store(Status::Merged, write(version, existing.hash, Some(row)))
+        }
         _ => Verdict::keep(Status::Duplicate),
     }
+}
+
+/// Returns whether two rows have the same register. Two rows of one hash that have not: the bytes
+/// of one are damaged, and a pushed row's hash was just made from its bytes.
+#[must_use]
+pub fn same_register(table: &Table, one: &Row, other: &Row) -> bool {
+    let hashed = table.columns.iter().filter(|column| column.hashed());
+    let mut names = hashed.map(|column| column.name).chain([EXTRA]);
+    names.all(|name| one.get(name) == other.get(name))
 }
 
 fn record(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
@@ -164,7 +180,12 @@ fn update(table: &Table, existing: &Existing, stored: &Row, incoming: &Incoming<
     };
     let version = mint(incoming.corrected, Some(existing.version));
     if !incoming.change.register || existing.hash == incoming.hash {
-        let row = joined(table, stored, Some(pushed), incoming);
+        // Of one hash the pushed bytes are the right ones, should the stored ones be damaged.
+        let row = if existing.hash == incoming.hash {
+            joined(table, pushed, Some(stored), incoming)
+        } else {
+            joined(table, stored, Some(pushed), incoming)
+        };
         return if row == *stored {
             Verdict::keep(Status::Duplicate)
         } else {
@@ -342,6 +363,53 @@ mod tests {
 
     fn learnings() -> &'static Table {
         by_cloud_name("org_skill_learnings").unwrap()
+    }
+
+    #[test]
+    fn damaged_bytes_give_way_to_those_that_fit_the_hash() {
+        for (table, right, damaged) in [
+            (
+                "org_skill_learnings",
+                json!({"skill_name": "s", "learning": "right", "usage_count": 3}),
+                json!({"skill_name": "s", "learning": "rihgt", "usage_count": 3}),
+            ),
+            (
+                "context_messages",
+                json!({"role": "user", "content": "right"}),
+                json!({"role": "user", "content": "rihgt"}),
+            ),
+        ] {
+            let entry = by_cloud_name(table).unwrap();
+            let canonical = |row: &Value| canonical::row(entry, row.as_object().unwrap().clone());
+            let mut stored = existing(entry, 50, B, Some(right.clone()));
+            let sound = run(
+                table,
+                Some(&stored),
+                push(Some(50), 50, Some(right.clone())),
+            );
+            assert_eq!(
+                (sound.status, sound.write),
+                (Status::Duplicate, None),
+                "{table}"
+            );
+            stored.row = Some(canonical(&damaged));
+            let mended = run(
+                table,
+                Some(&stored),
+                push(Some(50), 50, Some(right.clone())),
+            );
+            assert_eq!(
+                (mended.status, mended.losing),
+                (Status::Merged, None),
+                "{table}"
+            );
+            let write = mended.write.unwrap();
+            assert_eq!(write.row, Some(canonical(&right)), "{table}");
+            assert!(
+                write.version > stored.version && write.hash == stored.hash,
+                "{table}"
+            );
+        }
     }
 
     #[test]

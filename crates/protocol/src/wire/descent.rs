@@ -88,6 +88,10 @@ pub struct Descended {
     /// acknowledged: a device that lost its notes goes on from there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<OwnPart>,
+    /// Rows whose bytes the server found damaged. They come without being asked for: a device
+    /// that holds the bytes which fit the hash sends them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<NamedRows>,
 }
 
 /// A device's share of a counter.
