@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 
-use super::rules::{Class, NAMES, Need, TOKENS, TokenRule};
+use super::rules::{Class, NAMES, Need, TOKENS};
 use super::{MARKER_START, Report, assign};
 
 /// Kinds that are found by structure and stand in no rule list.
@@ -23,6 +24,10 @@ const WINDOW_BYTES: usize = 512;
 
 /// Longest private key that is looked for, in bytes.
 const KEY_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes that a process scans before the fast automaton is worth what it costs to build: a hook
+/// that looks at one short text ends before that.
+const SLOW_BYTES: usize = 64 * 1024;
 
 /// Returns `text` with every secret replaced by its marker, and counts them in `report`.
 ///
@@ -55,7 +60,7 @@ pub fn text_has_secret(text: &str) -> bool {
 pub(super) fn class_of_key(key: &str) -> Option<Class> {
     let scanner = SCANNER.as_ref()?;
     let mut class = None;
-    for hit in scanner.prefilter.find_iter(key) {
+    for hit in scanner.prefilter(key.len()).find_iter(key) {
         let Probe::Name(found) = scanner.probes[hit.pattern().as_usize()] else {
             continue;
         };
@@ -82,13 +87,18 @@ enum Probe {
     CurlUser,
 }
 
+/// Built by and by: what is cheap at once, an expression when its literal first occurs, the fast
+/// automaton when a process has much to scan.
 #[derive(Debug)]
 struct Scanner {
-    prefilter: AhoCorasick,
+    literals: Vec<&'static str>,
     probes: Vec<Probe>,
-    patterns: Vec<Regex>,
-    curl_user: Regex,
-    key: KeyPatterns,
+    slow: AhoCorasick,
+    fast: OnceLock<Option<AhoCorasick>>,
+    scanned_bytes: AtomicUsize,
+    patterns: Vec<OnceLock<Option<Regex>>>,
+    curl_user: LazyLock<Option<Regex>>,
+    key: LazyLock<Option<KeyPatterns>>,
 }
 
 #[derive(Debug)]
@@ -101,7 +111,7 @@ struct Found {
 
 impl Scanner {
     fn new() -> Option<Self> {
-        let mut literals: Vec<&str> = Vec::new();
+        let mut literals: Vec<&'static str> = Vec::new();
         let mut probes = Vec::new();
         for (index, rule) in TOKENS.iter().enumerate() {
             literals.extend(rule.literals);
@@ -122,19 +132,38 @@ impl Scanner {
             literals.push(literal);
             probes.push(probe);
         }
-        let anchored = |rule: &TokenRule| Regex::new(&format!(r"\A(?:{})", rule.pattern)).ok();
         Some(Self {
-            prefilter: AhoCorasick::builder()
-                .kind(Some(AhoCorasickKind::DFA))
-                .match_kind(MatchKind::LeftmostLongest)
-                .ascii_case_insensitive(true)
-                .build(literals)
-                .ok()?,
+            slow: automaton(&literals, AhoCorasickKind::NoncontiguousNFA)?,
+            literals,
             probes,
-            patterns: TOKENS.iter().map(anchored).collect::<Option<_>>()?,
-            curl_user: Regex::new(r#"\A(?: -u|--user)[ =]*["']?([^\s:"']+):([^\s"'\\]+)"#).ok()?,
-            key: KeyPatterns::new()?,
+            fast: OnceLock::new(),
+            scanned_bytes: AtomicUsize::new(0),
+            patterns: TOKENS.iter().map(|_| OnceLock::new()).collect(),
+            curl_user: LazyLock::new(|| {
+                Regex::new(r#"\A(?: -u|--user)[ =]*["']?([^\s:"']+):([^\s"'\\]+)"#).ok()
+            }),
+            key: LazyLock::new(KeyPatterns::new),
         })
+    }
+
+    /// Returns the automaton that finds the literals; all of them find the same.
+    fn prefilter(&self, bytes: usize) -> &AhoCorasick {
+        if let Some(Some(fast)) = self.fast.get() {
+            return fast;
+        }
+        let before = self.scanned_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) < SLOW_BYTES {
+            return &self.slow;
+        }
+        let make = || automaton(&self.literals, AhoCorasickKind::DFA);
+        self.fast.get_or_init(make).as_ref().unwrap_or(&self.slow)
+    }
+
+    fn pattern(&self, index: usize) -> Option<&Regex> {
+        let make = || Regex::new(&format!(r"\A(?:{})", TOKENS[index].pattern)).ok();
+        let pattern = self.patterns[index].get_or_init(make).as_ref();
+        debug_assert!(pattern.is_some(), "the built-in redaction rules compile");
+        pattern
     }
 
     /// Returns the text with all found secrets replaced, or none when there is nothing to replace.
@@ -162,7 +191,7 @@ impl Scanner {
         let mut found: Vec<Found> = Vec::new();
         let mut blocks = PrivateBlocks::default();
         let mut skip_to = 0;
-        for hit in self.prefilter.find_iter(text) {
+        for hit in self.prefilter(text.len()).find_iter(text) {
             let probe = self.probes[hit.pattern().as_usize()];
             match probe {
                 Probe::PrivateOpen => blocks.open(hit.start()),
@@ -192,7 +221,10 @@ impl Scanner {
             }
             Probe::Name(class) => (assign::find_value(text, hit, class)?, class.kind(), 0),
             Probe::PrivateOpen | Probe::PrivateClose => return None,
-            Probe::PrivateKey => (key_block(text, hit.start, &self.key)?, "private-key", 2),
+            Probe::PrivateKey => {
+                let patterns = self.key.as_ref()?;
+                (key_block(text, hit.start, patterns)?, "private-key", 2)
+            }
             Probe::Url => (url_password(text, hit.end)?, "connection-password", 0),
             Probe::CurlUser => (self.curl_password(text, hit.start)?, "password", 0),
         };
@@ -211,11 +243,10 @@ impl Scanner {
         let rule = &TOKENS[index];
         // The bound keeps hostile input from being scanned again and again; what matches up to
         // it is measured in full.
-        let mut length = self.patterns[index]
-            .find(clip(text, at, WINDOW_BYTES))?
-            .end();
+        let pattern = self.pattern(index)?;
+        let mut length = pattern.find(clip(text, at, WINDOW_BYTES))?.end();
         if length + 4 > WINDOW_BYTES {
-            length = self.patterns[index].find(&text[at..])?.end();
+            length = pattern.find(&text[at..])?.end();
         }
         let token = &text.as_bytes()[at..at + length];
         let digit = token.iter().any(u8::is_ascii_digit);
@@ -229,10 +260,8 @@ impl Scanner {
     }
 
     fn curl_password(&self, text: &str, at: usize) -> Option<Range<usize>> {
-        let password = self
-            .curl_user
-            .captures(clip(text, at, WINDOW_BYTES))?
-            .get(2)?;
+        let pattern = self.curl_user.as_ref()?;
+        let password = pattern.captures(clip(text, at, WINDOW_BYTES))?.get(2)?;
         let value = password.as_str();
         let numeric = value.bytes().all(|b| b.is_ascii_digit());
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
@@ -240,6 +269,15 @@ impl Scanner {
         let plain = is_curl && !value.contains(MARKER_START) && !is_template(value);
         plain.then(|| at + password.start()..at + password.end())
     }
+}
+
+fn automaton(literals: &[&str], kind: AhoCorasickKind) -> Option<AhoCorasick> {
+    AhoCorasick::builder()
+        .kind(Some(kind))
+        .match_kind(MatchKind::LeftmostLongest)
+        .ascii_case_insensitive(true)
+        .build(literals)
+        .ok()
 }
 
 /// Of secrets that overlap, the one of the higher rank stays, else the earlier one. What becomes
@@ -374,4 +412,36 @@ fn clip(text: &str, at: usize, bytes_max: usize) -> &str {
         end -= 1;
     }
     &text[at..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_compiles() {
+        let scanner = SCANNER.as_ref().unwrap();
+        assert!((0..TOKENS.len()).all(|index| scanner.pattern(index).is_some()));
+        assert!(scanner.curl_user.is_some() && scanner.key.is_some());
+    }
+
+    #[test]
+    fn the_slow_and_the_fast_automaton_find_the_same() {
+        let scanner = Scanner::new().unwrap();
+        let fast = automaton(&scanner.literals, AhoCorasickKind::DFA).unwrap();
+        let mut text = String::new();
+        for literal in &scanner.literals {
+            text.push_str(literal);
+            text.push_str(&literal.to_uppercase());
+            text.push_str(&literal[..literal.len() / 2]);
+        }
+        let all = |automaton: &AhoCorasick| -> Vec<_> { automaton.find_iter(&text).collect() };
+        assert_eq!(all(&scanner.slow), all(&fast));
+        // Within one process the change comes unnoticed.
+        assert!(std::ptr::eq(scanner.prefilter(1), &raw const scanner.slow));
+        assert!(!std::ptr::eq(
+            scanner.prefilter(SLOW_BYTES),
+            &raw const scanner.slow
+        ));
+    }
 }
