@@ -6,4 +6,5 @@
 
 pub mod checkpoint;
 pub mod claude;
+pub mod hooks;
 pub mod rows;

@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 /// What a line holds.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    pub(super) objects: Vec<Map<String, Value>>,
+pub(crate) struct Line {
+    pub(crate) objects: Vec<Map<String, Value>>,
     pub(super) damage: Option<Damage>,
     pub(super) repaired: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Damage {
+pub(crate) struct Damage {
     pub(super) at: usize,
     pub(super) reason: String,
 }
@@ -23,7 +23,7 @@ const RESUMES_MAX: usize = 64;
 
 /// Reads a line (without its newline) as a sequence of JSON objects. More than one object, or
 /// anything else, makes the line damaged; an empty or padded one holds nothing.
-pub(super) fn read(line: &[u8]) -> Line {
+pub(crate) fn read(line: &[u8]) -> Line {
     let padded = line;
     let line = trim(line);
     let padding = line.as_ptr().addr() - padded.as_ptr().addr();

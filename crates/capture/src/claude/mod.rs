@@ -20,7 +20,7 @@
 
 mod chunk;
 mod discover;
-mod lines;
+pub(crate) mod lines;
 mod message;
 mod parser;
 mod reader;
@@ -29,6 +29,7 @@ mod render;
 mod rowset;
 mod session;
 mod state;
+mod task_memory;
 mod tasks;
 mod tools;
 mod usage;
@@ -39,6 +40,8 @@ pub use parser::{Parser, Rewritten};
 pub use reader::{ReadError, TranscriptReader};
 pub use rowset::RowSet;
 pub use state::{FileState, SessionState};
+pub use task_memory::{TaskCall, TaskMemory};
+pub(crate) use tasks::is_task_tool;
 pub use tools::pair_open_tools;
 
 /// Name of the agent in rows and identities.

@@ -105,7 +105,7 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(state: &'a mut FileState) -> Self {
+    pub(super) fn new(state: &'a mut FileState) -> Self {
         Self {
             state,
             chunk: Chunk::default(),
@@ -169,7 +169,7 @@ impl<'a> Work<'a> {
             .insert((session_id.to_owned(), task_id.to_owned()));
     }
 
-    fn finish(self) -> Chunk {
+    pub(super) fn finish(self) -> Chunk {
         let mut chunk = self.chunk;
         chunk.tokens = self.tokens.into_values().collect();
         let sessions = &self.state.sessions;

@@ -17,7 +17,7 @@ const TASK_CREATE: &str = "TaskCreate";
 const TASK_UPDATE: &str = "TaskUpdate";
 
 /// Returns whether the input of a tool's call must be kept until its result.
-pub(super) fn is_task_tool(name: &str) -> bool {
+pub(crate) fn is_task_tool(name: &str) -> bool {
     matches!(name, TODO_WRITE | TASK_CREATE | TASK_UPDATE)
 }
 
@@ -72,6 +72,38 @@ pub(super) fn apply(
         TASK_CREATE => create(work, &change, input, result),
         _ => update(work, &change, input, result),
     }
+}
+
+/// Applies what the agent program itself tells about a task: that it was made (`status` is none)
+/// or that it has another status now. What a tool's call has said stays.
+pub(super) fn announced(
+    work: &mut Work<'_>,
+    context: &Context,
+    task_id: &str,
+    input: &Record,
+    status: Option<&str>,
+) {
+    let change = Change {
+        session_id: &context.session_id,
+        message_id: context.message_id.clone(),
+        at: context.timestamp.clone(),
+        client_version: None,
+        tool: TASK_UPDATE,
+    };
+    touch(work, &change, task_id, |row| {
+        if row.description.is_none() {
+            set(&mut row.description, text(input, "task_subject"));
+        }
+        if row.details.is_none() {
+            set(&mut row.details, text(input, "task_description"));
+        }
+        if let Some(status) = status {
+            set_status(row, status, change.at.as_deref());
+        } else if row.status.is_none() {
+            set_status(row, "pending", change.at.as_deref());
+            row.source = Some(TASK_CREATE.to_owned());
+        }
+    });
 }
 
 fn tool_by_shape(structured: Option<&Value>) -> Option<&'static str> {
