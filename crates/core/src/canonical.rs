@@ -39,6 +39,7 @@ pub fn row(table: &Table, mut raw: Row) -> Row {
     if !extra.is_empty() {
         canonical.insert(EXTRA.to_owned(), Value::Object(extra));
     }
+    crate::body::keep_fitting_names(table, &mut canonical);
     canonical
 }
 

@@ -5,6 +5,7 @@ use coditect_protocol::wire::Row;
 use coditect_protocol::{DeviceId, RowId};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -66,14 +67,22 @@ impl FromStr for ContentHash {
 pub struct MissingKey(pub &'static str);
 
 /// Returns the content hash: SHA-256 over the RFC 8785 JSON of the register's columns
-/// (PROTOCOL 7). The row must be canonical.
+/// (PROTOCOL 7), in which a long value of a column with bodies stands as its hash and length
+/// (ADR 0018). The row must be canonical.
 #[must_use]
 pub fn content(table: &Table, row: &Row) -> ContentHash {
     let hashed = |name: &str| name == EXTRA || table.column(name).is_some_and(|c| c.hashed());
-    let register: BTreeMap<&String, &Value> = row
+    let mut register: BTreeMap<&str, Cow<'_, Value>> = row
         .iter()
         .filter(|(name, value)| hashed(name) && !value.is_null())
+        .map(|(name, value)| (name.as_str(), Cow::Borrowed(value)))
         .collect();
+    // A long value counts by its own hash, whether it is in the row or kept apart.
+    for column in table.bodies() {
+        if let Some(stands) = crate::body::hashed(table, row, column) {
+            register.insert(column.name, Cow::Owned(stands));
+        }
+    }
     let bytes = serde_json_canonicalizer::to_vec(&register).unwrap_or_default();
     ContentHash(Sha256::digest(&bytes).into())
 }

@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod backoff;
+pub mod body;
 pub mod canonical;
 pub mod clock;
 pub mod digest;

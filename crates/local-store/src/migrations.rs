@@ -14,6 +14,9 @@ use crate::schema;
 pub(crate) struct Step {
     pub(crate) version: i64,
     pub(crate) sql: fn(File) -> &'static str,
+    /// Table and column that a file made by a later catalogue has already; then the step has
+    /// nothing to do.
+    pub(crate) unless: Option<(&'static str, &'static str)>,
 }
 
 /// All steps, in order.
@@ -25,6 +28,10 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         version: 2,
         sql: |_| schema::REPAIR,
+    },
+    Step {
+        version: 3,
+        sql: schema::indexed,
     },
 ];
 
@@ -65,7 +72,15 @@ fn apply(connection: &mut Connection, file: File, step: &Step) -> rusqlite::Resu
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have done it while we waited for the lock.
     if version(&tx)? < step.version {
-        tx.execute_batch((step.sql)(file))?;
+        let done = match step.unless {
+            Some((table, column)) => tx
+                .prepare("select 1 from pragma_table_info(?1) where name = ?2")?
+                .exists([table, column])?,
+            None => false,
+        };
+        if !done {
+            tx.execute_batch((step.sql)(file))?;
+        }
         tx.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
         tx.pragma_update(None, "user_version", step.version)?;
         tx.execute(
@@ -105,14 +120,14 @@ fn snapshot(connection: &Connection, folder: &Path, found: i64) -> Result<()> {
 mod tests {
     use super::*;
 
-    const NEXT: &[Step] = &[
-        STEPS[0],
-        STEPS[1],
-        Step {
-            version: 3,
+    /// Today's steps and one of tomorrow.
+    fn next() -> Vec<Step> {
+        let later = Step {
+            version: latest(STEPS) + 1,
             sql: |_| "alter table decisions add column later text;",
-        },
-    ];
+        };
+        STEPS.iter().copied().chain([later]).collect()
+    }
 
     #[test]
     fn the_critical_file_is_copied_before_it_is_migrated() {
@@ -120,18 +135,42 @@ mod tests {
         let path = path_of(folder.path(), File::Org);
         let mut connection = Connection::open(&path).unwrap();
         run(&mut connection, File::Org, Some(folder.path()), STEPS).unwrap();
-        let copy = folder.path().join("org.db.before-v3");
+        let today = latest(STEPS);
+        let copy = folder.path().join(format!("org.db.before-v{}", today + 1));
         assert!(!copy.exists());
         let insert = "insert into decisions (title) values ('kept')";
         connection.execute(insert, []).unwrap();
-        run(&mut connection, File::Org, Some(folder.path()), NEXT).unwrap();
-        assert_eq!(version(&connection).unwrap(), 3);
+        run(&mut connection, File::Org, Some(folder.path()), &next()).unwrap();
+        assert_eq!(version(&connection).unwrap(), today + 1);
         let copy = Connection::open(copy).unwrap();
-        assert_eq!(version(&copy).unwrap(), 2);
+        assert_eq!(version(&copy).unwrap(), today);
         let title: String = copy
             .query_row("select title from decisions", [], |row| row.get(0))
             .unwrap();
         assert_eq!(title, "kept");
+    }
+
+    #[test]
+    fn what_an_older_version_indexed_is_not_indexed_again() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, File::Org, None, &STEPS[..2]).unwrap();
+        let insert = "insert into decisions (title) values ('a'), ('b')";
+        connection.execute(insert, []).unwrap();
+        run(&mut connection, File::Org, None, STEPS).unwrap();
+        let noted = |table| crate::database::meta(&connection, &format!("indexed:{table}"));
+        assert_eq!(noted("decisions").unwrap().as_deref(), Some("2"));
+        assert_eq!(noted("error_solutions").unwrap().as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn a_file_of_an_older_catalogue_gets_the_column() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, File::Sessions, None, &STEPS[..2]).unwrap();
+        let drop = "alter table messages drop column bodies";
+        connection.execute(drop, []).unwrap();
+        run(&mut connection, File::Sessions, None, STEPS).unwrap();
+        let read = "select bodies from messages";
+        assert!(!connection.prepare(read).unwrap().exists([]).unwrap());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use coditect_protocol::catalogue::{Column, ColumnType, File, Table};
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use crate::triggers;
+use crate::{search, triggers};
 
 /// `application_id` of all our files: "CODI".
 pub const APPLICATION_ID: i32 = 0x434f_4449;
@@ -262,6 +262,32 @@ begin
     where not exists (select 1 from sync_digest
       where table_name = new.table_name and scope = new.scope and origin = new.origin);
 end;
+";
+
+/// Third version: how far the full-text index goes is noted; until now it had everything.
+pub(crate) fn indexed(file: File) -> &'static str {
+    static SQL: LazyLock<[String; 4]> = LazyLock::new(|| {
+        File::ALL.map(|file| {
+            let searched = file.tables().filter(|table| !table.search.is_empty());
+            let note = |table: &Table| {
+                format!(
+                    "insert into sync_meta (key, value)
+                       select '{}', coalesce(max(seq), 0) from \"{}\" where true
+                       on conflict (key) do nothing;\n",
+                    search::note_of(table),
+                    table.local
+                )
+            };
+            searched.map(note).collect()
+        })
+    });
+    &SQL[position(file)]
+}
+
+/// Fourth version: rows whose bodies are not here yet are found without looking at all rows.
+pub(crate) const BODIES: &str = "
+create index messages_bodies on messages (coalesce(timestamp, created_at))
+  where bodies is not null;
 ";
 
 const IMPORT: &str = "

@@ -127,6 +127,20 @@ pub enum Merge {
     Owner,
 }
 
+/// What a column has to do with bodies: long values that the server keeps apart from their rows
+/// (DESIGN 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Apart {
+    /// Its values stay in the row.
+    Never,
+    /// A long value is kept apart; text or JSON.
+    Body,
+    /// It names the bodies of the row whose values are not in it: JSON, an object of
+    /// [`crate::wire::bodies::BodyName`] by column. At most one column of a table.
+    Names,
+}
+
 /// A column of a synced table, besides the common ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Column {
@@ -141,6 +155,8 @@ pub struct Column {
     pub default: Option<&'static str>,
     /// Rule for concurrent values.
     pub merge: Merge,
+    /// What it has to do with bodies that are kept apart from their row.
+    pub apart: Apart,
 }
 
 impl Column {
@@ -148,7 +164,7 @@ impl Column {
     /// (PROTOCOL 7, 15).
     #[must_use]
     pub const fn hashed(&self) -> bool {
-        matches!(self.merge, Merge::Lww | Merge::Owner)
+        matches!(self.merge, Merge::Lww | Merge::Owner) && !matches!(self.apart, Apart::Names)
     }
 
     const fn new(name: &'static str, ty: ColumnType) -> Self {
@@ -158,7 +174,18 @@ impl Column {
             required: false,
             default: None,
             merge: Merge::Lww,
+            apart: Apart::Never,
         }
+    }
+
+    const fn body(mut self) -> Self {
+        self.apart = Apart::Body;
+        self
+    }
+
+    const fn names(mut self) -> Self {
+        self.apart = Apart::Names;
+        self
     }
 
     const fn required(mut self) -> Self {
@@ -261,6 +288,22 @@ impl Table {
         self.columns
             .iter()
             .filter(move |column| column.merge == rule)
+    }
+
+    /// Returns the columns whose long values are kept apart.
+    pub fn bodies(&self) -> impl Iterator<Item = &'static Column> {
+        self.columns
+            .iter()
+            .filter(|column| column.apart == Apart::Body)
+    }
+
+    /// Returns the column that names the bodies which are not in their row; none for a table
+    /// without bodies.
+    #[must_use]
+    pub fn body_names(&self) -> Option<&'static Column> {
+        self.columns
+            .iter()
+            .find(|column| column.apart == Apart::Names)
     }
 
     /// Returns whether rows of other devices come down in an ordinary page.
@@ -392,6 +435,32 @@ mod tests {
                     seen.insert(column.name),
                     "{}.{} twice",
                     table.cloud,
+                    column.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_with_bodies_can_name_them() {
+        for table in TABLES {
+            let names: Vec<_> = table
+                .columns
+                .iter()
+                .filter(|column| column.apart == Apart::Names)
+                .collect();
+            let some = table.bodies().next().is_some();
+            assert_eq!(names.len(), usize::from(some), "{}", table.cloud);
+            assert!(
+                names
+                    .iter()
+                    .all(|column| column.ty == ColumnType::Json && !column.hashed())
+            );
+            for column in table.bodies() {
+                let long = matches!(column.ty, ColumnType::Text | ColumnType::Json);
+                assert!(
+                    long && column.hashed() && !column.required,
+                    "{}",
                     column.name
                 );
             }

@@ -60,6 +60,8 @@ codes! {
     MalformedRow = "malformed_row", 422, "malformed row";
     /// The row is larger than one row may be.
     RowTooLarge = "row_too_large", 413, "row too large";
+    /// The row names a body that the server does not have in this scope; send its bytes.
+    BodyMissing = "body_missing", 422, "body missing";
     /// The table's direction does not allow this write.
     DirectionRefused = "direction_refused", 422, "direction refused";
     /// The key columns do not give the row's id.

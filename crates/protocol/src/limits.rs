@@ -47,3 +47,11 @@ pub const HINT_CLIENT_BYTES_MAX: usize = 1_024;
 pub const HINT_PING_MS: u64 = 45_000;
 /// Largest integer that every JSON reader keeps exactly.
 pub const INTEGER_MAX: i64 = 1 << 53;
+/// Bytes of a value up to which it stays in its row; a longer one is a body.
+pub const BODY_IN_ROW_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a body's beginning that stay in the row, if it is text.
+pub const BODY_PREFIX_BYTES_MAX: usize = 2 * 1024;
+/// Bodies that one request may name.
+pub const BODIES_NAMED_MAX: usize = 1_000;
+/// Bytes after which a reply with bodies ends; one body may exceed it.
+pub const BODIES_BYTES_TARGET: usize = 4 * 1024 * 1024;
