@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use coditect_protocol::openapi::{ContentHash, Timestamp};
 use coditect_protocol::wire::{
-    Op, Stored, auth, backups, context, descent, devices, hints, history, pull, push,
+    Op, Stored, auth, backups, context, descent, devices, hints, history, moves, pull, push,
 };
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
@@ -269,6 +269,10 @@ fn schemas() -> Value {
     add::<push::Outcome>(&mut schemas);
     add::<push::Status>(&mut schemas);
     add::<push::Loser>(&mut schemas);
+    add::<moves::MoveRequest>(&mut schemas);
+    add::<moves::MoveReply>(&mut schemas);
+    add::<moves::Move>(&mut schemas);
+    add::<moves::Moved>(&mut schemas);
     add::<hints::HintMessage>(&mut schemas);
     add::<hints::Hint>(&mut schemas);
     add::<pull::PullRequest>(&mut schemas);

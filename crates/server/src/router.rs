@@ -45,6 +45,11 @@ pub fn endpoints() -> Vec<Endpoint> {
             sync::pull::handle,
             &sync::pull::OPERATION,
         ),
+        posts(
+            "/api/v1/sync/move",
+            sync::moves::handle,
+            &sync::moves::OPERATION,
+        ),
         gets(
             "/api/v1/sync/conflicts",
             sync::conflicts::handle,

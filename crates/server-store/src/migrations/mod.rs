@@ -10,6 +10,7 @@ mod m20261120_000004_digest_counts;
 mod m20261120_000005_device_guard;
 mod m20261120_000006_roles;
 mod m20261120_000007_descent;
+mod m20261120_000010_moves;
 mod m20261120_000011_plans;
 mod m20261120_000013_backups;
 mod synced;
@@ -71,6 +72,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000005_device_guard::migration(),
         m20261120_000006_roles::migration(),
         m20261120_000007_descent::migration(),
+        m20261120_000010_moves::migration(),
         m20261120_000011_plans::migration(),
         m20261120_000013_backups::migration(),
     ]

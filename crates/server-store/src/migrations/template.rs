@@ -67,7 +67,6 @@ pub(crate) fn narrow_delete(name: &str, condition: &str) -> Step {
 
 /// Returns the statements that make a table whose rows belong to a scope as of the migration
 /// `roles`: read by the scope's readers, written by those who may write there.
-#[expect(dead_code, reason = "for tables that come after the migration `roles`")]
 pub(crate) fn shared_table(name: &str, columns: &str, app_grants: &str) -> Vec<Step> {
     let mut steps = tenant_table(Template::Scoped, name, columns, app_grants);
     steps.push(narrow_insert(name, WRITABLE));

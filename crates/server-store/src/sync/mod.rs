@@ -36,7 +36,8 @@ pub use heads::{Readable, readable};
 pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
 pub use pull::pull;
 pub use push::{
-    ArchivedPart, ArchivedRow, PushContext, Restore, RestoreError, RestoreMode, Restored, push,
+    ArchivedPart, ArchivedRow, PushContext, Restore, RestoreError, RestoreMode, Restored, move_rows,
+    push,
     restore,
 };
 pub use sql::{insert_text, page_text};

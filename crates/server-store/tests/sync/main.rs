@@ -10,6 +10,7 @@ mod conflicts;
 mod descent;
 mod dump;
 mod facts;
+mod moves;
 mod odd_input;
 mod pages;
 mod refused;

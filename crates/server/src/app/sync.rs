@@ -1,6 +1,7 @@
 //! Push, pull and conflicts: the order of store calls around the engine's rules.
 
 use coditect_protocol::wire::Op;
+use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
 use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::{PushReply, PushRequest};
 use coditect_protocol::{API_VERSION, ErrorCode, Scope};
@@ -41,6 +42,31 @@ pub async fn push(
         })
         .await;
     match pushed {
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(refused(state, caller, error).await),
+    }
+}
+
+/// Moves rows from one scope to another. An organisation's storage stays what it is, so a full
+/// one does not refuse it.
+///
+/// # Errors
+/// [`AppError::DeviceUnknown`], [`AppError::NotFound`] for a scope that the caller may not see,
+/// [`AppError::Refused`] for the rest of what refuses a whole move.
+pub async fn move_rows(
+    state: &AppState,
+    caller: &Caller,
+    request: &MoveRequest,
+) -> Result<MoveReply, AppError> {
+    check_version(&request.api_version)?;
+    let now_ms = state.clock.now().timestamp_millis();
+    let moved = state
+        .db
+        .tenant("sync.move", caller, |mut tx| async move {
+            sync::move_rows(&mut tx, request, now_ms).await
+        })
+        .await;
+    match moved {
         Ok(reply) => Ok(reply),
         Err(error) => Err(refused(state, caller, error).await),
     }

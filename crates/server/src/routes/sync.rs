@@ -3,5 +3,6 @@
 pub(crate) mod conflicts;
 pub(crate) mod hints;
 pub(crate) mod history;
+pub(crate) mod moves;
 pub(crate) mod pull;
 pub(crate) mod push;

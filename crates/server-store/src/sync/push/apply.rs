@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::counters::{self, Counters};
 use super::decide::{self, Changed};
+use super::moves;
 use super::write::{self, Rows};
 use super::{Batch, Numbered, Totals, rejected};
 use crate::StoreError;
@@ -101,7 +102,16 @@ async fn store(
         rest.extend(met);
         rest.sort_by_key(|change| change.position);
     }
+    let gone = moves::gone(tx, batch, &buried(&rest, &held)).await?;
     for change in rest {
+        let key = (change.valid.table.cloud, change.valid.change.id);
+        if let Some((to, held)) = gone.get(&key).zip(held.get(&key))
+            && change.valid.change.op == Op::Upsert
+        {
+            let outcome = decide::moved_away(batch, change, held, *to, &mut changed);
+            outcomes.push((change.position, outcome));
+            continue;
+        }
         let outcome = decide::decide(batch, change, &mut held, &mut counters, &mut changed);
         outcomes.push((change.position, outcome));
     }
@@ -110,6 +120,19 @@ async fn store(
         outcomes,
         totals: changed.totals(),
     })
+}
+
+/// Returns the tombstones that changes would bring back.
+pub(super) fn buried<'a>(
+    changes: &[&Numbered<'_>],
+    held: &'a HashMap<Key, Held>,
+) -> Vec<(Key, &'a Held)> {
+    let back = changes
+        .iter()
+        .filter(|change| change.valid.change.op == Op::Upsert);
+    let keys = back.map(|change| (change.valid.table.cloud, change.valid.change.id));
+    keys.filter_map(|key| Some((key, held.get(&key).filter(|held| held.deleted())?)))
+        .collect()
 }
 
 /// Parts new facts, which one insert settles in most cases, from all that has to be read first.

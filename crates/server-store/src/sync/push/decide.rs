@@ -7,7 +7,7 @@ use coditect_core::merge::{self, Existing, Incoming, Losing, Verdict};
 use coditect_protocol::catalogue::{Class, Direction, Table};
 use coditect_protocol::wire::push::{Change, Loser, Outcome, Status};
 use coditect_protocol::wire::{Op, Row};
-use coditect_protocol::{DeviceId, ErrorCode, RowId, Version};
+use coditect_protocol::{DeviceId, ErrorCode, RowId, Scope, Version};
 use uuid::Uuid;
 
 use super::apply::Key;
@@ -146,6 +146,36 @@ pub(super) fn decide(
     let stored = after.reply_to(table, pushed.row.as_ref());
     held.insert(key, after);
     outcome(verdict.status, Some(stored), wire_loser)
+}
+
+/// Returns the outcome of an edit of a row that was moved out of the stream: it belongs where the
+/// row is by now. Where that is not for the caller to know, it is kept here, with the tombstone.
+pub(super) fn moved_away(
+    batch: &Batch<'_>,
+    change: &Numbered<'_>,
+    held: &Held,
+    to: Option<Scope>,
+    changed: &mut Changed,
+) -> Outcome {
+    let pushed = &*change.valid.change;
+    let fact = change.valid.table.class == Class::Fact;
+    if to.is_none() && !fact && pushed.register && held.existing.hash != change.valid.hash {
+        conflict(incoming(batch, change, "conflict"), held, changed);
+    }
+    let stored = held.reply_to(change.valid.table, pushed.row.as_ref());
+    Outcome {
+        // A fact was not edited but found again.
+        moved_to: to.filter(|_| !fact),
+        ..outcome(
+            if fact {
+                Status::Duplicate
+            } else {
+                Status::Superseded
+            },
+            Some(stored),
+            None,
+        )
+    }
 }
 
 /// Returns why the change may not be made to the stored row: it is another device's, or another

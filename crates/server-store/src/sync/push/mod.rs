@@ -6,12 +6,14 @@
 mod apply;
 mod counters;
 mod decide;
+mod moves;
 mod repeat;
 mod restore;
 mod trail;
 pub(super) mod unfiled;
 mod write;
 
+pub use moves::move_rows;
 pub use restore::{
     ArchivedPart, ArchivedRow, Restore, RestoreError, RestoreMode, Restored, restore,
 };

@@ -1,10 +1,12 @@
 //! A batch whose reply was lost: it was carried out, so it is answered from what is stored.
 
 use coditect_protocol::ErrorCode;
+use coditect_protocol::catalogue::Class;
 use coditect_protocol::wire::push::{Outcome, Status};
 
 use super::apply;
 use super::decide;
+use super::moves;
 use super::{Batch, Numbered, rejected};
 use crate::db::TenantTx;
 use crate::sync::SyncError;
@@ -26,6 +28,7 @@ pub(super) async fn answer(
     }
     let valid: Vec<&Numbered<'_>> = checked.iter().filter_map(|it| it.as_ref().ok()).collect();
     let held = apply::stored(tx, batch, &valid).await?;
+    let gone = moves::gone(tx, batch, &apply::buried(&valid, &held)).await?;
     let outcomes = checked.iter().map(|change| {
         let change = match change {
             Ok(change) => change,
@@ -46,13 +49,16 @@ pub(super) async fn answer(
             return rejected(refusal);
         }
         let stored = Some(held.reply_to(table, change.valid.change.row.as_ref()));
+        // What was stored before the row moved away moved with it.
+        let moved = gone.get(&(table.cloud, change.valid.change.id)).copied();
+        let edits = table.class == Class::Record && status == Status::Superseded;
         Outcome {
             status: Status::Duplicate,
             code: None,
             reason: None,
             stored,
             loser: None,
-            moved_to: None,
+            moved_to: moved.flatten().filter(|_| edits),
         }
     });
     Ok(outcomes.collect())
