@@ -18,12 +18,16 @@ use coditect_local_store::{self as local_store, ImportState, Ingested, LocalStor
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::Row;
 
+pub(crate) use rows::leave_gaps_only;
 use sessions::Sessions;
 
 /// Bytes of a transcript that become one piece.
 const PIECE_BYTES: usize = 256 * 1024;
 /// Rows stored in one transaction, so that other writers wait milliseconds only.
 const ROWS_PER_WRITE: usize = 100;
+
+/// Rows that wait at most before they are indexed for search together.
+const ROWS_PER_INDEX: i64 = 1_000;
 
 /// Why an import ended early. What was stored stays, and the next one goes on there.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +130,7 @@ impl<'a> Importer<'a> {
         }
         self.title_by_summaries()?;
         self.pair_tools()?;
+        self.store.index_new(File::Sessions, 1)?;
         Ok(self.summary)
     }
 
@@ -156,6 +161,7 @@ impl<'a> Importer<'a> {
         }
         self.title_by_summaries()?;
         self.pair_tools()?;
+        self.store.index_new(File::Sessions, 1)?;
         Ok(self.summary)
     }
 
@@ -201,6 +207,7 @@ impl<'a> Importer<'a> {
             self.progress.bytes += read;
             self.summary.bytes += read;
             self.piece(chunk, state)?;
+            self.store.index_new(File::Sessions, ROWS_PER_INDEX)?;
             observe(self.progress);
         }
         let state = reader.into_state();

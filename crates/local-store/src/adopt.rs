@@ -54,6 +54,7 @@ impl LocalStore {
             ..Adopted::default()
         };
         self.adopt_marks(file, now_ms, &mut adopted)?;
+        self.index_new(file, 1)?;
         Ok(adopted)
     }
 

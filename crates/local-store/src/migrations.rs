@@ -24,14 +24,17 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         version: 1,
         sql: schema::of,
+        unless: None,
     },
     Step {
         version: 2,
         sql: |_| schema::REPAIR,
+        unless: None,
     },
     Step {
         version: 3,
         sql: schema::indexed,
+        unless: None,
     },
 ];
 

@@ -1,23 +1,31 @@
 //! Local full-text search (FTS5), offline and without a model. The index is kept by our own
-//! process at adoption and when rows come in, never by triggers: the writer's SQLite may lack
-//! FTS5 (PROTOCOL 13).
+//! process, never by triggers: the writer's SQLite may lack FTS5 (PROTOCOL 13). Rows above a
+//! noted `seq` wait for [`LocalStore::index_new`], so that many are indexed together and a hook
+//! does not touch the index; rows below it are indexed when they change.
 
 use coditect_protocol::catalogue::{File, TABLES, Table};
 use coditect_protocol::limits::SEARCH_TEXT_BYTES_MAX;
 use coditect_protocol::wire::Row;
-use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::types::{Value as Sql, ValueRef};
+use rusqlite::{Connection, params, params_from_iter};
 use serde::Serialize;
 use serde_json::Value;
+use std::borrow::Cow;
 
 use crate::LocalStore;
 use crate::adopt::Adopted;
+use crate::database::{meta, set_meta};
 use crate::error::{Error, InFile as _, Result};
 use crate::statements;
 use crate::work::Work;
 
 /// Characters of text shown around a hit.
 const SNIPPET_CHARS: usize = 160;
+
+/// Text that is indexed in one transaction, in bytes: some milliseconds.
+const CHUNK_TEXT_BYTES: usize = 256 * 1024;
+/// Rows that are indexed in one transaction at most.
+const CHUNK_ROWS: u64 = 1_000;
 
 /// What to look for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +84,10 @@ impl LocalStore {
                 Ok(()) | Err(Error::Busy(_) | Error::NoSpace { .. }) => {}
                 Err(error) => return Err(error),
             }
+            match self.index_new(file, 1) {
+                Ok(_) | Err(Error::Busy(_) | Error::NoSpace { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let words = words(&query.text);
         let mut hits = Vec::new();
@@ -104,19 +116,109 @@ impl LocalStore {
     }
 }
 
+impl LocalStore {
+    /// Indexes the rows of a file that came since the last time, a chunk per transaction, if at
+    /// least `rows_min` have come to a table. Returns how many it indexed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn index_new(&mut self, file: File, rows_min: i64) -> Result<u64> {
+        let mut indexed = 0;
+        for table in file.tables().filter(|table| !table.search.is_empty()) {
+            let connection = self.read(file)?;
+            let noted = noted(connection, table).in_file(file)?;
+            let newest = newest(connection, table).in_file(file)?;
+            if newest - noted < rows_min.max(1) {
+                continue;
+            }
+            loop {
+                let rows = self.write(file, |work| index_chunk(work, table).in_file(file))?;
+                if rows == 0 {
+                    break;
+                }
+                indexed += rows;
+            }
+        }
+        Ok(indexed)
+    }
+}
+
+/// Returns the `seq` above which rows of the table wait to be indexed.
+fn noted(connection: &Connection, table: &Table) -> rusqlite::Result<i64> {
+    let text = meta(connection, &note_of(table))?;
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+fn newest(connection: &Connection, table: &Table) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(&format!(
+            "select coalesce(max(seq), 0) from \"{}\"",
+            table.local
+        ))?
+        .query_row([], |row| row.get(0))
+}
+
+/// Key of the note in the file.
+pub(crate) fn note_of(table: &Table) -> String {
+    format!("indexed:{}", table.local)
+}
+
+/// Indexes the next rows and notes how far it came; returns how many rows it looked at. What is
+/// not adopted yet is left out: it may hold secrets, and adopting it will index it.
+fn index_chunk(work: &Work<'_>, table: &Table) -> rusqlite::Result<u64> {
+    let (name, columns) = (table.local, table.search.join(", "));
+    let mut insert = work.tx.prepare_cached(&insertion(table))?;
+    let mut select = work.tx.prepare_cached(&format!(
+        "select t.seq, t.content_hash is null or exists (select 1 from sync_queue q
+           where q.table_name = ?2 and q.row_seq = t.seq and q.adopted = 0), {columns}
+         from \"{name}\" t where t.seq > ?1 order by t.seq"
+    ))?;
+    let mut rows = select.query(params![noted(work.tx, table)?, table.cloud])?;
+    let (mut looked_at, mut bytes, mut last) = (0, 0, None);
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        (looked_at, last) = (looked_at + 1, Some(seq));
+        if !row.get::<_, bool>(1)? {
+            insert.raw_bind_parameter(1, seq)?;
+            for at in 0..table.search.len() {
+                let text = match row.get_ref(2 + at)? {
+                    ValueRef::Text(text) => String::from_utf8_lossy(text),
+                    _ => Cow::Borrowed(""),
+                };
+                let text = prefix(&text, SEARCH_TEXT_BYTES_MAX);
+                bytes += text.len();
+                insert.raw_bind_parameter(2 + at, text)?;
+            }
+            insert.raw_execute()?;
+        }
+        if bytes >= CHUNK_TEXT_BYTES || looked_at >= CHUNK_ROWS {
+            break;
+        }
+    }
+    if let Some(last) = last {
+        set_meta(work.tx, &note_of(table), &last.to_string())?;
+    }
+    Ok(looked_at)
+}
+
+fn insertion(table: &Table) -> String {
+    let columns = table.search.join(", ");
+    let places = vec!["?"; table.search.len()].join(", ");
+    format!(
+        "insert into \"{}_fts\" (rowid, {columns}) values (?, {places})",
+        table.local
+    )
+}
+
 impl Work<'_> {
-    /// Puts a row's text into the index, in place of what was there.
+    /// Puts a row's text into the index, in place of what was there; a new row waits until
+    /// others come along.
     pub(crate) fn index(&self, table: &Table, seq: i64, row: &Row) -> Result<()> {
-        if table.search.is_empty() {
+        if table.search.is_empty() || self.waits_for_index(table, seq)? {
             return Ok(());
         }
         self.unindex(table, seq)?;
-        let columns = table.search.join(", ");
-        let places = vec!["?"; table.search.len()].join(", ");
-        let sql = format!(
-            "insert into \"{}_fts\" (rowid, {columns}) values (?, {places})",
-            table.local
-        );
+        let sql = insertion(table);
         let mut parameters = vec![Sql::Integer(seq)];
         parameters.extend(table.search.iter().map(|name| {
             let text = row.get(*name).and_then(Value::as_str).unwrap_or_default();
@@ -131,7 +233,7 @@ impl Work<'_> {
 
     /// Takes a row's text out of the index.
     pub(crate) fn unindex(&self, table: &Table, seq: i64) -> Result<()> {
-        if table.search.is_empty() {
+        if table.search.is_empty() || self.waits_for_index(table, seq)? {
             return Ok(());
         }
         let sql = format!("delete from \"{}_fts\" where rowid = ?1", table.local);
@@ -140,6 +242,10 @@ impl Work<'_> {
             .and_then(|mut statement| statement.execute([seq]))
             .in_file(self.file)?;
         Ok(())
+    }
+
+    fn waits_for_index(&self, table: &Table, seq: i64) -> Result<bool> {
+        Ok(seq > noted(self.tx, table).in_file(self.file)?)
     }
 
     /// Takes a removed row's text out of the index, unless its `seq` is used again.
@@ -284,6 +390,7 @@ fn prefix(text: &str, bytes_max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Random;
 
     #[test]
     fn no_character_of_a_query_is_an_operator() {
@@ -296,5 +403,29 @@ mod tests {
         ] {
             assert_eq!(expression(text).as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_not_adopted_yet_is_not_indexed() {
+        let mut store = LocalStore::in_memory(0, Random::Seeded(1)).unwrap();
+        let row = serde_json::json!({"title": "first"});
+        let row = row.as_object().unwrap().clone();
+        store.insert("org_decisions", "user", row, 0).unwrap();
+        let secret = concat!("AKIA", "QX7RT2MW4ZKP9BVN");
+        let insert = "insert into decisions (title) values ('key ' || ?1)";
+        let org = store.read(File::Org).unwrap();
+        org.execute(insert, [secret]).unwrap();
+        let found = |store: &LocalStore, word: &str| -> i64 {
+            let count = "select count(*) from decisions_fts where decisions_fts match ?1";
+            let org = store.read(File::Org).unwrap();
+            org.query_row(count, [word], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(found(&store, "first"), 0, "it waits");
+        assert_eq!(store.index_new(File::Org, 3).unwrap(), 0);
+        assert_eq!(store.index_new(File::Org, 2).unwrap(), 2);
+        assert_eq!((found(&store, "first"), found(&store, "key")), (1, 0));
+        store.adopt(File::Org, 0).unwrap();
+        assert_eq!((found(&store, secret), found(&store, "key")), (0, 1));
+        assert_eq!(store.index_new(File::Org, 1).unwrap(), 0);
     }
 }
