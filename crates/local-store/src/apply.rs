@@ -198,6 +198,7 @@ impl LocalStore {
             set_cursor(work, &local, epoch, n, page.at_head)?;
             if let Some(descended) = page.descent.as_ref().filter(|_| page.at_head) {
                 applied.repairs = work.repair_rows(page.scope, &local, n, descended)?;
+                work.note_damaged_there(&local, &descended.damaged)?;
             }
             if let Some(server) = page.digests.as_ref().filter(|_| page.at_head) {
                 applied.head = Some(Comparison {

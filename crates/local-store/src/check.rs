@@ -7,6 +7,7 @@
 use coditect_core::digest::term;
 use coditect_protocol::RowId;
 use coditect_protocol::catalogue::{Direction, File, Table};
+use coditect_protocol::wire::descent::NamedRows;
 use rusqlite::params;
 use serde::Serialize;
 
@@ -169,7 +170,7 @@ impl LocalStore {
                 let Some(damage) = damage_of(work, table, scope, id, *fingerprint)? else {
                     continue;
                 };
-                note_suspect(work, table, scope, id, damage)?;
+                note_suspect(work, table, scope, id, damage.as_str())?;
                 checked.wrong.push(Wrong {
                     table: table.cloud.to_owned(),
                     scope: scope.clone(),
@@ -183,6 +184,35 @@ impl LocalStore {
         })
     }
 }
+
+impl Work<'_> {
+    /// Notes rows that the server's scrub found damaged there and of which this device holds the
+    /// bytes that fit the hash: the next run that repairs reads them again, sees that they are
+    /// damaged, and sends them.
+    pub(crate) fn note_damaged_there(&self, scope: &str, named: &[NamedRows]) -> Result<()> {
+        for named in named {
+            let Some(table) = statements::table_in(self.file, &named.table) else {
+                continue;
+            };
+            for id in named.ids.iter().map(ToString::to_string) {
+                let Some(base) = self.base(table, scope, &id)? else {
+                    continue;
+                };
+                let live = statements::by_key(self.tx, table, scope, &id).in_file(self.file)?;
+                let holds = crate::descent::holds(table, &base, live.as_ref());
+                // What is queued already is on its way.
+                let busy = self.is_busy(table, scope, &id, live.as_ref())?;
+                if live.is_some() && holds && !busy {
+                    note_suspect(self, table, scope, &id, DAMAGED_THERE)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a row waits that is right here.
+const DAMAGED_THERE: &str = "server";
 
 type Key = (String, String, String, i64);
 
@@ -243,19 +273,13 @@ fn term_of(table: &Table, id: &str, base: &Base) -> Option<u64> {
     Some(term(table.cloud, id, version, device, &base.hash, deleted))
 }
 
-fn note_suspect(
-    work: &Work<'_>,
-    table: &Table,
-    scope: &str,
-    id: &str,
-    damage: Damage,
-) -> Result<()> {
+fn note_suspect(work: &Work<'_>, table: &Table, scope: &str, id: &str, reason: &str) -> Result<()> {
     work.tx
         .prepare_cached(
             "insert into sync_suspect (table_name, scope, id, reason) values (?1, ?2, ?3, ?4)
              on conflict (table_name, scope, id) do update set reason = ?4",
         )
-        .and_then(|mut statement| statement.execute([table.cloud, scope, id, damage.as_str()]))
+        .and_then(|mut statement| statement.execute([table.cloud, scope, id, reason]))
         .map(drop)
         .in_file(work.file)
 }

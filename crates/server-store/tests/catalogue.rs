@@ -204,6 +204,7 @@ fn scoped_tables() -> BTreeSet<String> {
         .iter()
         .filter(|table| table.direction != Direction::Down);
     let others = [
+        "scrub_findings",
         "streams",
         "stream_digests",
         "counter_parts",
@@ -327,7 +328,13 @@ async fn grants_of_the_app_role_are_the_expected_ones() {
                 and has_any_column_privilege('coditect_app', oid, '{what}')"
         )
     };
-    let hidden = ["logins", "tenant_logins", "refresh_tokens", "request_rates"];
+    let hidden = [
+        "logins",
+        "tenant_logins",
+        "refresh_tokens",
+        "request_rates",
+        "scrub_rounds",
+    ];
     let readable = names(&client, &granted("select")).await;
     for table in tables(&client).await {
         assert_eq!(

@@ -26,6 +26,8 @@ pub enum SystemTask {
     ClaimJob,
     /// Reading the stream that a backup job names.
     Backup,
+    /// Reading every row once a day, and mending what can be.
+    Scrub,
     /// Reading a caller's plan and usage, and counting requests.
     Limit,
 }
@@ -44,6 +46,7 @@ impl SystemTask {
             Self::Dump => "dump",
             Self::ClaimJob => "claim_job",
             Self::Backup => "backup",
+            Self::Scrub => "scrub",
             Self::Limit => "limit",
         }
     }

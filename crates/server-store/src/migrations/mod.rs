@@ -13,6 +13,7 @@ mod m20261120_000007_descent;
 mod m20261120_000010_moves;
 mod m20261120_000011_plans;
 mod m20261120_000013_backups;
+mod m20261120_000014_scrub;
 mod synced;
 mod template;
 
@@ -75,6 +76,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000010_moves::migration(),
         m20261120_000011_plans::migration(),
         m20261120_000013_backups::migration(),
+        m20261120_000014_scrub::migration(),
     ]
 }
 

@@ -21,6 +21,7 @@ mod plans;
 pub mod progress;
 mod pull;
 mod push;
+pub mod scrub;
 mod sql;
 mod token;
 mod validate;

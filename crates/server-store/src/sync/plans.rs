@@ -31,7 +31,11 @@ async fn no_statement_reads_a_whole_tenant_table() {
         .filter(|table| table.class != Class::Catalogue)
     {
         let sql = sql::of(table);
+        let scrub = sql::scrub(table).unwrap();
         for (statement, values) in [
+            (&scrub.again, vec![id, id, ids]),
+            (&scrub.refresh, vec![id, id, ids]),
+            (&scrub.recount, vec![id, id, id, "5", "5", "5"]),
             (&sql.fetch, vec![id, id, ids]),
             (&sql.cursors, vec![id, id, "5", "100"]),
             (&sql.page, vec![id, id, "5", "100"]),
@@ -51,5 +55,5 @@ async fn no_statement_reads_a_whole_tenant_table() {
             planned += 1;
         }
     }
-    assert_eq!(planned, 24 * 5);
+    assert_eq!(planned, 24 * 8);
 }

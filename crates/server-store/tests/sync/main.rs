@@ -15,6 +15,7 @@ mod odd_input;
 mod pages;
 mod refused;
 mod roundtrip;
+mod scrub;
 mod support;
 mod tokens;
 mod views;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::db::{Statement, TenantTx};
 use crate::sync::SyncError;
 
-const STREAMS: &str = "select scope_id, table_name, rows, count, xor from stream_digests
+const STREAMS: &str = "select scope_id, table_name, rows, count, xor, damaged from stream_digests
     where tenant_id = $1 and scope_id = any ($2)
     and (origin_device = $3 or table_name = any ($4))";
 const PLATFORM: &str = "select table_name, rows, count, xor from platform_digests";
@@ -57,6 +57,7 @@ pub(super) async fn add(
     ];
     let answers = tx.pipeline(&statements).await?;
     let mut digests = ByTable::new();
+    let mut damaged: Vec<Uuid> = Vec::new();
     for row in &answers[0] {
         let digest = Digest {
             rows: row.try_get(2)?,
@@ -64,6 +65,9 @@ pub(super) async fn add(
             xor: xor(row, 4)?,
         };
         join(&mut digests, row.try_get(0)?, row.try_get(1)?, digest);
+        if row.try_get::<_, i64>(5)? > 0 {
+            damaged.push(row.try_get(0)?);
+        }
     }
     for row in &answers[1] {
         let digest = Digest {
@@ -75,6 +79,9 @@ pub(super) async fn add(
     }
     for page in pages.iter_mut().filter(|page| page.at_head) {
         page.digests = Some(of_page(page, &digests));
+    }
+    if !damaged.is_empty() {
+        super::damaged::add(tx, device, &damaged, pages).await?;
     }
     Ok(())
 }

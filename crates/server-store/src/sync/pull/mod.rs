@@ -1,5 +1,6 @@
 //! Pull: what happened in the caller's streams since a position, on one snapshot.
 
+mod damaged;
 mod descent;
 mod digests;
 mod page;
