@@ -27,24 +27,26 @@ impl LocalStore {
     /// # Errors
     /// When the database fails.
     pub fn import_state(&self, source: &str) -> Result<Option<ImportState>> {
-        let read = |row: &rusqlite::Row<'_>| {
-            let state: Option<String> = row.get(2)?;
-            Ok(ImportState {
-                source: source.to_owned(),
-                bytes_read: row.get::<_, i64>(0)?.max(0) as u64,
-                prefix_hash: row.get(1)?,
-                state: state
-                    .and_then(|text| serde_json::from_str(&text).ok())
-                    .unwrap_or(Value::Null),
-            })
-        };
-        self.read(File::Sessions)?
-            .prepare_cached(
-                "select bytes_read, prefix_hash, state from import_state where source = ?1",
-            )
-            .and_then(|mut statement| statement.query_row([source], read).optional())
-            .in_file(File::Sessions)
+        get(self.read(File::Sessions)?, source)
     }
+}
+
+pub(crate) fn get(connection: &Connection, source: &str) -> Result<Option<ImportState>> {
+    let read = |row: &rusqlite::Row<'_>| {
+        let state: Option<String> = row.get(2)?;
+        Ok(ImportState {
+            source: source.to_owned(),
+            bytes_read: row.get::<_, i64>(0)?.max(0) as u64,
+            prefix_hash: row.get(1)?,
+            state: state
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or(Value::Null),
+        })
+    };
+    connection
+        .prepare_cached("select bytes_read, prefix_hash, state from import_state where source = ?1")
+        .and_then(|mut statement| statement.query_row([source], read).optional())
+        .in_file(File::Sessions)
 }
 
 pub(crate) fn put(connection: &Connection, state: &ImportState, now_ms: i64) -> Result<()> {

@@ -19,7 +19,8 @@
 //! - a process that stays: [`LocalStore::outside_version`], [`LocalStore::is_outdated`].
 //! - rows: [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`],
 //!   [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`].
-//! - importing: [`LocalStore::ingest`], [`LocalStore::import_state`].
+//! - importing: [`LocalStore::ingest`], [`LocalStore::import_state`], [`LocalStore::record`],
+//!   [`LocalStore::import_states`].
 //! - queue and conflicts: [`LocalStore::queue_state`], [`LocalStore::queue_entries`],
 //!   [`LocalStore::retry_parked`], [`LocalStore::clear_delays`], [`LocalStore::count_unmarked`],
 //!   [`LocalStore::conflicts`], [`LocalStore::settle_conflict`].
@@ -56,6 +57,7 @@ mod queries;
 mod queue;
 mod random;
 mod reconcile;
+mod record;
 mod rows;
 mod schema;
 mod search;
@@ -79,6 +81,7 @@ pub use marks::SCOPE_MOVE;
 pub use profile::{Profile, make_private_folder};
 pub use queue::{QueueEntry, QueueState};
 pub use random::Random;
+pub use record::Recording;
 pub use rows::{Ingested, RowFilter, RowView};
 pub use schema::APPLICATION_ID;
 pub use search::{Hit, SearchQuery};

@@ -19,6 +19,9 @@ use crate::statements::{self, LocalRow};
 use crate::value;
 use crate::work::Work;
 
+/// `metadata.source` of a fact that only a hook has told about; the transcript tells it better.
+const PROVISIONAL_SOURCE: &str = "hook";
+
 /// A row with what is known about it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RowView {
@@ -298,16 +301,7 @@ impl LocalStore {
             for (name, row) in rows {
                 let table = statements::table_in(file, name)
                     .ok_or_else(|| Error::UnknownTable(name.to_owned()))?;
-                let row = prepare(table, row);
-                let id = new_id(work, table, &row, now_ms)?;
-                let own = coditect_protocol::scope::LOCAL_USER;
-                let counter = match work.put(table, own, id, &row, now_ms, false)? {
-                    Put::Inserted(_) => &mut ingested.inserted,
-                    Put::Updated => &mut ingested.updated,
-                    Put::Unchanged => &mut ingested.unchanged,
-                    Put::KeptOut => &mut ingested.kept_out,
-                };
-                *counter += 1;
+                ingest_row(work, table, row, now_ms, &mut ingested)?;
             }
             if let Some(state) = state {
                 import_state::put(work.tx, state, now_ms)?;
@@ -346,6 +340,33 @@ fn named(cloud: &str) -> Result<&'static Table> {
     by_cloud_name(cloud).ok_or_else(|| Error::UnknownTable(cloud.to_owned()))
 }
 
+/// Stores one row in the owner's own scope and counts what became of it.
+pub(crate) fn ingest_row(
+    work: &mut Work<'_>,
+    table: &'static Table,
+    row: Row,
+    now_ms: i64,
+    ingested: &mut Ingested,
+) -> Result<()> {
+    let row = prepare(table, row);
+    let id = new_id(work, table, &row, now_ms)?;
+    let own = coditect_protocol::scope::LOCAL_USER;
+    let counter = match work.put(table, own, id, &row, now_ms, false)? {
+        Put::Inserted(_) => &mut ingested.inserted,
+        Put::Updated => &mut ingested.updated,
+        Put::Unchanged => &mut ingested.unchanged,
+        Put::KeptOut => &mut ingested.kept_out,
+    };
+    *counter += 1;
+    Ok(())
+}
+
+/// Returns whether only a hook has told about a row: `metadata.source` says so.
+fn is_provisional(row: &Row) -> bool {
+    let metadata = row.get("metadata");
+    metadata.and_then(|metadata| metadata.get("source")?.as_str()) == Some(PROVISIONAL_SOURCE)
+}
+
 fn new_id(work: &mut Work<'_>, table: &'static Table, row: &Row, now_ms: i64) -> Result<RowId> {
     let extra = row.get(EXTRA);
     let given =
@@ -379,6 +400,10 @@ impl Work<'_> {
         let text = id.to_string();
         if let Some(live) = statements::by_key(self.tx, table, scope, &text).in_file(self.file)? {
             let foreign = crate::adopt::is_foreign(self, table, scope, &text)?;
+            if table.class == Class::Fact && !foreign && self.gives_way(table, &live, row)? {
+                self.rewrite(table, live, row, now_ms)?;
+                return Ok(Put::Updated);
+            }
             if table.class == Class::Fact || foreign {
                 return Ok(Put::Unchanged);
             }
@@ -401,6 +426,18 @@ impl Work<'_> {
         };
         self.rewrite(table, live, row, now_ms)?;
         Ok(Put::Inserted(id))
+    }
+
+    /// Returns whether a stored fact is one that only a hook has told about, now the transcript
+    /// tells it better, and nobody else has been sent it.
+    fn gives_way(&self, table: &Table, live: &LocalRow, row: &Row) -> Result<bool> {
+        if is_provisional(row) || !is_provisional(&live.canonical(table)) {
+            return Ok(false);
+        }
+        let Some(id) = &live.id else { return Ok(false) };
+        let sent = self.base(table, &live.scope, id)?.is_some()
+            || self.may_be_stored(table, &live.scope, id)?;
+        Ok(!sent)
     }
 
     /// Returns whether the row is a tombstone, or its delete waits to be sent.
