@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use regex::Regex;
 
 use super::MARKER_START;
@@ -35,7 +37,9 @@ pub(super) fn find_value(text: &str, name: Range<usize>, class: Class) -> Option
     match class {
         Class::Bearer => bearer(text, name.end),
         Class::Authorization => authorization(text, name.end),
-        Class::Password | Class::Secret | Class::AwsSecret => assigned(text, name, class),
+        Class::Password | Class::Secret | Class::Key | Class::AwsSecret => {
+            assigned(text, name, class)
+        }
     }
 }
 
@@ -47,8 +51,22 @@ pub(super) fn is_secret_under(class: Class, value: &str) -> bool {
     match class {
         Class::Authorization => value.len() >= 8 && !is_placeholder(value),
         Class::Bearer => false,
-        Class::Password | Class::Secret | Class::AwsSecret => accept(class, value, Form::Quoted),
+        Class::Password | Class::Secret | Class::Key | Class::AwsSecret => {
+            accept(class, value, Form::Quoted)
+        }
     }
+}
+
+/// Returns true when a value that stands where a secret is expected is none: a marker, a
+/// variable, a placeholder.
+pub(super) fn is_no_secret(value: &str) -> bool {
+    value.contains(MARKER_START) || is_placeholder(value)
+}
+
+/// Returns true when the text looks like a token by itself.
+pub(super) fn is_token(value: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    value.len() >= 20 && value.bytes().all(fits) && accept_key(value)
 }
 
 /// Returns true when the rest of a name after its telling word keeps it telling.
@@ -73,12 +91,9 @@ enum Form {
 }
 
 fn assigned(text: &str, name: Range<usize>, class: Class) -> Option<Range<usize>> {
-    let ends_with_separator = text[..name.end].ends_with('=');
-    let from = if ends_with_separator {
-        name.end - 1
-    } else {
-        name.end
-    };
+    // Some names are told by what stands behind them.
+    let own = text[name.clone()].trim_end_matches(['=', ':', '"', '\'']);
+    let from = name.start + own.len();
     let window = clip(&text[from..], WINDOW_BYTES);
     let found = SEPARATOR.as_ref()?.captures(window)?;
     let end = found.name("end").map_or("", |m| m.as_str());
@@ -87,7 +102,8 @@ fn assigned(text: &str, name: Range<usize>, class: Class) -> Option<Range<usize>
     }
     let separator = found.name("sep")?.as_str();
     let is_flag = separator.trim().is_empty();
-    if is_flag && !is_flag_name(text, name.start) {
+    let may_stand_alone = class == Class::AwsSecret || is_flag_name(text, name.start);
+    if is_flag && !may_stand_alone {
         return None;
     }
     let start = from + found.get(0)?.end();
@@ -107,10 +123,19 @@ fn assigned(text: &str, name: Range<usize>, class: Class) -> Option<Range<usize>
 
 fn authorization(text: &str, from: usize) -> Option<Range<usize>> {
     let window = clip(&text[from..], WINDOW_BYTES);
-    let start = from + SCHEME.as_ref()?.find(window)?.end();
+    let scheme = SCHEME.as_ref()?.find(window)?;
+    let start = from + scheme.end();
     let value = credentials(clip(&text[start..], WINDOW_BYTES));
     let random = value.len() >= 8 && value.bytes().any(|b| b.is_ascii_digit());
-    ((random || value.len() >= 20) && !is_placeholder(value)).then(|| start..start + value.len())
+    let is_basic = scheme.as_str().to_ascii_lowercase().contains("basic");
+    let secret = random || value.len() >= 20 || (is_basic && is_user_and_password(value));
+    (secret && !is_placeholder(value)).then(|| start..start + value.len())
+}
+
+/// Returns whether the value is `user:password` in base64, however short.
+fn is_user_and_password(value: &str) -> bool {
+    let decoded = STANDARD_NO_PAD.decode(value.trim_end_matches('='));
+    decoded.is_ok_and(|bytes| bytes.contains(&b':'))
 }
 
 fn bearer(text: &str, start: usize) -> Option<Range<usize>> {
@@ -160,6 +185,7 @@ fn accept(class: Class, value: &str, form: Form) -> bool {
     }
     match class {
         Class::Password => accept_password(value, form),
+        Class::Key => accept_key(value),
         _ => accept_token(value),
     }
 }
@@ -176,15 +202,60 @@ fn accept_password(value: &str, form: Form) -> bool {
     }
 }
 
-/// A token is long, has no blanks, mixes letters and digits and repeats itself little.
+/// A token is long, has no blanks, mixes letters and digits and repeats itself little. A long
+/// one may have few digits, or none when its cases change as no word's do.
 fn accept_token(value: &str) -> bool {
     let digits = value.bytes().filter(u8::is_ascii_digit).count();
     let letters = value.bytes().filter(u8::is_ascii_alphabetic).count();
-    value.len() >= 12
-        && value.bytes().all(|b| b.is_ascii_graphic())
-        && digits >= 2
-        && letters >= 2
-        && entropy_bits(value.as_bytes()) >= 2.8
+    let length = value.len();
+    if length < 12 || letters < 2 || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return false;
+    }
+    let entropy = entropy_bits(value.as_bytes());
+    match digits {
+        0 => length >= 16 && entropy >= 3.3 && case_changes(value) * 3 >= length,
+        1 => length >= 16 && entropy >= 3.5 && !is_wordlike(value),
+        _ => entropy >= 2.8,
+    }
+}
+
+/// What stands under a weak name must be random beyond doubt: no hash, no id, no path.
+fn accept_key(value: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-+/=~".contains(&b);
+    let is_hex = |b: u8| b.is_ascii_hexdigit() || b == b'-';
+    value.len() >= 20
+        && value.bytes().all(fits)
+        && !value.bytes().all(is_hex)
+        && value.bytes().filter(u8::is_ascii_digit).count() >= 3
+        && entropy_bits(value.as_bytes()) >= 3.8
+        && !is_wordlike(value)
+}
+
+/// Returns how often a letter follows one of the other case.
+fn case_changes(value: &str) -> usize {
+    let pairs = value.as_bytes().windows(2);
+    let changes = |pair: &&[u8]| {
+        pair.iter().all(u8::is_ascii_alphabetic)
+            && pair[0].is_ascii_uppercase() != pair[1].is_ascii_uppercase()
+    };
+    pairs.filter(changes).count()
+}
+
+/// Returns whether the value is made of words: `user_profile_cache_v2`.
+fn is_wordlike(value: &str) -> bool {
+    let parts = value.split(['_', '-', '.', '/', '+', ':']);
+    let mut words = 0_usize;
+    for part in parts.filter(|part| !part.is_empty()) {
+        let digits = part.bytes().filter(u8::is_ascii_digit).count();
+        if digits * 3 > part.len() && part.len() > 4 {
+            return false;
+        }
+        words += 1;
+        if part.len() > 16 && case_changes(part) * 4 > part.len() {
+            return false;
+        }
+    }
+    words > 1
 }
 
 fn entropy_bits(bytes: &[u8]) -> f64 {
@@ -266,7 +337,8 @@ fn is_expression(value: &str) -> bool {
             .next()
             .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
             && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
-            && part.bytes().filter(u8::is_ascii_digit).count() <= 1
+            // A number may end a name, but stands in the middle of few.
+            && part.bytes().rev().skip(1).all(|b| !b.is_ascii_digit())
             && part.len() <= 24
     };
     let dotted = value.contains('.') && value.split('.').all(is_identifier);

@@ -8,7 +8,8 @@ use std::sync::{LazyLock, OnceLock};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 
-use super::rules::{Class, NAMES, Need, TOKENS};
+use super::own::{self, OwnRules};
+use super::rules::{Class, NAMES, Need, TokenRule, shapes};
 use super::{MARKER_START, Report, assign};
 
 /// Kinds that are found by structure and stand in no rule list.
@@ -49,6 +50,90 @@ pub fn redact_text<'a>(text: &'a str, report: &mut Report) -> Cow<'a, str> {
     Cow::Owned(redacted)
 }
 
+/// One secret that was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// Where it started in the original text, in bytes.
+    pub start: usize,
+    /// Where it ended there.
+    pub end: usize,
+    /// Its kind, as in the marker.
+    pub kind: &'static str,
+}
+
+/// Returns what [`redact_text`] returns, and which bytes of the original stand no more.
+pub fn redact_listed(text: &str) -> (Cow<'_, str>, Vec<Replaced>) {
+    let Some(scanner) = SCANNER.as_ref() else {
+        let end = text.len();
+        let kind = "rules-unavailable";
+        let all = Replaced {
+            start: 0,
+            end,
+            kind,
+        };
+        return (Cow::Borrowed("[REDACTED:rules-unavailable]"), vec![all]);
+    };
+    let mut out = Cow::Borrowed(text);
+    let mut list: Vec<Replaced> = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        let found = scanner.find(&out);
+        if found.is_empty() {
+            break;
+        }
+        list = in_original(&list, &found);
+        out = Cow::Owned(replaced(&out, &found));
+    }
+    (out, list)
+}
+
+/// Joins what earlier rounds replaced with what was found in their result.
+fn in_original(earlier: &[Replaced], found: &[Found]) -> Vec<Replaced> {
+    // Where each earlier marker stands in the text that was searched.
+    let mut markers = Vec::with_capacity(earlier.len());
+    let (mut out, mut original) = (0, 0);
+    for one in earlier {
+        out += one.start - original;
+        let start = out;
+        out += MARKER_START.len() + one.kind.len() + 1;
+        original = one.end;
+        markers.push((start..out, *one));
+    }
+    let place = |at: usize, is_end: bool| {
+        let before = markers.iter().rev().find(|(range, _)| range.start < at);
+        match before {
+            Some((range, one)) if at < range.end || (at == range.end && is_end) => {
+                if is_end {
+                    one.end
+                } else {
+                    one.start
+                }
+            }
+            Some((range, one)) => one.end + (at - range.end),
+            None => at,
+        }
+    };
+    let mut list: Vec<Replaced> = found
+        .iter()
+        .map(|secret| Replaced {
+            start: place(secret.range.start, false),
+            end: place(secret.range.end, true),
+            kind: secret.kind,
+        })
+        .collect();
+    let covered = |one: &Replaced| {
+        list.iter()
+            .any(|new| new.start <= one.start && one.end <= new.end)
+    };
+    let kept: Vec<Replaced> = earlier
+        .iter()
+        .filter(|one| !covered(one))
+        .copied()
+        .collect();
+    list.extend(kept);
+    list.sort_by_key(|one| one.start);
+    list
+}
+
 /// Returns true when `text` holds something that [`redact_text`] would replace.
 pub fn text_has_secret(text: &str) -> bool {
     SCANNER
@@ -60,7 +145,7 @@ pub fn text_has_secret(text: &str) -> bool {
 pub(super) fn class_of_key(key: &str) -> Option<Class> {
     let scanner = SCANNER.as_ref()?;
     let mut class = None;
-    for hit in scanner.prefilter(key.len()).find_iter(key) {
+    for hit in scanner.prefilter(key.len()).find_overlapping_iter(key) {
         let Probe::Name(found) = scanner.probes[hit.pattern().as_usize()] else {
             continue;
         };
@@ -73,7 +158,8 @@ pub(super) fn class_of_key(key: &str) -> Option<Class> {
     class.filter(|class| *class != Class::Bearer)
 }
 
-static SCANNER: LazyLock<Option<Scanner>> = LazyLock::new(Scanner::new);
+static SCANNER: LazyLock<Option<Scanner>> =
+    LazyLock::new(|| Scanner::new(own::in_use().unwrap_or(&own::NONE)));
 
 /// What to check where a literal of the prefilter was found.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +177,9 @@ enum Probe {
 /// automaton when a process has much to scan.
 #[derive(Debug)]
 struct Scanner {
+    rules: Vec<&'static TokenRule>,
+    /// Texts that somebody said are no secrets.
+    allowed: &'static [String],
     literals: Vec<&'static str>,
     probes: Vec<Probe>,
     slow: AhoCorasick,
@@ -110,14 +199,15 @@ struct Found {
 }
 
 impl Scanner {
-    fn new() -> Option<Self> {
+    fn new(own: &'static OwnRules) -> Option<Self> {
         let mut literals: Vec<&'static str> = Vec::new();
         let mut probes = Vec::new();
-        for (index, rule) in TOKENS.iter().enumerate() {
+        let rules: Vec<&'static TokenRule> = own.shapes.iter().chain(shapes()).collect();
+        for (index, rule) in rules.iter().enumerate() {
             literals.extend(rule.literals);
             probes.extend(rule.literals.iter().map(|_| Probe::Token(index)));
         }
-        for rule in NAMES {
+        for rule in own.names.iter().chain(NAMES) {
             literals.push(rule.literal);
             probes.push(Probe::Name(rule.class));
         }
@@ -136,9 +226,11 @@ impl Scanner {
             slow: automaton(&literals, AhoCorasickKind::NoncontiguousNFA)?,
             literals,
             probes,
+            patterns: rules.iter().map(|_| OnceLock::new()).collect(),
+            rules,
+            allowed: &own.allowed,
             fast: OnceLock::new(),
             scanned_bytes: AtomicUsize::new(0),
-            patterns: TOKENS.iter().map(|_| OnceLock::new()).collect(),
             curl_user: LazyLock::new(|| {
                 Regex::new(r#"\A(?: -u|--user)[ =]*["']?([^\s:"']+):([^\s"'\\]+)"#).ok()
             }),
@@ -160,7 +252,7 @@ impl Scanner {
     }
 
     fn pattern(&self, index: usize) -> Option<&Regex> {
-        let make = || Regex::new(&format!(r"\A(?:{})", TOKENS[index].pattern)).ok();
+        let make = || Regex::new(&format!(r"\A(?:{})", self.rules[index].pattern)).ok();
         let pattern = self.patterns[index].get_or_init(make).as_ref();
         debug_assert!(pattern.is_some(), "the built-in redaction rules compile");
         pattern
@@ -172,18 +264,10 @@ impl Scanner {
         if found.is_empty() {
             return None;
         }
-        let mut out = String::with_capacity(text.len());
-        let mut at = 0;
-        for secret in found {
-            out.push_str(&text[at..secret.range.start]);
-            out.push_str(MARKER_START);
-            out.push_str(secret.kind);
-            out.push(']');
+        for secret in &found {
             report.add(secret.kind);
-            at = secret.range.end;
         }
-        out.push_str(&text[at..]);
-        Some(out)
+        Some(replaced(text, &found))
     }
 
     /// Returns the secrets in order, without overlaps.
@@ -191,14 +275,20 @@ impl Scanner {
         let mut found: Vec<Found> = Vec::new();
         let mut blocks = PrivateBlocks::default();
         let mut skip_to = 0;
-        for hit in self.prefilter(text.len()).find_iter(text) {
+        let prefilter = self.prefilter(text.len());
+        let mut hits: Vec<_> = prefilter.find_overlapping_iter(text).collect();
+        // From left to right, of those at one place the longest first.
+        hits.sort_by_key(|hit| (hit.start(), std::cmp::Reverse(hit.end())));
+        for hit in hits {
             let probe = self.probes[hit.pattern().as_usize()];
             match probe {
                 Probe::PrivateOpen => blocks.open(hit.start()),
                 Probe::PrivateClose => blocks.close(hit.end()),
                 _ if hit.start() < skip_to => {}
                 _ => {
-                    if let Some(secret) = self.check(text, hit.range(), probe) {
+                    if let Some(secret) = self.check(text, hit.range(), probe)
+                        && !self.is_allowed(&text[secret.range.clone()])
+                    {
                         // A name's value may itself have a recognisable shape: later hits are
                         // still tried there.
                         if secret.rank > 0 {
@@ -216,8 +306,13 @@ impl Scanner {
     fn check(&self, text: &str, hit: Range<usize>, probe: Probe) -> Option<Found> {
         let (range, kind, rank) = match probe {
             Probe::Token(index) => {
-                let (end, kind) = self.token_at(text, hit.start, index)?;
-                (hit.start..end, kind, 1)
+                let rule = self.rules[index];
+                let at = hit.start.checked_sub(rule.bytes_before)?;
+                if !text.is_char_boundary(at) {
+                    return None;
+                }
+                let (range, is_part) = self.token_at(text, at, index)?;
+                (range, rule.kind, u8::from(!is_part))
             }
             Probe::Name(class) => (assign::find_value(text, hit, class)?, class.kind(), 0),
             Probe::PrivateOpen | Probe::PrivateClose => return None,
@@ -231,32 +326,48 @@ impl Scanner {
         Some(Found { range, kind, rank })
     }
 
-    fn token_at(&self, text: &str, at: usize, index: usize) -> Option<(usize, &'static str)> {
+    /// Returns the secret of a rule about a shape at `at`, and whether it is only a part of
+    /// what the rule looks at.
+    fn token_at(&self, text: &str, at: usize, index: usize) -> Option<(Range<usize>, bool)> {
         let before = text[..at].chars().next_back();
-        let literal_is_word = text.as_bytes()[at].is_ascii_alphanumeric();
+        let literal_is_word = text.as_bytes().get(at)?.is_ascii_alphanumeric();
         if literal_is_word
             && before.is_some_and(|c| c.is_ascii_alphanumeric())
             && !after_escape(text, at)
         {
             return None;
         }
-        let rule = &TOKENS[index];
         // The bound keeps hostile input from being scanned again and again; what matches up to
         // it is measured in full.
         let pattern = self.pattern(index)?;
-        let mut length = pattern.find(clip(text, at, WINDOW_BYTES))?.end();
+        let window = clip(text, at, WINDOW_BYTES);
+        let mut length = pattern.find(window)?.end();
+        let mut measured = window;
         if length + 4 > WINDOW_BYTES {
-            length = pattern.find(&text[at..])?.end();
+            measured = clip(text, at, KEY_BYTES_MAX);
+            length = pattern.find(measured)?.end();
         }
-        let token = &text.as_bytes()[at..at + length];
+        let has_part = pattern.capture_names().flatten().any(|name| name == "s");
+        let part = if has_part {
+            pattern.captures(measured)?.name("s")?.range()
+        } else {
+            0..length
+        };
+        let range = at + part.start..at + part.end;
+        let token = &text.as_bytes()[range.clone()];
         let digit = token.iter().any(u8::is_ascii_digit);
         let upper = token.iter().any(u8::is_ascii_uppercase);
-        let fits = match rule.need {
+        let fits = match self.rules[index].need {
             Need::Nothing => true,
             Need::Digit => digit,
             Need::DigitAndUpper => digit && upper,
         };
-        fits.then_some((at + length, rule.kind))
+        let is_kept = has_part && assign::is_no_secret(&text[range.clone()]);
+        (fits && !is_kept).then_some((range, has_part))
+    }
+
+    fn is_allowed(&self, secret: &str) -> bool {
+        self.allowed.iter().any(|allowed| allowed == secret)
     }
 
     fn curl_password(&self, text: &str, at: usize) -> Option<Range<usize>> {
@@ -274,10 +385,25 @@ impl Scanner {
 fn automaton(literals: &[&str], kind: AhoCorasickKind) -> Option<AhoCorasick> {
     AhoCorasick::builder()
         .kind(Some(kind))
-        .match_kind(MatchKind::LeftmostLongest)
+        .match_kind(MatchKind::Standard)
         .ascii_case_insensitive(true)
         .build(literals)
         .ok()
+}
+
+/// Returns the text with markers in the places of secrets.
+fn replaced(text: &str, found: &[Found]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    for secret in found {
+        out.push_str(&text[at..secret.range.start]);
+        out.push_str(MARKER_START);
+        out.push_str(secret.kind);
+        out.push(']');
+        at = secret.range.end;
+    }
+    out.push_str(&text[at..]);
+    out
 }
 
 /// Of secrets that overlap, the one of the higher rank stays, else the earlier one. What becomes
@@ -311,7 +437,12 @@ fn url_password(text: &str, at: usize) -> Option<Range<usize>> {
     let authority = &window[..window.find(stops).unwrap_or(window.len())];
     // The host starts after the last `@`; the user ends at the first colon.
     let end = authority.rfind('@')?;
-    let start = authority[..end].find(':')? + 1;
+    let Some(colon) = authority[..end].find(':') else {
+        // A token alone, as in the address of a repository.
+        let user = &authority[..end];
+        return assign::is_token(user).then(|| at..at + end);
+    };
+    let start = colon + 1;
     let value = &authority[start..end];
     let port = value.bytes().take_while(u8::is_ascii_digit).count();
     let is_port = value[port..].starts_with(['?', '#']);
@@ -421,13 +552,19 @@ mod tests {
     #[test]
     fn every_rule_compiles() {
         let scanner = SCANNER.as_ref().unwrap();
-        assert!((0..TOKENS.len()).all(|index| scanner.pattern(index).is_some()));
+        for index in 0..scanner.rules.len() {
+            assert!(
+                scanner.pattern(index).is_some(),
+                "{:?}",
+                scanner.rules[index]
+            );
+        }
         assert!(scanner.curl_user.is_some() && scanner.key.is_some());
     }
 
     #[test]
     fn the_slow_and_the_fast_automaton_find_the_same() {
-        let scanner = Scanner::new().unwrap();
+        let scanner = Scanner::new(&own::NONE).unwrap();
         let fast = automaton(&scanner.literals, AhoCorasickKind::DFA).unwrap();
         let mut text = String::new();
         for literal in &scanner.literals {
@@ -435,7 +572,9 @@ mod tests {
             text.push_str(&literal.to_uppercase());
             text.push_str(&literal[..literal.len() / 2]);
         }
-        let all = |automaton: &AhoCorasick| -> Vec<_> { automaton.find_iter(&text).collect() };
+        let all = |automaton: &AhoCorasick| -> Vec<_> {
+            automaton.find_overlapping_iter(&text).collect()
+        };
         assert_eq!(all(&scanner.slow), all(&fast));
         // Within one process the change comes unnoticed.
         assert!(std::ptr::eq(scanner.prefilter(1), &raw const scanner.slow));

@@ -1,18 +1,22 @@
 //! Finds secrets in text and JSON and replaces each by one fixed marker per kind.
 //!
-//! Owns the rules (as data, in `rules`), the scan and the report. It must not know where the text
+//! Owns the rules (as data, in `rules`, `providers` and `commands`; a person's own in `own`), the scan and the report. It must not know where the text
 //! comes from or goes to: it keeps nothing, logs nothing and never returns what it removed.
 //!
 //! One Aho-Corasick pass looks for the literals that every rule starts with; only where one is
 //! found is an anchored expression tried. Clean text therefore costs one pass and no copy.
 
 mod assign;
+mod commands;
 mod engine;
+mod own;
+mod providers;
 mod report;
 mod rules;
 mod value;
 
-pub use engine::{redact_text, text_has_secret};
+pub use engine::{Replaced, redact_listed, redact_text, text_has_secret};
+pub use own::{OwnRules, OwnRulesError};
 pub use report::Report;
 pub use value::redact_value;
 
@@ -21,7 +25,7 @@ pub const MARKER_START: &str = "[REDACTED:";
 
 /// Returns the names of all kinds that the rules can report, sorted and without repeats.
 pub fn kinds() -> Vec<&'static str> {
-    let mut kinds: Vec<_> = rules::TOKENS.iter().map(|rule| rule.kind).collect();
+    let mut kinds: Vec<_> = rules::shapes().map(|rule| rule.kind).collect();
     kinds.extend(rules::NAMES.iter().map(|name| name.class.kind()));
     kinds.extend(engine::STRUCTURAL_KINDS);
     kinds.sort_unstable();

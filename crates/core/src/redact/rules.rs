@@ -1,16 +1,21 @@
 //! The rules as data. A token rule knows a secret by its own shape, a name rule by the word
 //! that stands before it.
 
+use super::commands::COMMANDS;
+use super::providers::PROVIDERS;
+
 /// A secret with a recognisable shape.
 ///
-/// `literals` are found by the prefilter (without regard to case); `pattern` must match right at
-/// the literal's start, with case, and not in the middle of a word.
+/// `literals` are found by the prefilter (without regard to case); `pattern` must match, with
+/// case, `bytes_before` bytes before the literal's start, and not in the middle of a word. A
+/// group `s` in it says which part is the secret.
 #[derive(Debug)]
 pub(super) struct TokenRule {
     pub(super) kind: &'static str,
     pub(super) literals: &'static [&'static str],
     pub(super) pattern: &'static str,
     pub(super) need: Need,
+    pub(super) bytes_before: usize,
 }
 
 /// What a match must contain besides matching, so that ordinary words stay.
@@ -23,24 +28,41 @@ pub(super) enum Need {
     Digit,
 }
 
-const fn token(
+pub(super) const fn token(
     kind: &'static str,
     literals: &'static [&'static str],
     pattern: &'static str,
     need: Need,
+) -> TokenRule {
+    token_behind(kind, literals, pattern, need, 0)
+}
+
+/// A secret that has its telling part in the middle.
+pub(super) const fn token_behind(
+    kind: &'static str,
+    literals: &'static [&'static str],
+    pattern: &'static str,
+    need: Need,
+    bytes_before: usize,
 ) -> TokenRule {
     TokenRule {
         kind,
         literals,
         pattern,
         need,
+        bytes_before,
     }
 }
 
 use Need::{Digit, DigitAndUpper, Nothing};
 
-/// Secrets known by their shape. Where two rules share a literal, the first that matches wins.
-pub(super) const TOKENS: &[TokenRule] = &[
+/// Returns all rules about shapes that are built in.
+pub(super) fn shapes() -> impl Iterator<Item = &'static TokenRule> {
+    TOKENS.iter().chain(PROVIDERS).chain(COMMANDS)
+}
+
+/// Secrets known by their shape.
+const TOKENS: &[TokenRule] = &[
     token(
         "aws-access-key",
         &["AKIA", "ASIA", "ABIA", "ACCA"],
@@ -333,6 +355,8 @@ pub(super) enum Class {
     Password,
     /// Machines make tokens and keys: only what looks random counts.
     Secret,
+    /// Names that often stand before harmless keys: only what is surely random counts.
+    Key,
     /// `Authorization:` headers: scheme and credentials.
     Authorization,
     /// The same without a name: `Bearer TOKEN`.
@@ -346,7 +370,7 @@ impl Class {
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Password => "password",
-            Self::Secret => "secret",
+            Self::Secret | Self::Key => "secret",
             Self::Authorization | Self::Bearer => "authorization",
             Self::AwsSecret => "aws-secret-key",
         }
@@ -364,18 +388,19 @@ const fn name(literal: &'static str, class: Class) -> NameRule {
     NameRule { literal, class }
 }
 
-/// Telling names, matched without regard to case; the first whose literal fits longest wins.
+/// Telling names, matched without regard to case.
 pub(super) const NAMES: &[NameRule] = &[
     name("password", Class::Password),
     name("passwd", Class::Password),
     name("passphrase", Class::Password),
-    // The prefilter takes the leftmost literal: `_pass` would hide `password` in `db_password`.
-    name("_password", Class::Password),
-    name("_passwd", Class::Password),
-    name("_passphrase", Class::Password),
+    name("passcode", Class::Password),
     name("_pwd", Class::Password),
     name("pwd=", Class::Password),
     name("_pass", Class::Password),
+    name("pass=", Class::Password),
+    name("pass\":", Class::Password),
+    name("pass':", Class::Password),
+    name("pw=", Class::Password),
     name("aws_secret_access_key", Class::AwsSecret),
     name("secretaccesskey", Class::AwsSecret),
     name("secret", Class::Secret),
@@ -392,6 +417,23 @@ pub(super) const NAMES: &[NameRule] = &[
     name("license_key", Class::Secret),
     name("licence_key", Class::Secret),
     name("credential", Class::Secret),
+    name("signature_key", Class::Secret),
+    name("master_key", Class::Secret),
+    name("auth_key", Class::Secret),
+    name("authkey", Class::Secret),
+    name("account_key", Class::Secret),
+    name("accountkey", Class::Secret),
+    name("client_key", Class::Secret),
+    name("service_key", Class::Secret),
+    name("service_role", Class::Secret),
+    name("admin_key", Class::Secret),
+    name("webhook_key", Class::Secret),
+    name("app_key", Class::Secret),
+    name("appkey", Class::Secret),
+    name("_key", Class::Key),
+    name("-key", Class::Key),
+    name("_dsn", Class::Key),
+    name("x-auth", Class::Key),
     name("authorization", Class::Authorization),
     name("bearer ", Class::Bearer),
 ];
