@@ -3,6 +3,7 @@
 //! Owns the connection pools and shows them to nobody. There is no third door.
 
 pub(crate) mod encryption;
+mod replica;
 mod session;
 mod system_tx;
 mod tenant_tx;
@@ -23,6 +24,8 @@ pub use encryption::EncryptionError;
 use encryption::Target;
 pub(crate) use session::Param;
 pub(crate) use session::Statement;
+pub use replica::ReplicaCounts;
+use replica::Replica;
 use session::{Begin, Session, Slot};
 pub use system_tx::{SystemTask, SystemTx};
 pub use tenant_tx::TenantTx;
@@ -46,6 +49,9 @@ pub struct DbSettings {
     /// Connection string for a connection that no pooler stands in front of, over which
     /// instances tell each other what changed; without it they find out by looking.
     pub direct_url: Option<String>,
+    /// Connection string of a read replica, as a role that may act as the app's; it takes the
+    /// reading of many rows off the database where it is not behind.
+    pub replica_url: Option<String>,
     /// Most connections for requests.
     pub app_connections_max: usize,
     /// Most connections for system tasks.
@@ -62,6 +68,7 @@ impl DbSettings {
             app_url: None,
             system_url: None,
             direct_url: None,
+            replica_url: None,
             app_connections_max: 32,
             system_connections_max: 8,
         }
@@ -73,6 +80,7 @@ impl DbSettings {
 pub struct Db {
     app: Door,
     system: Door,
+    replica: Option<Replica>,
     direct_url: Option<Hidden>,
     announcer: Announcer,
     /// See [`Caller::is_checked`].
@@ -120,16 +128,22 @@ impl Db {
         let owner_url = &settings.owner_url;
         let db = Self {
             app: Door {
-                pool: pool(app_url.unwrap_or(owner_url), settings.app_connections_max)?,
+                pool: pool(
+                    app_url.unwrap_or(owner_url),
+                    settings.app_connections_max,
+                    POOL_WAIT,
+                )?,
                 set_role: app_url.is_none().then_some(roles::APP),
             },
             system: Door {
                 pool: pool(
                     system_url.unwrap_or(owner_url),
                     settings.system_connections_max,
+                    POOL_WAIT,
                 )?,
                 set_role: system_url.is_none().then_some(roles::SYSTEM),
             },
+            replica: replica(settings)?,
             direct_url: settings.direct_url.clone().map(Hidden),
             announcer: Announcer::default(),
             checked: true,
@@ -294,6 +308,9 @@ impl Db {
     pub fn close(&self) {
         self.app.pool.close();
         self.system.pool.close();
+        if let Some(replica) = &self.replica {
+            replica.door.pool.close();
+        }
     }
 }
 
@@ -362,6 +379,7 @@ fn warn_of_plain(settings: &DbSettings) -> Result<(), StoreError> {
         Some(&settings.owner_url),
         settings.app_url.as_ref(),
         settings.system_url.as_ref(),
+        settings.replica_url.as_ref(),
     ];
     let mut warned: Option<String> = None;
     for url in urls.into_iter().flatten() {
@@ -379,11 +397,22 @@ fn warn_of_plain(settings: &DbSettings) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn pool(url: &str, connections_max: usize) -> Result<Pool, StoreError> {
+/// Returns the way to the replica. It need not answer now: the primary does its work meanwhile.
+fn replica(settings: &DbSettings) -> Result<Option<Replica>, StoreError> {
+    let Some(url) = &settings.replica_url else {
+        return Ok(None);
+    };
+    Ok(Some(Replica::new(Door {
+        pool: pool(url, settings.app_connections_max, replica::WAIT)?,
+        set_role: Some(roles::APP),
+    })))
+}
+
+fn pool(url: &str, connections_max: usize, wait: Duration) -> Result<Pool, StoreError> {
     let Target { mut config, tls } = encryption::read(url)?;
     config
         .application_name("coditect-server")
-        .connect_timeout(CONNECT_TIMEOUT);
+        .connect_timeout(wait.min(CONNECT_TIMEOUT));
     // A connection comes back committed or rolled back, so nothing is left to be reset.
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
@@ -394,8 +423,8 @@ fn pool(url: &str, connections_max: usize) -> Result<Pool, StoreError> {
     };
     let pool = Pool::builder(manager)
         .max_size(connections_max)
-        .wait_timeout(Some(POOL_WAIT))
-        .create_timeout(Some(CONNECT_TIMEOUT))
+        .wait_timeout(Some(wait))
+        .create_timeout(Some(wait.min(CONNECT_TIMEOUT)))
         .runtime(Runtime::Tokio1)
         .build();
     pool.map_err(|_| StoreError::Retry {

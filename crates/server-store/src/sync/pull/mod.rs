@@ -3,6 +3,7 @@
 mod damaged;
 mod descent;
 mod digests;
+mod gate;
 mod page;
 mod tokens;
 
@@ -18,9 +19,10 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::SyncError;
-use super::access::{self, Question};
+use super::access::{self, Access, Question};
 use super::token::TokenKey;
 use crate::db::{Statement, TenantTx};
+pub use gate::{Gate, Looked, look};
 use tokens::Said;
 
 const HEADS: &str = "select scope_id, head_platform, head_org, head_sessions, head_projects
@@ -41,6 +43,13 @@ pub async fn pull(
     request: &PullRequest,
     key: &TokenKey,
 ) -> Result<PullReply, SyncError> {
+    let wanted = check(request)?;
+    let opened = open(tx, request, key).await?;
+    read(tx, request, wanted, opened).await
+}
+
+/// Refuses what is too much or unknown; returns the one `up` table that is asked for.
+fn check(request: &PullRequest) -> Result<Option<&'static Table>, SyncError> {
     if request.positions.len() > PULL_CURSORS_MAX {
         return Err(SyncError::BadRequest("a pull has at most 1024 positions"));
     }
@@ -50,6 +59,22 @@ pub async fn pull(
             descent::check(descent, position.scope, position.file)?;
         }
     }
+    Ok(wanted)
+}
+
+/// What has to be known before rows are read.
+#[derive(Debug)]
+struct Opened {
+    access: Access,
+    heads: Heads,
+}
+
+/// Reads what the caller may do and how far the streams are, and judges the tokens.
+async fn open(
+    tx: &mut TenantTx,
+    request: &PullRequest,
+    key: &TokenKey,
+) -> Result<Opened, SyncError> {
     let caller = tx.caller().clone();
     let question = Question::new(&caller, request.device);
     let tenant = tx.tenant().get();
@@ -78,6 +103,16 @@ pub async fn pull(
     // Before the cursors: those of a life that the database forgot cannot be told from others.
     let known = answers.get(access::STATEMENTS + 2);
     said.check(known.map_or(&[], Vec::as_slice), key, access.life)?;
+    Ok(Opened { access, heads })
+}
+
+/// Reads the pages.
+async fn read(
+    tx: &mut TenantTx,
+    request: &PullRequest,
+    wanted: Option<&'static Table>,
+    Opened { access, heads }: Opened,
+) -> Result<PullReply, SyncError> {
     let epoch = access.life.epoch;
     let mut pages = Vec::with_capacity(request.positions.len());
     let mut budget = Budget::default();
