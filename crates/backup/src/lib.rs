@@ -4,10 +4,12 @@
 //! with them is the store's to decide.
 
 mod archive;
+mod encryption;
 mod storage;
 
 pub use archive::{
     ArchiveError, BYTES_PER_LINE_MAX, CounterPart, End, FORMAT, FORMAT_VERSION, Kind, Line,
     Manifest, Reader, Record, Sealed, Writer,
 };
-pub use storage::{Storage, StorageError, Upload};
+pub use encryption::{EncryptionError, Keys};
+pub use storage::{Settings, Storage, StorageError, Upload};

@@ -1,23 +1,43 @@
-//! Where archives are kept. Today a local folder; the interface is that of an object store, so
-//! that others come by their URL.
+//! Where archives are kept: a folder, or a bucket of S3, Google Cloud Storage or Azure.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::io::AsyncWriteExt as _;
+use url::Url;
+
+use crate::encryption::{Decryptor, EncryptionError, Encryptor, Keys};
+
+/// Bytes of a part of an upload, and what is held of an archive at once: parts that are on their
+/// way count each.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+/// Parts that are on their way at once.
+const PARTS_AT_ONCE: usize = 2;
 
 /// Why an archive could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The address is none that this program knows.
-    #[error("'{0}' is no place for backups\nhint: name an absolute folder, or a file:// URL")]
+    #[error(
+        "'{0}' is no place for backups\n\
+         hint: name an absolute folder, or a URL that begins with file://, s3://, gs:// or az://"
+    )]
     Address(String),
+    /// The bucket cannot be used as it is configured.
+    #[error("the bucket '{address}' cannot be used: {source}")]
+    Bucket {
+        /// Its URL.
+        address: String,
+        /// Why.
+        source: object_store::Error,
+    },
     /// The archive is not there.
     #[error("{path} is not there")]
     NotFound {
@@ -27,7 +47,7 @@ pub enum StorageError {
     /// The storage failed.
     #[error("the storage of backups failed")]
     Failed(#[source] object_store::Error),
-    /// The folder or a file of it failed.
+    /// The folder or a file of it failed, or an upload into a bucket.
     #[error("{path} cannot be used")]
     Folder {
         /// Which one.
@@ -35,6 +55,9 @@ pub enum StorageError {
         /// Why.
         source: std::io::Error,
     },
+    /// The archive cannot be encrypted, or not be read back.
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
 }
 
 impl From<object_store::Error> for StorageError {
@@ -46,67 +69,147 @@ impl From<object_store::Error> for StorageError {
     }
 }
 
+/// Where archives are kept, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// An absolute path, or a URL: `file://`, `s3://bucket/prefix`, `gs://bucket/prefix`,
+    /// `az://container/prefix`.
+    pub address: String,
+    /// What a bucket needs, under the names that its own tools read from the environment, such as
+    /// `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME`.
+    /// Others do no harm.
+    pub options: Vec<(String, String)>,
+    /// Encrypts archives with the first key, and reads those of all keys.
+    pub keys: Option<Keys>,
+}
+
 /// A place for archives; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Storage {
     store: Arc<dyn ObjectStore>,
-    root: PathBuf,
+    /// Its URL, without a slash at the end.
+    url: String,
+    /// The folder, if it is one.
+    folder: Option<PathBuf>,
+    keys: Option<Keys>,
 }
 
 impl Storage {
-    /// Opens the storage at `address`, an absolute path or a `file://` URL; makes the folder,
-    /// for its owner alone, where it is missing.
+    /// Opens the storage. A folder that is missing is made, for its owner alone; whether a bucket
+    /// can be reached shows when it is used.
     ///
     /// # Errors
-    /// [`StorageError::Address`], [`StorageError::Folder`].
-    pub fn open(address: &str) -> Result<Self, StorageError> {
-        let root = PathBuf::from(address.strip_prefix("file://").unwrap_or(address));
-        if !root.is_absolute() || address.contains("://") && !address.starts_with("file://") {
-            return Err(StorageError::Address(address.to_owned()));
+    /// [`StorageError::Address`], [`StorageError::Folder`], [`StorageError::Bucket`].
+    pub fn open(settings: Settings) -> Result<Self, StorageError> {
+        let address = settings.address;
+        let folder = match address.split_once("://") {
+            None => PathBuf::from(&address),
+            Some(("file", folder)) => PathBuf::from(folder),
+            Some(("s3" | "gs" | "az", _)) => {
+                return Self::bucket(address, settings.options, settings.keys);
+            }
+            Some(_) => return Err(StorageError::Address(address)),
+        };
+        if !folder.is_absolute() {
+            return Err(StorageError::Address(address));
         }
         let failed = |source| StorageError::Folder {
-            path: root.clone(),
+            path: folder.clone(),
             source,
         };
-        let mut folder = std::fs::DirBuilder::new();
-        folder.recursive(true);
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
-        folder.create(&root).map_err(failed)?;
-        let store = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&folder).map_err(failed)?;
+        let store = LocalFileSystem::new_with_prefix(&folder)?.with_automatic_cleanup(true);
         Ok(Self {
             store: Arc::new(store),
-            root,
+            url: format!("file://{}", folder.display()),
+            folder: Some(folder),
+            keys: settings.keys,
+        })
+    }
+
+    fn bucket(
+        address: String,
+        options: Vec<(String, String)>,
+        keys: Option<Keys>,
+    ) -> Result<Self, StorageError> {
+        // Whoever installed one before has chosen the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = Url::parse(&address).map_err(|_| StorageError::Address(address.clone()))?;
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(StorageError::Address(address));
+        }
+        let opened = object_store::parse_url_opts(&url, options);
+        let (store, prefix) = opened.map_err(|source| StorageError::Bucket {
+            address: address.clone(),
+            source,
+        })?;
+        Ok(Self {
+            store: Arc::new(PrefixStore::new(store, prefix)),
+            url: address.trim_end_matches('/').to_owned(),
+            folder: None,
+            keys,
         })
     }
 
     /// Returns the address of the archive at `path`, for people.
     #[must_use]
     pub fn address(&self, path: &str) -> String {
-        format!("file://{}", self.root.join(path).display())
+        format!("{}/{path}", self.url)
+    }
+
+    /// Returns the name of the key that archives are encrypted with; `None` when they are not.
+    #[must_use]
+    pub fn key_id(&self) -> Option<String> {
+        self.keys.as_ref().map(Keys::current_id)
     }
 
     /// Begins to write the archive at `path`; it appears, whole, when the upload is finished.
-    #[must_use]
-    pub fn upload(&self, path: &str) -> Upload {
-        Upload {
-            writer: BufWriter::new(Arc::clone(&self.store), Path::from(path)),
-            file: self.root.join(path),
-        }
+    ///
+    /// # Errors
+    /// [`StorageError::Encryption`].
+    pub fn upload(&self, path: &str) -> Result<Upload, StorageError> {
+        let encryptor = self.keys.as_ref().map(Keys::encryptor).transpose()?;
+        let store = Arc::clone(&self.store);
+        let writer = BufWriter::with_capacity(store, Path::from(path), PART_BYTES);
+        Ok(Upload {
+            writer: writer.with_max_concurrency(PARTS_AT_ONCE),
+            encryptor,
+            file: self.folder.as_ref().map(|folder| folder.join(path)),
+            address: self.address(path),
+        })
     }
 
     /// Returns the packed bytes of the archive at `path`, piece by piece.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`], [`StorageError::Failed`]; the pieces' own likewise.
+    /// [`StorageError::NotFound`], [`StorageError::Failed`]; the pieces' own likewise, and
+    /// [`StorageError::Encryption`].
     pub async fn download(
         &self,
         path: &str,
     ) -> Result<impl Stream<Item = Result<Bytes, StorageError>> + Send + use<>, StorageError> {
         let found = self.store.get(&Path::from(path)).await?;
-        Ok(found
-            .into_stream()
-            .map(|piece| piece.map_err(StorageError::from)))
+        let stored = found.into_stream().map_err(StorageError::from).boxed();
+        let open = Some(Decryptor::new(self.keys.clone()));
+        Ok(futures_util::stream::try_unfold(
+            (stored, open),
+            |(mut stored, open)| async move {
+                let Some(mut open) = open else {
+                    return Ok(None);
+                };
+                match stored.try_next().await? {
+                    Some(piece) => {
+                        let plain = Bytes::from(open.feed(&piece)?);
+                        Ok(Some((plain, (stored, Some(open)))))
+                    }
+                    None => Ok(Some((Bytes::from(open.finish()?), (stored, None)))),
+                }
+            },
+        ))
     }
 
     /// Removes the archive at `path`; one that is not there is no error.
@@ -122,10 +225,18 @@ impl Storage {
 }
 
 /// An archive on its way into the storage. Dropped before it is finished, nothing appears.
-#[derive(Debug)]
 pub struct Upload {
     writer: BufWriter,
-    file: PathBuf,
+    encryptor: Option<Encryptor>,
+    /// The file, where the storage is a folder.
+    file: Option<PathBuf>,
+    address: String,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Upload").field(&self.address).finish()
+    }
 }
 
 impl Upload {
@@ -134,31 +245,42 @@ impl Upload {
     /// # Errors
     /// [`StorageError::Folder`] when they cannot be written.
     pub async fn write(&mut self, piece: Vec<u8>) -> Result<(), StorageError> {
-        let written = self.writer.write_all(&piece).await;
+        let stored = match &mut self.encryptor {
+            Some(encryptor) => encryptor.feed(&piece),
+            None => piece,
+        };
+        let written = self.writer.write_all(&stored).await;
         written.map_err(|source| self.failed(source))
     }
 
-    /// Makes the archive appear and waits until it is on the disk.
+    /// Makes the archive appear and waits until it is on the disk, or the bucket has it.
     ///
     /// # Errors
     /// As [`Upload::write`].
     pub async fn finish(mut self) -> Result<(), StorageError> {
+        if let Some(encryptor) = self.encryptor.take() {
+            self.write(encryptor.finish()).await?;
+        }
         let shut = self.writer.shutdown().await;
         shut.map_err(|source| self.failed(source))?;
-        // The store renames into place without asking the disk.
-        let synced = sync(&self.file).await;
+        // The store renames a file into place without asking the disk.
+        let synced = match &self.file {
+            Some(file) => sync(file).await,
+            None => Ok(()),
+        };
         synced.map_err(|source| self.failed(source))
     }
 
     /// Gives the archive up.
     pub async fn abort(mut self) {
-        // What was written so far goes by itself if this fails, at the latest with the folder.
+        // What was written so far goes by itself if this fails: with the folder, or when the
+        // bucket ends uploads that were left.
         let _ = self.writer.abort().await;
     }
 
     fn failed(&self, source: std::io::Error) -> StorageError {
         StorageError::Folder {
-            path: self.file.clone(),
+            path: PathBuf::from(&self.address),
             source,
         }
     }
@@ -175,6 +297,16 @@ async fn sync(file: &std::path::Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coditect_testkit::S3;
+
+    fn open(address: &str, options: Vec<(String, String)>, key: Option<&str>) -> Storage {
+        Storage::open(Settings {
+            address: address.to_owned(),
+            options,
+            keys: key.map(|key| Keys::parse(key).unwrap()),
+        })
+        .unwrap()
+    }
 
     async fn read(storage: &Storage, path: &str) -> Result<Vec<u8>, StorageError> {
         let mut pieces = std::pin::pin!(storage.download(path).await?);
@@ -185,37 +317,72 @@ mod tests {
         Ok(bytes)
     }
 
-    #[tokio::test]
-    async fn an_upload_appears_when_it_is_finished_and_not_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let address = folder.path().join("backups");
-        let storage = Storage::open(address.to_str().unwrap()).unwrap();
+    /// What every place does.
+    async fn contract(storage: &Storage) {
         let path = "tenants/a/users/b/full/2026-11-20.jsonl.gz";
-        let mut upload = storage.upload(path);
+        let mut upload = storage.upload(path).unwrap();
         let content: Vec<u8> = (0..25_000_000_u32).map(|n| (n % 251) as u8).collect();
         for piece in content.chunks(1 << 20) {
             upload.write(piece.to_vec()).await.unwrap();
         }
-        assert!(matches!(
-            read(&storage, path).await,
-            Err(StorageError::NotFound { .. })
-        ));
+        let before = read(storage, path).await;
+        assert!(
+            matches!(before, Err(StorageError::NotFound { .. })),
+            "{before:?}"
+        );
         upload.finish().await.unwrap();
-        assert!(read(&storage, path).await.unwrap() == content);
+        assert!(read(storage, path).await.unwrap() == content);
         assert!(storage.address(path).ends_with(path));
         storage.remove(path).await.unwrap();
         storage.remove(path).await.unwrap();
-        assert!(read(&storage, path).await.is_err());
+        assert!(read(storage, path).await.is_err());
+
+        let mut upload = storage.upload("a/b").unwrap();
+        upload.write(vec![1; 25_000_000]).await.unwrap();
+        upload.abort().await;
+        assert!(read(storage, "a/b").await.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn folders_and_buckets_do_the_same() {
+        let key = "5e".repeat(32);
+        let s3 = S3::start("backups").await;
+        for key in [None, Some(key.as_str())] {
+            let folder = tempfile::tempdir().unwrap();
+            let address = folder.path().join("new").display().to_string();
+            contract(&open(&address, Vec::new(), key)).await;
+            contract(&open(&format!("file://{address}"), Vec::new(), key)).await;
+            contract(&open("s3://backups", s3.options(), key)).await;
+            contract(&open("s3://backups/below/this/", s3.options(), key)).await;
+        }
     }
 
     #[tokio::test]
-    async fn an_upload_that_is_given_up_leaves_nothing() {
+    async fn an_encrypted_archive_shows_nothing_and_needs_its_key() {
         let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::open(folder.path().to_str().unwrap()).unwrap();
-        let mut upload = storage.upload("a/b");
+        let address = folder.path().display().to_string();
+        let storage = open(&address, Vec::new(), Some(&"5e".repeat(32)));
+        let mut upload = storage.upload("a").unwrap();
+        upload
+            .write(b"what nobody may read".to_vec())
+            .await
+            .unwrap();
+        upload.finish().await.unwrap();
+        let stored = std::fs::read(folder.path().join("a")).unwrap();
+        assert!(!stored.windows(6).any(|bytes| bytes == b"nobody"));
+        assert_eq!(read(&storage, "a").await.unwrap(), b"what nobody may read");
+        let other = read(&open(&address, Vec::new(), Some(&"5f".repeat(32))), "a").await;
+        let missing = EncryptionError::KeyMissing(storage.key_id().unwrap());
+        assert!(matches!(other, Err(StorageError::Encryption(error)) if error == missing));
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_given_up_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = open(folder.path().to_str().unwrap(), Vec::new(), None);
+        let mut upload = storage.upload("a/b").unwrap();
         upload.write(vec![1; 25_000_000]).await.unwrap();
         upload.abort().await;
-        assert!(read(&storage, "a/b").await.is_err());
         let left: Vec<_> = std::fs::read_dir(folder.path().join("a"))
             .map(|entries| entries.map(|entry| entry.unwrap().file_name()).collect())
             .unwrap_or_default();
@@ -224,8 +391,19 @@ mod tests {
 
     #[test]
     fn other_addresses_are_refused() {
-        for address in ["", "backups", "s3://bucket/x", "http:///x"] {
-            let opened = Storage::open(address);
+        for address in [
+            "",
+            "backups",
+            "ftp://bucket/x",
+            "http:///x",
+            "s3://",
+            "file://x",
+        ] {
+            let settings = Settings {
+                address: address.to_owned(),
+                ..Settings::default()
+            };
+            let opened = Storage::open(settings);
             assert!(matches!(opened, Err(StorageError::Address(_))), "{address}");
         }
     }

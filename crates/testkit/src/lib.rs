@@ -9,7 +9,9 @@
 
 mod clock;
 mod postgres;
+mod s3;
 mod test_db;
 
 pub use clock::FakeClock;
+pub use s3::S3;
 pub use test_db::{TestDb, TestTenant, TestUser};
