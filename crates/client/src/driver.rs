@@ -53,6 +53,13 @@ pub fn perform_local(
         }
         Action::Settle(batch, reply) => Input::Settled(store.settle(&batch, &reply, now_ms)?),
         Action::Refuse(batch, problem) => Input::Settled(store.refuse(&batch, &problem, now_ms)?),
+        Action::NextMove(file) => Input::NextMove(store.next_move(file, now_ms)?.map(Box::new)),
+        Action::SettleMove(request, reply) => {
+            Input::MoveSettled(store.settle_move(&request, &reply, now_ms)?)
+        }
+        Action::RefuseMove(request, problem) => {
+            Input::MoveSettled(store.refuse_move(&request, &problem, now_ms)?)
+        }
         Action::BeginReconcile(epoch) => {
             store.begin_reconcile(epoch)?;
             Input::Stored
@@ -124,6 +131,9 @@ pub async fn run<T: Transport>(
             }
             Action::Pull(request) => Input::Pulled(transport.pull(&request).await.map(Box::new)),
             Action::Push(batch) => Input::Pushed(transport.push(&batch.bytes).await.map(Box::new)),
+            Action::Move(request) => {
+                Input::Moved(transport.move_rows(&request).await.map(Box::new))
+            }
             Action::Authenticate => Input::Authenticated(transport.authenticate().await),
             Action::Wait(delay_ms) => {
                 progress.waiting = true;

@@ -5,6 +5,8 @@ use std::future::Future;
 
 use coditect_core::sync::Failure;
 use coditect_protocol::wire::auth::LoginReply;
+use coditect_protocol::{ErrorCode, Problem};
+use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
 use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::PushReply;
 
@@ -22,6 +24,16 @@ pub trait Transport {
         &mut self,
         request: &PullRequest,
     ) -> impl Future<Output = Result<PullReply, Failure>> + Send;
+
+    /// Asks for rows to be moved to another scope. A way that knows no moves refuses them.
+    fn move_rows(
+        &mut self,
+        request: &MoveRequest,
+    ) -> impl Future<Output = Result<MoveReply, Failure>> + Send {
+        let detail = format!("cannot move rows to {}", request.to);
+        let problem = Problem::new(ErrorCode::MethodNotAllowed, &detail);
+        std::future::ready(Err(Failure::Refused(Box::new(problem))))
+    }
 
     /// Obtains a new access token; says whether that worked.
     fn authenticate(&mut self) -> impl Future<Output = bool> + Send;
@@ -185,6 +197,12 @@ impl Transport for HttpTransport {
         let body = auth::encode(request)?;
         let token = Some(self.credentials.access_token.as_str());
         self.http.post("/api/v1/sync/pull", &body, token).await
+    }
+
+    async fn move_rows(&mut self, request: &MoveRequest) -> Result<MoveReply, Failure> {
+        let body = auth::encode(request)?;
+        let token = Some(self.credentials.access_token.as_str());
+        self.http.post("/api/v1/sync/move", &body, token).await
     }
 
     async fn authenticate(&mut self) -> bool {

@@ -16,6 +16,7 @@ pub use repair::{Plan, TableRepair, Wanted};
 pub use report::{Comparison, Report, Sent, StreamState};
 
 use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
 use coditect_protocol::wire::pull::{Position, PullReply, PullRequest};
 use coditect_protocol::wire::push::{PushReply, PushRequest};
 use coditect_protocol::{DeviceId, Epoch, Problem, Scope};
@@ -51,6 +52,15 @@ pub enum Action {
     Settle(Box<Outgoing>, Box<PushReply>),
     /// Count a refusal of the whole batch against each of its rows: [`Input::Settled`].
     Refuse(Box<Outgoing>, Box<Problem>),
+    /// Take rows of the file that wait to be moved to another scope, none that waits to be
+    /// pushed: [`Input::NextMove`].
+    NextMove(File),
+    /// Send a move: [`Input::Moved`].
+    Move(Box<MoveRequest>),
+    /// Store the outcomes of a move: [`Input::MoveSettled`].
+    SettleMove(Box<MoveRequest>, Box<MoveReply>),
+    /// Put the whole move aside with the reason of its refusal: [`Input::MoveSettled`].
+    RefuseMove(Box<MoveRequest>, Box<Problem>),
     /// Forget cursors and tokens, remember the epoch, start to note which rows come:
     /// [`Input::Stored`].
     BeginReconcile(Epoch),
@@ -90,6 +100,12 @@ pub enum Input {
     Pushed(Result<Box<PushReply>, Failure>),
     /// Outcomes were stored.
     Settled(Settled),
+    /// Rows to move, none when no more wait.
+    NextMove(Option<Box<MoveRequest>>),
+    /// A move was answered or failed.
+    Moved(Result<Box<MoveReply>, Failure>),
+    /// Outcomes of a move were stored.
+    MoveSettled(MoveSettled),
     /// A local write was done.
     Stored,
     /// What shall be repaired.
@@ -124,6 +140,15 @@ pub struct Settled {
     pub conflicts: u64,
     /// Changes that were refused, parked or not.
     pub rejected: u64,
+}
+
+/// What storing a move's outcomes did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MoveSettled {
+    /// Rows that are in the other scope now.
+    pub moved: u64,
+    /// Rows that stay where they are, with a reason.
+    pub refused: u64,
 }
 
 /// Why a request failed.
@@ -181,6 +206,7 @@ mod tests {
             sent_at_ms: 0,
             file: File::Org,
             scope: SCOPE,
+            epoch: None,
             token: None,
             changes: Vec::new(),
         };
@@ -238,7 +264,18 @@ mod tests {
     }
 
     fn run_engine(mut engine: Engine, script: Vec<Input>) -> (Vec<String>, Report) {
-        let mut script = std::collections::VecDeque::from(script);
+        // What waits to be moved; mostly nothing.
+        let mut moves = Vec::new();
+        let mut script: std::collections::VecDeque<Input> = script
+            .into_iter()
+            .filter_map(|input| match input {
+                Input::NextMove(request) => {
+                    moves.extend(request);
+                    None
+                }
+                input => Some(input),
+            })
+            .collect();
         let mut log = Vec::new();
         let plan = |input: &Input| matches!(input, Input::Planned(_));
         let mut plans = script.iter().filter(|input| plan(input)).count();
@@ -257,6 +294,7 @@ mod tests {
                     script.pop_front().expect("the script plans")
                 }
                 Action::NoteRepair(_) => Input::Stored,
+                Action::NextMove(_) => Input::NextMove(moves.pop()),
                 Action::Wait(_) => Input::Woken(0),
                 Action::Done(report) => {
                     assert!(script.is_empty(), "left over: {script:?}");
@@ -406,6 +444,66 @@ mod tests {
         assert!(log.contains(&"Refuse".to_owned()));
         assert_eq!(report.rejected, 1);
         assert_eq!(report.problem.unwrap().code, ErrorCode::PermissionDenied);
+    }
+
+    fn a_move() -> Input {
+        Input::NextMove(Some(Box::new(MoveRequest {
+            api_version: coditect_protocol::API_VERSION.to_owned(),
+            device: DEVICE,
+            batch_id: BatchId::new(Uuid::from_u128(9)),
+            file: File::Org,
+            from: SCOPE,
+            to: Scope::Org(Uuid::from_u128(6)),
+            moves: Vec::new(),
+        })))
+    }
+
+    #[test]
+    fn rows_move_after_the_pushes_of_their_file() {
+        let settled = MoveSettled {
+            moved: 3,
+            refused: 1,
+        };
+        let mut script = pull(1, SAME);
+        script.extend([
+            a_move(),
+            Input::Queued(vec![SCOPE]),
+            Input::Batch(None),
+            Input::Moved(Ok(Box::new(MoveReply {
+                epoch: Epoch(1),
+                server_time_ms: 0,
+                outcomes: Vec::new(),
+            }))),
+            Input::MoveSettled(settled),
+        ]);
+        script.extend(vec![Input::Queued(Vec::new()); 3]);
+        script.extend(pull(1, SAME));
+        let (log, report) = run(Options::default(), script);
+        let at = |name: &str| log.iter().position(|entry| entry == name).unwrap();
+        assert!(at("NextBatch") < at("Move") && at("Move") < at("SettleMove"));
+        assert_eq!((report.moved, report.rejected), (3, 1));
+        assert_eq!(report.converged, Some(true));
+    }
+
+    #[test]
+    fn a_refused_move_is_put_aside_and_the_rest_goes_on() {
+        let problem = Box::new(Problem::new(ErrorCode::NotFound, "no such scope"));
+        let mut script = pull(1, SAME);
+        script.extend([
+            a_move(),
+            Input::Queued(Vec::new()),
+            Input::Moved(Err(Failure::Refused(problem))),
+            Input::MoveSettled(MoveSettled {
+                moved: 0,
+                refused: 2,
+            }),
+        ]);
+        script.extend(vec![Input::Queued(Vec::new()); 3]);
+        script.extend(pull(1, SAME));
+        let (log, report) = run(Options::default(), script);
+        assert!(log.contains(&"RefuseMove".to_owned()));
+        assert_eq!(report.problem.unwrap().code, ErrorCode::NotFound);
+        assert_eq!(report.rejected, 2);
     }
 
     #[test]

@@ -230,8 +230,15 @@ fn adopt_live(
     }
     let base = work.base(table, &scope, &id)?;
     if base.is_none() && has_moved(work, table, &live, &scope, &id)? {
+        if crate::moves::is_movable(table) {
+            let back = work.moved_by_sql(table, mark, live, &scope, &id, made_ms)?;
+            return match back.scope == scope {
+                true => Ok(()),
+                false => adopt_live(work, table, mark, back, now_ms, adopted),
+            };
+        }
         adopted.parked += 1;
-        let reason = "an adopted row cannot change its scope yet; set it back";
+        let reason = "rows of this table stay in their scope; set it back";
         return work.park(mark.n, SCOPE_MOVE, reason);
     }
     let content = hash::content(table, &row);

@@ -352,6 +352,16 @@ impl Work<'_> {
         })
     }
 
+    /// Stores what the server has of a row outside of a page.
+    pub(crate) fn apply_one(
+        &mut self,
+        table: &'static Table,
+        scope: &str,
+        stored: &Stored,
+    ) -> Result<()> {
+        self.apply(table, scope, stored).map(drop)
+    }
+
     /// Returns whether an unmarked row has a content that the server never had.
     fn is_unsent(&self, table: &Table, live: &LocalRow, old: Option<&Base>) -> bool {
         let known = old.filter(|old| !old.deleted).map(|old| old.hash);

@@ -65,8 +65,13 @@ impl Base {
         let empty = Row::new();
         let content = row.unwrap_or(&empty);
         let deleted = stored.op == Op::Delete;
+        let elsewhere = match old {
+            Some(old) if !old.deleted || deleted => BTreeMap::new(),
+            _ => work.counters_elsewhere(table, stored.id)?,
+        };
         let counters = table.columns_by(Merge::Counter).map(|column| {
             let before = old.and_then(|old| old.counters.get(column.name)).copied();
+            let before = elsewhere.get(column.name).copied().or(before);
             let before = before.unwrap_or_default();
             // A tombstone has no value; the sum comes back with the row.
             let value = if deleted {
@@ -122,6 +127,33 @@ impl Work<'_> {
             .in_file(self.file)?
             .map(|read| read.ok_or_else(|| self.corrupt("base")))
             .transpose()
+    }
+
+    /// Returns the counters of the latest base that the row has in any scope: one that was moved
+    /// takes along what this device added to it.
+    fn counters_elsewhere(&self, table: &Table, id: RowId) -> Result<BTreeMap<String, Counter>> {
+        if table.columns_by(Merge::Counter).next().is_none() {
+            return Ok(BTreeMap::new());
+        }
+        let found: Option<String> = self
+            .tx
+            .prepare_cached(
+                "select b.counters from sync_cursor c cross join sync_base b
+                 where b.table_name = ?1 and b.scope = c.scope and b.id = ?2
+                   and b.counters is not null
+                 order by b.version desc limit 1",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row([table.cloud, &id.to_string()], |row| row.get(0))
+                    .optional()
+            })
+            .in_file(self.file)?;
+        let read = |text: String| serde_json::from_str(&text);
+        let counters = found.map(read).transpose();
+        Ok(counters
+            .map_err(|_| self.corrupt("base"))?
+            .unwrap_or_default())
     }
 
     /// Writes a row's base; triggers move the digest.

@@ -68,6 +68,14 @@ pub enum Error {
          hint: restore all four files from the same backup"
     )]
     MixedOwners,
+    /// There is no row of that id in that scope.
+    #[error("no row '{id}' in {table}")]
+    NoSuchRow {
+        /// Local name of the table.
+        table: &'static str,
+        /// Row id.
+        id: String,
+    },
     /// The folder belongs to nobody yet.
     #[error("this folder is not linked to an account\n  hint: coditect login")]
     NotBound,

@@ -215,7 +215,8 @@ fn remove_bases(work: &mut Work<'_>, table: &Table, local: &str) -> Result<bool>
 
 /// What is left besides rows and bases; the position goes last.
 fn end(work: &mut Work<'_>, local: &str) -> Result<()> {
-    const REST: [&str; 6] = [
+    const REST: [&str; 7] = [
+        "delete from sync_move where from_scope = ?1",
         "delete from sync_queue where row_scope = ?1 and table_name is not null",
         "delete from sync_digest where scope = ?1",
         "delete from sync_foreign where scope = ?1",

@@ -21,6 +21,9 @@
 //!   [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`].
 //! - importing: [`LocalStore::ingest`], [`LocalStore::import_state`], [`LocalStore::record`],
 //!   [`LocalStore::import_states`].
+//! - other scopes: [`LocalStore::share`], [`LocalStore::queued_moves`],
+//!   [`LocalStore::retry_moves`], [`LocalStore::next_move`], [`LocalStore::settle_move`],
+//!   [`LocalStore::refuse_move`].
 //! - queue and conflicts: [`LocalStore::queue_state`], [`LocalStore::queue_entries`],
 //!   [`LocalStore::retry_parked`], [`LocalStore::clear_delays`], [`LocalStore::count_unmarked`],
 //!   [`LocalStore::conflicts`], [`LocalStore::settle_conflict`].
@@ -50,6 +53,7 @@ mod lease;
 mod leave;
 mod marks;
 mod migrations;
+mod moves;
 mod outgoing;
 mod outside;
 mod profile;
@@ -78,6 +82,7 @@ pub use guards::Guards;
 pub use import_state::ImportState;
 pub use lease::Lease;
 pub use marks::SCOPE_MOVE;
+pub use moves::{QueuedMove, Sharing, is_movable};
 pub use profile::{Profile, make_private_folder};
 pub use queue::{QueueEntry, QueueState};
 pub use random::Random;

@@ -189,8 +189,8 @@ impl Work<'_> {
     }
 }
 
-/// Code under which a row is parked whose scope was changed after it was adopted.
-pub const SCOPE_MOVE: &str = "scope_move_unsupported";
+/// Code under which a row is parked whose scope was changed though its table allows no moves.
+pub const SCOPE_MOVE: &str = "scope_move_refused";
 
 /// Returns why a row of a table that only comes down is parked.
 pub(crate) fn down_only(table: &Table) -> (&'static str, String) {

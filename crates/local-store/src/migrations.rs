@@ -36,6 +36,12 @@ pub(crate) const STEPS: &[Step] = &[
         sql: schema::indexed,
         unless: None,
     },
+    // The fourth is that of the bodies.
+    Step {
+        version: 5,
+        sql: |_| schema::MOVES,
+        unless: None,
+    },
 ];
 
 /// Returns the highest version of `steps`.

@@ -290,6 +290,25 @@ create index messages_bodies on messages (coalesce(timestamp, created_at))
   where bodies is not null;
 ";
 
+/// Fifth version: rows that wait to be moved to another scope, or may not be.
+pub(crate) const MOVES: &str = "
+create table sync_move (
+  n integer primary key autoincrement,
+  table_name text not null,
+  id text not null,
+  from_scope text not null,
+  to_scope text not null,
+  created_at text not null,
+  batch_id text,
+  state text not null default 'queued',
+  attempts integer not null default 0,
+  code text,
+  reason text,
+  not_before_ms integer not null default 0
+);
+create unique index sync_move_row on sync_move (table_name, id);
+";
+
 const IMPORT: &str = "
 create table import_state (
   source text primary key,

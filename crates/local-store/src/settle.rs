@@ -221,6 +221,9 @@ fn settle_change(
     let Some(stored) = outcome.stored.as_ref().filter(|_| accepted) else {
         return settle_rejected(work, table, scope, &id, n, outcome, now_ms);
     };
+    if let Some(to) = outcome.moved_to.filter(|_| change.op == Op::Upsert) {
+        return crate::moves::retarget(work, table, scope, change, to, stored, now_ms);
+    }
     let local = local_side(work, table, scope, id, change, n)?;
     keep_losers(work, &local, change, outcome, stored, now_ms)?;
     let stale = |base: &Base| base.generation == work.generation && base.version > stored.version;

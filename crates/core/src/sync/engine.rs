@@ -1,6 +1,7 @@
 //! The state machine itself.
 
 use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
 use coditect_protocol::wire::pull::{Position, PullReply, PullRequest};
 use coditect_protocol::{API_VERSION, DeviceId, Epoch, ErrorCode, Problem, Scope};
 use std::collections::VecDeque;
@@ -50,6 +51,9 @@ enum State {
     TakingBatch,
     Pushing(Box<Outgoing>),
     Settling,
+    TakingMove,
+    Moving(Box<MoveRequest>),
+    SettlingMove,
     PlanningRepair,
     NotingRepair,
     BeginningReconcile,
@@ -159,6 +163,20 @@ impl Engine {
                 self.report.duplicates += settled.duplicates;
                 self.report.conflicts += settled.conflicts;
                 self.report.rejected += settled.rejected;
+                self.next_batch()
+            }
+            (State::TakingMove, Input::NextMove(Some(request))) => {
+                self.state = State::Moving(request.clone());
+                Action::Move(request)
+            }
+            (State::TakingMove, Input::NextMove(None)) => {
+                self.files.pop_front();
+                self.list_queued()
+            }
+            (State::Moving(request), Input::Moved(result)) => self.moved(request, result),
+            (State::SettlingMove, Input::MoveSettled(settled)) => {
+                self.report.moved += settled.moved;
+                self.report.rejected += settled.refused;
                 self.next_batch()
             }
             (State::PlanningRepair, Input::Planned(plan)) => self.planned(plan),
@@ -377,10 +395,32 @@ impl Engine {
                 self.state = State::TakingBatch;
                 Action::NextBatch(file, scope)
             }
-            _ => {
-                self.files.pop_front();
-                self.list_queued()
+            // A row leaves its scope when nothing of it waits to be pushed there.
+            (Some(file), None) => {
+                self.state = State::TakingMove;
+                Action::NextMove(file)
             }
+            (None, _) => self.list_queued(),
+        }
+    }
+
+    fn moved(
+        &mut self,
+        request: Box<MoveRequest>,
+        result: Result<Box<MoveReply>, Failure>,
+    ) -> Action {
+        match result {
+            Ok(reply) => {
+                self.attempt = 0;
+                self.state = State::SettlingMove;
+                Action::SettleMove(request, reply)
+            }
+            Err(Failure::Refused(problem)) => {
+                self.report.problem = Some((*problem).clone());
+                self.state = State::SettlingMove;
+                Action::RefuseMove(request, problem)
+            }
+            Err(failure) => self.failed(failure, State::Moving(request)),
         }
     }
 
@@ -490,6 +530,7 @@ impl Engine {
         let action = match &state {
             State::Pulling(request) => Action::Pull(request.clone()),
             State::Pushing(batch) => Action::Push(batch.clone()),
+            State::Moving(request) => Action::Move(request.clone()),
             other => unreachable!("{other:?} sends nothing"),
         };
         self.state = state;

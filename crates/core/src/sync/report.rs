@@ -73,6 +73,8 @@ impl StreamState {
 pub struct Report {
     /// Changes that the server took.
     pub pushed: u64,
+    /// Rows that were moved to another scope.
+    pub moved: u64,
     /// Rows of other devices that were stored.
     pub pulled: u64,
     /// Changes that the server had already.

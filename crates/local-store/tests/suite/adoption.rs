@@ -231,21 +231,44 @@ fn what_cannot_be_sent_is_parked_with_its_reason() {
 }
 
 #[test]
-fn a_changed_scope_parks_the_row_until_it_is_set_back() {
+fn a_changed_scope_is_a_wish_to_move_the_row() {
     let mut server = Server::new();
     let mut a = Device::new(1);
     a.execute(File::Org, "insert into decisions (title) values ('x')");
     sync(&mut a.store, &mut server);
-    a.execute(File::Org, "update decisions set scope = 'org'");
+    a.execute(File::Org, "update decisions set scope = 'org', title = 'y'");
+    let sent = push(&mut a.store, &mut server);
+    assert_eq!(sent.len(), 1, "the edit goes to where the row is");
+    assert_eq!(a.rows("org_decisions")[0].scope, "user");
+    let waits = a.store.queued_moves(File::Org, 10).unwrap();
+    assert_eq!(waits.len(), 1);
+    assert_eq!(
+        (waits[0].from.as_str(), waits[0].state.as_str()),
+        ("user", "queued")
+    );
+    // Set back by hand, it stays where it is.
+    a.execute(File::Org, "update decisions set scope = 'user'");
+    a.store.adopt(File::Org, NOW).unwrap();
+}
+
+#[test]
+fn a_changed_scope_of_a_row_that_stays_parks_it_until_it_is_set_back() {
+    let mut server = Server::new();
+    let mut a = Device::new(1);
+    let insert = "insert into token_economics (session_id, api_message_id, output_tokens)
+        values ('s', 'm', 1)";
+    a.execute(File::Sessions, insert);
+    sync(&mut a.store, &mut server);
+    a.execute(File::Sessions, "update token_economics set scope = 'org'");
     assert!(push(&mut a.store, &mut server).is_empty());
-    let parked = a.store.queue_entries(File::Org, true, 10).unwrap();
+    let parked = a.store.queue_entries(File::Sessions, true, 10).unwrap();
     assert_eq!(
         parked[0].code.as_deref(),
         Some(coditect_local_store::SCOPE_MOVE)
     );
-    a.execute(File::Org, "update decisions set scope = 'user'");
+    a.execute(File::Sessions, "update token_economics set scope = 'user'");
     assert!(sync(&mut a.store, &mut server).is_empty());
-    assert_eq!(a.store.queue_state(File::Org).unwrap().parked, 0);
+    assert_eq!(a.store.queue_state(File::Sessions).unwrap().parked, 0);
 }
 
 #[test]

@@ -11,5 +11,6 @@ mod capture;
 mod engine;
 mod files;
 mod leave;
+mod moves;
 mod random;
 mod support;

@@ -8,6 +8,7 @@ use coditect_core::merge::{Existing, Incoming, Losing, decide};
 use coditect_core::sync::Outgoing;
 use coditect_local_store::{LocalStore, Random};
 use coditect_protocol::catalogue::{Direction, File, Merge, by_cloud_name};
+use coditect_protocol::wire::moves::{MoveReply, MoveRequest, Moved};
 use coditect_protocol::wire::pull::{Page, PullReply, TableDigest};
 use coditect_protocol::wire::push::{Change, Loser, Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Row, Stored};
@@ -58,6 +59,8 @@ pub(crate) struct Server {
     parts: Parts,
     heads: BTreeMap<Scope, i64>,
     batches: BTreeMap<String, Vec<RowId>>,
+    /// Where the rows are that left a scope.
+    moved: BTreeMap<Key, Scope>,
     tokens: u64,
     /// Table whose changes are refused.
     pub(crate) refuses: Option<&'static str>,
@@ -72,6 +75,7 @@ impl Server {
             parts: BTreeMap::new(),
             heads: BTreeMap::new(),
             batches: BTreeMap::new(),
+            moved: BTreeMap::new(),
             tokens: 0,
             refuses: None,
         }
@@ -116,12 +120,20 @@ impl Server {
                 code: Some(coditect_protocol::ErrorCode::MalformedRow),
                 reason: Some("refused by the test".to_owned()),
                 ..outcome(Status::Rejected, None, None)
-                moved_to: None,
             };
         }
         let table = by_cloud_name(&change.table).unwrap();
         let key: Key = (request.scope, change.table.clone(), change.id);
         let before = self.rows.get(&key).cloned();
+        if let Some(stored) = before.as_ref().filter(|stored| stored.op == Op::Delete)
+            && let Some(to) = self.moved.get(&key)
+            && change.op == Op::Upsert
+        {
+            return Outcome {
+                moved_to: Some(*to),
+                ..outcome(Status::Superseded, Some(stored.clone()), None)
+            };
+        }
         let counters = self.counters(&key, request.device, change);
         let existing = before.as_ref().map(|stored| Existing {
             version: stored.version,
@@ -179,6 +191,79 @@ impl Server {
             stored.row = None;
         }
         outcome(verdict.status, Some(stored), loser)
+    }
+
+    /// Moves rows of one author; nobody is there first.
+    pub(crate) fn move_rows(&mut self, request: &MoveRequest) -> MoveReply {
+        let outcomes = request.moves.iter().map(|wanted| {
+            let from: Key = (request.from, wanted.table.clone(), wanted.id);
+            let to: Key = (request.to, wanted.table.clone(), wanted.id);
+            let mut answer = Moved {
+                status: Status::Rejected,
+                code: Some(coditect_protocol::ErrorCode::NotFound),
+                reason: Some("no such row".to_owned()),
+                left: None,
+                entered: None,
+            };
+            let Some(row) = self.rows.get(&from).cloned() else {
+                return answer;
+            };
+            let there = self.moved.get(&from) == Some(&request.to);
+            if row.op == Op::Delete && !there {
+                answer.left = Some(row);
+                return answer;
+            }
+            let known = row.version == wanted.base;
+            answer.status = Status::Duplicate;
+            if row.op == Op::Upsert {
+                answer.status = if known {
+                    Status::Applied
+                } else {
+                    Status::Merged
+                };
+                let parts: Parts = self.parts.clone();
+                for ((key, column, device), part) in parts {
+                    if key == from {
+                        self.parts.insert((to.clone(), column, device), part);
+                    }
+                }
+                let version = Version::from_i64(row.version.to_i64().max(self.now_ms << 16) + 1);
+                let mut place = |scope: Scope, op, content| {
+                    let head = self.heads.entry(scope).or_default();
+                    *head += 1;
+                    Stored {
+                        op,
+                        version,
+                        device: request.device,
+                        cursor: *head,
+                        row: content,
+                        ..row.clone()
+                    }
+                };
+                let left = place(request.from, Op::Delete, None);
+                let entered = place(request.to, Op::Upsert, row.row.clone());
+                self.rows.insert(from.clone(), left);
+                self.rows.insert(to.clone(), entered);
+                self.moved.insert(from.clone(), request.to);
+                self.moved.remove(&to);
+            }
+            let mut entered = self.rows[&to].clone();
+            if known {
+                entered.row = None;
+            }
+            Moved {
+                code: None,
+                reason: None,
+                left: Some(self.rows[&from].clone()),
+                entered: Some(entered),
+                ..answer
+            }
+        });
+        MoveReply {
+            epoch: self.epoch,
+            server_time_ms: self.now_ms,
+            outcomes: outcomes.collect(),
+        }
     }
 
     fn counters(&mut self, key: &Key, device: DeviceId, change: &Change) -> Row {
