@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use coditect_client::transport::Fallback;
-use coditect_client::{Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic};
+use coditect_client::{Compared, Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic};
 use coditect_core::sync::{Options, Report};
 use coditect_local_store::{Error, Lease, LocalStore, Random};
 use coditect_protocol::DeviceId;
@@ -167,6 +167,16 @@ pub(crate) fn sync(context: &Context, store: &mut LocalStore, kind: Kind) -> any
         traffic: transport.http().traffic(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Compares all rows with the server's by sums that both sides make at this moment.
+pub(crate) fn compare_rows(context: &Context, store: &mut LocalStore) -> anyhow::Result<Compared> {
+    let mut transport = transport(context, store)?;
+    let _lease = lease(store)?;
+    Ok(block_on(coditect_client::compare_rows(
+        store,
+        &mut transport,
+    ))??)
 }
 
 /// Takes the folder's lease; waits a moment for a daemon that is about to be done.

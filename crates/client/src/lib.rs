@@ -5,6 +5,7 @@
 //! no environment: paths, tokens and the time are given in.
 
 pub mod auth;
+pub mod comparison;
 pub mod config;
 pub mod conflicts;
 pub mod credentials;
@@ -19,6 +20,7 @@ pub mod pull_table;
 pub mod state;
 pub mod transport;
 
+pub use comparison::{Compared, TableSums, compare_rows};
 pub use config::{CloudConfig, ConfigFile};
 pub use credentials::{CredentialFile, Credentials};
 pub use driver::{Progress, SyncError, perform_local, run, sync};

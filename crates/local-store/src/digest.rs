@@ -45,6 +45,38 @@ impl LocalStore {
         of(self.read(file)?, file, &local, self.device).in_file(file)
     }
 
+    /// Returns the same sums as [`LocalStore::digests`], by table, made from the bases at this
+    /// moment and not taken from what is kept of them. Tables without any row are left out.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotBound`] before the first login, or when the database fails.
+    pub fn sums_of_rows(&self, file: File, scope: Scope) -> Result<Vec<(&'static str, Digest)>> {
+        let local = scope.to_local(self.owner()?.user.get());
+        let connection = self.read(file)?;
+        let read = |table: &Table| -> rusqlite::Result<Digest> {
+            let mut statement = connection.prepare_cached(
+                "select fingerprint, deleted from sync_base
+                 where table_name = ?1 and scope = ?2 and (?3 is null or origin = ?3)",
+            )?;
+            let up = table.direction == Direction::Up;
+            let origin = up.then(|| self.device.to_string());
+            let mut rows = statement.query(params![table.cloud, local, origin])?;
+            let mut sum = Digest::default();
+            while let Some(row) = rows.next()? {
+                sum.add(row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?);
+            }
+            Ok(sum)
+        };
+        let mut sums = Vec::new();
+        for table in file.tables() {
+            let sum = read(table).in_file(file)?;
+            if sum != Digest::default() {
+                sums.push((table.cloud, sum));
+            }
+        }
+        Ok(sums)
+    }
+
     /// Returns all rows and tombstones of a file, sorted by table, scope and id. Rows fetched
     /// by [`LocalStore::store_foreign`] are left out.
     ///
@@ -62,7 +94,7 @@ impl LocalStore {
                 if let Some(live) = live {
                     let canonical = live.canonical(table);
                     row.hash = coditect_core::hash::content(table, &canonical).to_string();
-                    row.row = Some(canonical);
+                    row.row = Some(coditect_core::body::parted(table, canonical));
                 }
                 row.scope = outgoing::from_local(file, &row.scope, owner)
                     .map_or_else(|_| row.scope.clone(), |scope| scope.to_string());

@@ -14,7 +14,7 @@ use crate::config::SettingsArgs;
 #[command(name = "coditect-server", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a server runs already, \
-                        4 there is no such thing."
+                        4 there is no such thing, 5 stored rows are damaged."
 )]
 pub struct Cli {
     /// What to do.
@@ -103,6 +103,45 @@ pub enum AdminCommand {
     /// The platform's component catalogue, the same for all organisations
     #[command(subcommand)]
     Catalogue(CatalogueCommand),
+    /// Say how far the servers have read their stored rows, which they do once a day
+    ///
+    /// With --now every row is read at once: its hash is made anew from its bytes, and the sums
+    /// that are kept of the rows are compared with the rows. What follows from other rows is
+    /// mended; a row whose bytes are damaged is asked back from a device that holds it.
+    #[command(after_help = "Exit code 5 when rows are damaged and not mended yet.")]
+    Scrub {
+        /// Organisation: its id, or its name if only one has it; without one, all
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Read everything now
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List what reading the stored rows found and nobody has mended yet, newest first
+    Findings {
+        /// Organisation: its id, or its name if only one has it; without one, all
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Those that are mended as well
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Put a fresh key at the top of the file that backups are encrypted with
+    ///
+    /// Makes the file where it is missing. Name it with --backup-key-file and start the server
+    /// again: new archives are encrypted with the fresh key, those of the keys below can still be
+    /// read. Keep a copy of the file elsewhere: without it no archive can be.
+    BackupKey {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: std::path::PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print every synced row of an organisation as JSON lines, to compare replicas with
     ///
     /// Holds content of all its people: an operator's tool for proofs, not a backup.

@@ -36,6 +36,8 @@ const QUIET: &str = "warn,deadpool.postgres=off";
 const RUNS_ALREADY: u8 = 3;
 /// Exit code: the organisation or person that was named does not exist.
 const NO_SUCH_THING: u8 = 4;
+/// Exit code: stored rows are damaged, and nobody has mended them yet.
+const DAMAGED: u8 = 5;
 
 impl fmt::Display for Exit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -60,6 +60,8 @@ pub struct DatabaseUrls {
     pub system: Option<String>,
     /// One that no pooler stands in front of, for hints between servers.
     pub direct: Option<String>,
+    /// One of a read replica, whose role may act as the app's.
+    pub replica: Option<String>,
 }
 
 impl std::fmt::Debug for DatabaseUrls {
@@ -153,6 +155,7 @@ impl Config {
                     app: values.text("database_app_url"),
                     system: values.text("database_system_url"),
                     direct: values.text("database_direct_url"),
+                    replica: values.text("database_replica_url"),
                 })
             }
             _ => Target::Embedded,

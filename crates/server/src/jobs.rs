@@ -1,3 +1,4 @@
 //! What the server does besides answering: jobs from the database, one file for each kind.
 
 pub mod backups;
+pub mod scrub;

@@ -1,9 +1,12 @@
 //! `coditect verify`.
 
 use clap::Args;
+use coditect_client::{Compared, TableSums};
 use coditect_core::sync::{Comparison, Report, TableRepair};
 use coditect_local_store::{LocalStore, Wrong};
+use coditect_protocol::Scope;
 use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::descent::NamedRows;
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -16,15 +19,18 @@ Reads what is new, pushes nothing, and compares the digests of every table with 
 
 --full: also reads every acknowledged row of this machine and names those whose bytes are not the
 ones that their hash was made from, or that are gone. Rows that changed and are not sent yet are
-left out.
+left out. Then both sides sum up their rows at this moment, instead of saying what they keep of
+them, and the server names rows that it found damaged on its side.
 --repair: then finds the rows that differ by comparing ranges, takes what is missing or damaged
 here from the server, sends what the server lacks, and compares once more.
 
 Exit code 7 when something is wrong and was not mended.
 
 --json: equal (null when not known), tables (scope, table, rows and digest on both sides, equal),
-checked, wrong (file, table, scope, id, damage), repairs (scope, table, fetched, queued, removed,
-skipped, damaged), rounds, repair_bytes, unfinished, offline_mode, error.";
+checked, wrong (file, table, scope, id, damage), rows (scope, table, count and digest on both sides,
+equal, kept_right; null without --full), damaged_there (scope, table, ids; null without --full),
+repairs (scope, table, fetched, queued, removed, skipped, damaged), rounds, repair_bytes,
+unfinished, offline_mode, error.";
 
 /// Compares this machine with the server, and mends what differs.
 #[derive(Debug, Args)]
@@ -73,7 +79,37 @@ pub(crate) fn run(context: &mut Context, verify: &Verify) -> anyhow::Result<Exit
             wrong: before.wrong.clone(),
         }
     };
-    print(context, &run, &before, &after)
+    let answered = run.report.problem.is_none() && !run.report.offline;
+    let compared = if verify.full && answered {
+        Some(remote::compare_rows(context, &mut store)?)
+    } else {
+        None
+    };
+    let seen = Seen {
+        before,
+        after,
+        compared,
+    };
+    print(context, &run, &seen)
+}
+
+/// All that was looked at beside the run itself.
+#[derive(Debug)]
+struct Seen {
+    before: Read,
+    after: Read,
+    /// Sums of all rows on both sides.
+    compared: Option<Compared>,
+}
+
+impl Seen {
+    fn well(&self) -> bool {
+        let right = |it: &TableSums| it.equal() && it.kept_right;
+        let compared = self.compared.as_ref().is_none_or(|it| {
+            it.tables.iter().all(right) && it.damaged.is_empty() && it.moving.is_empty()
+        });
+        compared && self.after.wrong.is_empty()
+    }
 }
 
 fn read_all(store: &mut LocalStore) -> anyhow::Result<Read> {
@@ -88,19 +124,19 @@ fn read_all(store: &mut LocalStore) -> anyhow::Result<Read> {
     Ok(read)
 }
 
-fn print(context: &Context, run: &Run, before: &Read, after: &Read) -> anyhow::Result<Exit> {
+fn print(context: &Context, run: &Run, seen: &Seen) -> anyhow::Result<Exit> {
     let report = &run.report;
     let error = super::sync::error_of(report);
-    let well = report.converged == Some(true) && after.wrong.is_empty();
+    let well = report.converged == Some(true) && seen.well();
     let exit = match remote::exit_of(report) {
         Exit::Ok if !well => Exit::Unhealthy,
         exit => exit,
     };
     if context.printer.is_json() {
-        let document = document(report, before, error.as_ref());
+        let document = document(report, seen, error.as_ref());
         context.printer.document(&document)?;
     } else {
-        print_lines(context, report, before, well)?;
+        print_lines(context, report, seen, well)?;
     }
     if let Some(error) = error {
         context.printer.error(&error.into());
@@ -108,7 +144,8 @@ fn print(context: &Context, run: &Run, before: &Read, after: &Read) -> anyhow::R
     Ok(exit)
 }
 
-fn document(report: &Report, read: &Read, error: Option<&CommandError>) -> Value {
+fn document(report: &Report, seen: &Seen, error: Option<&CommandError>) -> Value {
+    let read = &seen.before;
     let tables = report.comparisons.iter().flat_map(Comparison::streams);
     let tables = tables.map(|stream| {
         json!({
@@ -133,6 +170,8 @@ fn document(report: &Report, read: &Read, error: Option<&CommandError>) -> Value
         "tables": tables.collect::<Vec<_>>(),
         "checked": read.checked,
         "wrong": wrong.collect::<Vec<_>>(),
+        "rows": seen.compared.as_ref().map(rows),
+        "damaged_there": seen.compared.as_ref().map(damaged),
         "repairs": repairs(report),
         "rounds": report.rounds,
         "repair_bytes": report.repair_bytes,
@@ -140,6 +179,28 @@ fn document(report: &Report, read: &Read, error: Option<&CommandError>) -> Value
         "offline_mode": report.offline,
         "error": error.map(|error| error.message.clone()),
     })
+}
+
+fn rows(compared: &Compared) -> Vec<Value> {
+    let entry = |sums: &TableSums| {
+        json!({
+            "scope": sums.scope.to_string(),
+            "table": sums.table,
+            "count": {"local": sums.local.0, "server": sums.server.0},
+            "digest": {
+                "local": format!("{:016x}", sums.local.1),
+                "server": format!("{:016x}", sums.server.1),
+            },
+            "equal": sums.equal(),
+            "kept_right": sums.kept_right,
+        })
+    };
+    compared.tables.iter().map(entry).collect()
+}
+
+fn damaged(compared: &Compared) -> Vec<Value> {
+    let entry = |(scope, named): &(Scope, NamedRows)| json!({"scope": scope.to_string(), "table": named.table, "ids": named.ids});
+    compared.damaged.iter().map(entry).collect()
 }
 
 /// Returns what a run repaired, one entry for each stream and table.
@@ -158,8 +219,8 @@ pub(super) fn repairs(report: &Report) -> Vec<Value> {
     report.repairs.iter().map(entry).collect()
 }
 
-fn print_lines(context: &Context, report: &Report, read: &Read, well: bool) -> anyhow::Result<()> {
-    let printer = &context.printer;
+fn print_lines(context: &Context, report: &Report, seen: &Seen, well: bool) -> anyhow::Result<()> {
+    let (printer, read) = (&context.printer, &seen.before);
     let streams = report.comparisons.iter().flat_map(Comparison::streams);
     let (mut tables, mut rows) = (0_u64, 0_u64);
     for stream in streams {
@@ -186,6 +247,9 @@ fn print_lines(context: &Context, report: &Report, read: &Read, well: bool) -> a
         printer.line(&format!("{file}: {} {}: {damage}", wrong.table, wrong.id))?;
     }
     print_repairs(context, report)?;
+    if let Some(compared) = &seen.compared {
+        print_compared(context, compared)?;
+    }
     let state = match report.converged {
         Some(true) => "both sides are equal",
         Some(false) => "both sides differ",
@@ -203,6 +267,41 @@ fn print_lines(context: &Context, report: &Report, read: &Read, well: bool) -> a
     ))?;
     if !well && report.repairs.is_empty() && report.converged.is_some() {
         printer.hint("coditect verify --full --repair");
+    }
+    Ok(())
+}
+
+/// Says where the rows themselves differ, or are not what either side keeps of them.
+fn print_compared(context: &Context, compared: &Compared) -> anyhow::Result<()> {
+    let printer = &context.printer;
+    for sums in &compared.tables {
+        let (scope, table) = (sums.scope, &sums.table);
+        if !sums.equal() {
+            printer.line(&format!(
+                "{scope} {table}: by the rows themselves {} here, {} on the server, \
+                 digests {:016x} and {:016x}",
+                sums.local.0, sums.server.0, sums.local.1, sums.server.1
+            ))?;
+        }
+        if !sums.kept_right {
+            printer.line(&format!(
+                "{scope} {table}: the server's sums are not those of its rows; it corrects them \
+                 when it reads its rows, once a day, and the next sync mends the rows"
+            ))?;
+        }
+    }
+    for (scope, named) in &compared.damaged {
+        for id in &named.ids {
+            printer.line(&format!(
+                "{scope}: {} {id}: on the server its bytes are not those of its hash",
+                named.table
+            ))?;
+        }
+    }
+    for (scope, file) in &compared.moving {
+        printer.note(&format!(
+            "{scope} {file}: others write all the time; run it again when they rest"
+        ));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::{PushReply, PushRequest};
 use coditect_protocol::{API_VERSION, ErrorCode, Scope};
 use coditect_server_store::credential::Caller;
-use coditect_server_store::sync::{self, ConflictEntry, PushContext, SyncError};
+use coditect_server_store::sync::{self, ConflictEntry, Looked, PushContext, SyncError};
 use coditect_server_store::{StoreError, cluster, devices};
 
 use crate::app::progress;
@@ -107,12 +107,10 @@ pub async fn pull(
     request: &PullRequest,
 ) -> Result<PullReply, AppError> {
     check_version(&request.api_version)?;
-    let pulled = state
-        .db
-        .tenant_snapshot("sync.pull", caller, |mut tx| async move {
-            sync::pull(&mut tx, request, &state.token_key).await
-        })
-        .await;
+    let pulled = match state.db.has_replica() {
+        true => pull_by_replica(state, caller, request).await,
+        false => pull_here(state, caller, request).await,
+    };
     let reply = match pulled {
         Ok(reply) => reply,
         Err(error) => return Err(refused(state, caller, error).await),
@@ -122,6 +120,49 @@ pub async fn pull(
         progress::of_pull(state, caller, request.device, &reply).await;
     }
     Ok(reply)
+}
+
+async fn pull_here(
+    state: &AppState,
+    caller: &Caller,
+    request: &PullRequest,
+) -> Result<PullReply, SyncError> {
+    state
+        .db
+        .tenant_snapshot("sync.pull", caller, |mut tx| async move {
+            sync::pull(&mut tx, request, &state.token_key).await
+        })
+        .await
+}
+
+/// Has the rows read by the replica where they are many; the primary says who may read them, and
+/// reads them itself where the replica is behind.
+async fn pull_by_replica(
+    state: &AppState,
+    caller: &Caller,
+    request: &PullRequest,
+) -> Result<PullReply, SyncError> {
+    let looked = state
+        .db
+        .tenant_snapshot("sync.pull", caller, |mut tx| async move {
+            sync::look(&mut tx, request, &state.token_key).await
+        })
+        .await?;
+    let gate = match looked {
+        Looked::Answered(reply) => return Ok(reply),
+        Looked::Elsewhere(gate) => gate,
+    };
+    let gate = &gate;
+    let answered = state
+        .db
+        .replica_snapshot::<_, SyncError, _, _>("sync.pull", caller, |mut tx| async move {
+            gate.answer(&mut tx, &state.token_key).await
+        })
+        .await;
+    match answered {
+        Some(reply) => Ok(reply),
+        None => pull_here(state, caller, request).await,
+    }
 }
 
 /// Returns the open conflicts of a scope, the caller's own when none is named. A scope that the

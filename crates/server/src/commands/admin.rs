@@ -8,6 +8,9 @@ use coditect_server_store::{Db, StoreError, admin, cluster, plans};
 use serde_json::{Value, json};
 use std::io::Write as _;
 
+mod backup_key;
+mod scrub;
+
 use super::{Exit, NO_SUCH_THING, database, print};
 use crate::cli::{
     AdminCommand, CatalogueCommand, DeviceCommand, EpochCommand, KeyCommand, LicenseCommand,
@@ -17,17 +20,24 @@ use crate::config::Config;
 use crate::state::Clock;
 
 pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Result<()> {
-    let opened = database::open_for_command(config).await?;
-    let done = act(config, &opened.db, command).await;
-    opened.close().await?;
-    let Some((output, result)) = done? else {
+    let done = if let AdminCommand::BackupKey { file, output } = &command {
+        // Needs no database.
+        Some((*output, backup_key::add(file)?))
+    } else {
+        let opened = database::open_for_command(config).await?;
+        let done = act(config, &opened.db, command).await;
+        opened.close().await?;
+        done?
+    };
+    let Some((output, result)) = done else {
         return Ok(());
     };
     print(&if output.json {
         format!("{result}\n")
     } else {
         as_text(&result)
-    })
+    })?;
+    scrub::exit(&result)
 }
 
 /// Does what was asked and returns what to print, unless that is printed already.
@@ -57,6 +67,17 @@ async fn act(
             let imported = imported.context("cannot import the catalogue")?;
             (output, serde_json::to_value(imported)?)
         }
+        AdminCommand::Scrub {
+            tenant,
+            now,
+            output,
+        } => (output, scrub::scrub(db, tenant.as_deref(), now).await?),
+        AdminCommand::Findings {
+            tenant,
+            all,
+            output,
+        } => (output, scrub::findings(db, tenant.as_deref(), all).await?),
+        AdminCommand::BackupKey { file, output } => (output, backup_key::add(&file)?),
         AdminCommand::Dump { tenant } => {
             dump(db, &tenant).await?;
             return Ok(None);

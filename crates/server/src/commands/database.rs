@@ -122,6 +122,7 @@ pub(super) fn external(urls: &DatabaseUrls, connections_max: usize) -> DbSetting
         app_url: urls.app.clone(),
         system_url: urls.system.clone(),
         direct_url: urls.direct.clone(),
+        replica_url: urls.replica.clone(),
         app_connections_max: connections_max,
         ..DbSettings::new(urls.owner.clone())
     }

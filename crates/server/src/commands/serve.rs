@@ -96,6 +96,7 @@ pub(super) fn start_jobs(state: &AppState) {
     if let Some(backups) = state.backups.clone() {
         tokio::spawn(jobs::backups::run(state.clone(), backups));
     }
+    tokio::spawn(jobs::scrub::run(state.clone()));
 }
 
 /// Returns the URL under which programs of this machine reach the address.

@@ -102,6 +102,11 @@ pub const SETTINGS: &[Setting] = &[
         "DATABASE_DIRECT_URL",
         "the same without a pooler in front, for news between servers",
     ),
+    secret(
+        "database_replica_url",
+        "DATABASE_REPLICA_URL",
+        "a read replica of it, for pulls that read much",
+    ),
     setting(
         "database_connections_max",
         "CODITECT_DATABASE_CONNECTIONS_MAX",

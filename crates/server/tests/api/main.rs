@@ -17,6 +17,7 @@ mod membership;
 mod plans;
 mod problems;
 mod roles;
+mod scrub;
 mod seed_page;
 mod seed_routes;
 mod support;

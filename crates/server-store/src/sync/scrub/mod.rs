@@ -9,6 +9,8 @@ mod findings;
 mod rows;
 mod sums;
 
+use std::time::Instant;
+
 use chrono::{DateTime, Duration, Utc};
 use coditect_protocol::OrganizationId;
 use coditect_protocol::catalogue::{Class, TABLES, Table};
@@ -242,8 +244,8 @@ async fn begin(tx: &mut SystemTx, round: &mut Round, now: DateTime<Utc>) -> Resu
 }
 
 /// Reads `rows` rows behind the round's place, or to its end, mends what can be mended and notes
-/// what cannot. The caller says by `pause` when others go first: it is awaited between two
-/// transactions.
+/// what cannot. Where others go first it rests after each transaction as long as that took, but no
+/// longer than `rest_max`.
 ///
 /// # Errors
 /// [`StoreError::Retry`] when another server took the round over; those of the database. What was
@@ -252,8 +254,8 @@ pub async fn slice(
     db: &Db,
     round: &mut Round,
     rows: u64,
-    now: impl Fn() -> DateTime<Utc>,
-    mut pause: impl AsyncFnMut(),
+    now: impl Fn() -> DateTime<Utc> + Send + Sync,
+    rest_max: std::time::Duration,
 ) -> Result<Slice, StoreError> {
     let (mut slice, mut unsaved) = (Slice::default(), 0);
     let mut pace = rows::Pace::default();
@@ -263,6 +265,7 @@ pub async fn slice(
             break;
         };
         let left = i64::try_from(rows - slice.rows).unwrap_or(i64::MAX);
+        let began = Instant::now();
         let step = if round.place.sums {
             sums::step(db, round, table, now()).await?
         } else {
@@ -277,7 +280,9 @@ pub async fn slice(
             save(db, round, None, now()).await?;
             unsaved = 0;
         }
-        pause().await;
+        if !rest_max.is_zero() {
+            tokio::time::sleep(began.elapsed().min(rest_max)).await;
+        }
     }
     Ok(slice)
 }
