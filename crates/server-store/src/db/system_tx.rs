@@ -28,6 +28,8 @@ pub enum SystemTask {
     Backup,
     /// Reading every row once a day, and mending what can be.
     Scrub,
+    /// Removing bodies that no row names any more.
+    Collect,
     /// Reading a caller's plan and usage, and counting requests.
     Limit,
 }
@@ -47,6 +49,7 @@ impl SystemTask {
             Self::ClaimJob => "claim_job",
             Self::Backup => "backup",
             Self::Scrub => "scrub",
+            Self::Collect => "collect",
             Self::Limit => "limit",
         }
     }

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use coditect_core::body;
 use coditect_protocol::catalogue::{Class, Merge, TABLES, Table, by_cloud_name};
 use coditect_protocol::{DeviceId, Epoch, OrganizationId, RowId, Scope};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::bodies::{self, Place};
 use super::held::Held;
 use super::push::{ArchivedPart, ArchivedRow};
 use super::sql;
@@ -118,6 +120,44 @@ async fn read(db: &Db, stream: Stream, from: i64, locked: bool) -> Result<Piece,
         })
     })
     .await
+}
+
+/// Puts a row's bodies into it: an archive holds whole rows.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] when a body is not there; those of the database.
+pub async fn whole(
+    db: &Db,
+    tenant: OrganizationId,
+    scope: Scope,
+    row: &mut ArchivedRow,
+) -> Result<(), StoreError> {
+    let Some(table) = by_cloud_name(&row.stored.table) else {
+        return Ok(());
+    };
+    let Some(parted) = row.stored.row.take() else {
+        return Ok(());
+    };
+    if body::names(table, &parted).is_empty() {
+        row.stored.row = Some(parted);
+        return Ok(());
+    }
+    let place = Place {
+        tenant: tenant.get(),
+        scope: scope.id(),
+    };
+    let filled = db
+        .system(SystemTask::Backup, |mut tx| {
+            let mut row = parted.clone();
+            async move {
+                bodies::fill_as_system(&mut tx, place, table, &mut row).await?;
+                Ok::<_, StoreError>(row)
+            }
+        })
+        .await?;
+    row.stored.row = Some(filled);
+    Ok(())
 }
 
 fn tables() -> impl Iterator<Item = &'static Table> {

@@ -5,6 +5,7 @@
 
 mod access;
 pub mod archive;
+pub mod bodies;
 pub mod catalogue;
 mod columns;
 mod conflicts;

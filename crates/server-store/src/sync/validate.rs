@@ -6,10 +6,12 @@ use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use coditect_core::body;
 use coditect_core::canonical::{self, EXTRA};
 use coditect_core::hash::{self, ContentHash};
 use coditect_protocol::catalogue::{self, ColumnType, Direction, File, Identity, Merge, Table};
 use coditect_protocol::limits::{INTEGER_MAX, ROW_BYTES_MAX};
+use coditect_protocol::wire::bodies::Body;
 use coditect_protocol::wire::push::Change;
 use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{DeviceId, ErrorCode};
@@ -24,6 +26,8 @@ pub(super) struct Valid<'a> {
     pub(super) change: Cow<'a, Change>,
     /// Its content hash, recomputed where there is a row.
     pub(super) hash: ContentHash,
+    /// Its long values, which the row names only.
+    pub(super) bodies: Vec<Body>,
 }
 
 /// Why a change is refused. The reason never holds content.
@@ -64,6 +68,7 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         .parse()
         .map_err(|_| Refusal::new(ErrorCode::HashMismatch, "the content hash is none"))?;
     let mut change = Cow::Borrowed(change);
+    let mut bodies = Vec::new();
     match (change.op, &change.row) {
         (Op::Upsert, Some(row)) => {
             let bytes = bytes(row);
@@ -79,6 +84,10 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         (Op::Upsert, None) => return Err(Refusal::malformed("an upsert has a row")),
         (Op::Delete, Some(_)) => return Err(Refusal::malformed("a delete has no row")),
     }
+    if let Some((parted, apart)) = change.row.as_ref().and_then(|row| body::part(table, row)) {
+        change.to_mut().row = Some(parted);
+        bodies = apart;
+    }
     if let Some(row) = &change.row {
         key(table, row, &change, device)?;
         if hash::content(table, row) != hash {
@@ -91,6 +100,7 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         table,
         change,
         hash,
+        bodies,
     })
 }
 
@@ -235,6 +245,8 @@ mod tests {
             id: derived.unwrap_or(RowId::new(Uuid::from_u128(9))),
             op: Op::Upsert,
             base: None,
+            follows: None,
+            base_hash: None,
             proposed: Version::from_parts(1, 0),
             register: true,
             hash: hash::content(entry, &row).to_string(),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
 
 mod any_row;
+mod bodies;
 mod catalogue;
 mod clocks;
 mod colleagues;

@@ -33,7 +33,7 @@ use crate::db::{Statement, TenantTx};
 use crate::sync::access::{self, Access, Question};
 use crate::sync::held::Held;
 use crate::sync::validate::Refusal;
-use crate::sync::{SyncError, sql};
+use crate::sync::{SyncError, bodies, sql};
 
 const COPY_PARTS: &str = "insert into counter_parts
     (tenant_id, scope_id, table_name, row_id, column_name, device_id, seq, total)
@@ -88,12 +88,13 @@ pub async fn move_rows(
         })
         .collect();
     if !work.moved.is_empty() {
-        work.write(tx, (&leaving, &entering)).await?;
-        for (batch, side, action) in [
-            (&leaving, &work.left, "move_out"),
-            (&entering, &work.entered, "move_in"),
+        let carried = work.write(tx, (&leaving, &entering)).await?;
+        for (batch, side, action, bytes) in [
+            (&leaving, &work.left, "move_out", 0),
+            (&entering, &work.entered, "move_in", carried),
         ] {
-            let totals = side.changed.totals();
+            let mut totals = side.changed.totals();
+            totals.bytes += bytes;
             advance(tx, batch, &totals).await?;
             super::note_head(tx, batch.request, opened.access.life.epoch, &totals);
             audit::record(tx, &entry(batch, request, action, &work.moved)).await?;
@@ -452,14 +453,45 @@ impl Work {
         &self,
         tx: &mut TenantTx,
         (leaving, entering): (&Batch<'_>, &Batch<'_>),
-    ) -> Result<(), SyncError> {
+    ) -> Result<i64, SyncError> {
         let none = Counters::default();
-        // Where bodies are kept apart from their rows, they are linked in the new scope here.
         let (left, entered) = (&self.left, &self.entered);
         write::write(tx, leaving, &left.rows, &none, &left.changed).await?;
         write::write(tx, entering, &entered.rows, &none, &entered.changed).await?;
-        earlier::record(tx, leaving, entering.scope, &left.rows).await
+        earlier::record(tx, leaving, entering.scope, &left.rows).await?;
+        self.carry_bodies(tx, leaving, entering).await
     }
+
+    /// Gives the bodies of the rows to the scope that they enter; returns the bytes of those that
+    /// it lacked.
+    async fn carry_bodies(
+        &self,
+        tx: &mut TenantTx,
+        leaving: &Batch<'_>,
+        entering: &Batch<'_>,
+    ) -> Result<i64, SyncError> {
+        let place = |batch: &Batch<'_>| bodies::Place {
+            tenant: batch.tenant,
+            scope: batch.scope,
+        };
+        let (mut gone, mut there) = (bodies::Links::default(), bodies::Links::default());
+        for (table, id) in self.left.rows.keys() {
+            gone.gone(table_of(table), id.get());
+        }
+        for ((table, id), row) in &self.entered.rows {
+            if let Some(row) = &row.existing.row {
+                there.row(table_of(table), id.get(), row);
+            }
+        }
+        let bytes = bodies::copy(tx, place(leaving), entering.scope, &there).await?;
+        there.write(tx, place(entering)).await?;
+        gone.write(tx, place(leaving)).await?;
+        Ok(bytes)
+    }
+}
+
+fn table_of(cloud: &str) -> &'static Table {
+    by_cloud_name(cloud).expect("a table of the catalogue")
 }
 
 fn tombstone(batch: &Batch<'_>, before: &Held, cursor: i64) -> Held {

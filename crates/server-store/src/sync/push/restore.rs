@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use coditect_core::body;
 use coditect_core::clock;
 use coditect_core::merge::Existing;
 use coditect_protocol::catalogue::{Class, Direction, File, Merge, TABLES, Table};
+use coditect_protocol::wire::bodies::Body;
 use coditect_protocol::wire::push::PushRequest;
 use coditect_protocol::wire::{Op, Stored};
 use coditect_protocol::{API_VERSION, BatchId, DeviceId, RowId, Scope, UserId};
@@ -25,7 +27,7 @@ use crate::audit;
 use crate::credential::random_uuid;
 use crate::db::{Retryable, Statement, TenantTx};
 use crate::sync::held::Held;
-use crate::sync::{SyncError, columns, sql};
+use crate::sync::{SyncError, bodies, columns, sql};
 
 /// Live rows behind cursor `$3` and up to `$4` that are looked through at once.
 const SWEEP_AT_ONCE: i64 = 500;
@@ -229,7 +231,13 @@ impl Work {
         self.done.restored += back.len() as u64;
         let sums = counters(tx, batch, &back).await?;
         let mut changed = Changed::default();
-        for (table, row) in back {
+        let mut texts = Vec::new();
+        for (table, mut row) in back {
+            let whole = row.stored.row.as_ref();
+            if let Some((parted, bodies)) = whole.and_then(|row| body::part(table, row)) {
+                row.stored.row = Some(parted);
+                texts.extend(bodies);
+            }
             let key = (table.cloud, row.stored.id);
             self.n += 1;
             let before = held.remove(&key);
@@ -237,7 +245,38 @@ impl Work {
             note(&mut changed, table, before.as_ref(), &after, "restored");
             held.insert(key, after);
         }
-        self.write(tx, batch, file, &held, &changed).await
+        self.write(tx, batch, file, &held, &changed).await?;
+        self.link(tx, batch, file, &held, &texts).await
+    }
+
+    /// Stores the bodies of the rows that came back.
+    async fn link(
+        &mut self,
+        tx: &mut TenantTx,
+        batch: &Batch<'_>,
+        file: File,
+        held: &HashMap<Key, Held>,
+        texts: &[Body],
+    ) -> Result<(), RestoreError> {
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let mut links = bodies::Links::default();
+        links.texts(texts);
+        for ((table, id), row) in held {
+            let table = coditect_protocol::catalogue::by_cloud_name(table);
+            if let Some((table, row)) = table.zip(row.existing.row.as_ref()) {
+                links.row(table, id.get(), row);
+            }
+        }
+        let place = bodies::Place {
+            tenant: batch.tenant,
+            scope: batch.scope,
+        };
+        let bytes = links.write(tx, place).await?;
+        let head = self.heads.entry(file.as_str());
+        head.or_insert((file, Head::default())).1.bytes += bytes;
+        Ok(())
     }
 
     fn comes_back(&self, held: Option<&Held>, row: &ArchivedRow) -> bool {
@@ -277,6 +316,13 @@ impl Work {
                 }
                 self.write(tx, batch, table.file, &held, &changed).await?;
             }
+                let mut links = bodies::Links::default();
+                held.keys().for_each(|(_, id)| links.gone(table, id.get()));
+                let place = bodies::Place {
+                    tenant: batch.tenant,
+                    scope: batch.scope,
+                };
+                links.write(tx, place).await?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::db::{Statement, TenantTx};
 use crate::sync::access::{self, Question};
 use crate::sync::held::Held;
-use crate::sync::{SyncError, escape, sql};
+use crate::sync::{SyncError, bodies, escape, sql};
 
 const COUNTER: &str = "select n from streams where tenant_id = $1 and scope_id = $2";
 const MESSAGES: &str = "select cursor, id from context_messages
@@ -161,10 +161,10 @@ pub async fn list(tx: &mut TenantTx, listing: &Listing) -> Result<Listed, SyncEr
     for chunk in page.chunks(FETCH) {
         let mut found = fetch(tx, listing, chunk).await?;
         for (_, id) in chunk {
-            let Some((stored, size)) = found.remove(id) else {
+            let Some((mut stored, size)) = found.remove(id) else {
                 continue;
             };
-            bytes += size;
+            bytes += size + fill(tx, listing, &mut stored).await?;
             if bytes > PULL_BYTES_TARGET && !rows.is_empty() {
                 return Ok(partial(epoch, rows, listing.cursor));
             }
@@ -180,6 +180,26 @@ pub async fn list(tx: &mut TenantTx, listing: &Listing) -> Result<Listed, SyncEr
         });
     }
     Ok(partial(epoch, rows, listing.cursor))
+}
+
+/// Puts the row's bodies into it and returns their bytes.
+async fn fill(
+    tx: &mut TenantTx,
+    listing: &Listing,
+    stored: &mut Stored,
+) -> Result<usize, SyncError> {
+    let table = listing.view.table();
+    let Some(row) = stored.row.as_mut() else {
+        return Ok(0);
+    };
+    let names = coditect_core::body::names(table, row);
+    let bytes: u64 = names.iter().map(|(_, name)| name.bytes).sum();
+    let place = bodies::Place {
+        tenant: tx.tenant().get(),
+        scope: listing.scope.id(),
+    };
+    bodies::fill(tx, place, table, row).await?;
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 fn partial(epoch: Epoch, rows: Vec<Stored>, start: i64) -> Listed {
