@@ -67,6 +67,32 @@ impl Default for CloudConfig {
     }
 }
 
+/// What the owner wants of hooks: key `hooks`, the same for all profiles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HooksConfig {
+    /// Whether anything is recorded.
+    pub enabled: bool,
+    /// Whether a session begins with facts about its repository.
+    pub context: bool,
+    /// Folders of which nothing is recorded, nor of those below them.
+    pub ignore: Vec<String>,
+    /// Keys of other versions.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Default for HooksConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            context: true,
+            ignore: Vec::new(),
+            other: Map::new(),
+        }
+    }
+}
+
 /// The whole file.
 #[derive(Clone, Debug)]
 pub struct ConfigFile {
@@ -103,6 +129,33 @@ impl ConfigFile {
             path: self.path.clone(),
             source,
         })
+    }
+
+    /// Returns what the owner wants of hooks.
+    ///
+    /// # Errors
+    /// [`FileError::Malformed`] when a value has the wrong type.
+    pub fn hooks(&self) -> Result<HooksConfig, FileError> {
+        let Some(part) = self.root.get("hooks") else {
+            return Ok(HooksConfig::default());
+        };
+        serde_json::from_value(part.clone()).map_err(|source| FileError::Malformed {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Replaces what the owner wants of hooks and writes the file.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be written.
+    pub fn store_hooks(&mut self, hooks: &HooksConfig) -> Result<(), FileError> {
+        let part = serde_json::to_value(hooks).map_err(|source| FileError::Malformed {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.root.insert("hooks".to_owned(), part);
+        files::write_json(&self.path, &self.root)
     }
 
     /// Replaces a profile's part and writes the file.
@@ -168,6 +221,22 @@ mod tests {
         assert_eq!(file.cloud(None).unwrap(), plain);
         assert_eq!(file.cloud(Some("work")).unwrap(), work);
         assert_eq!(file.cloud(Some("other")).unwrap(), CloudConfig::default());
+    }
+
+    #[test]
+    fn hooks_have_a_part_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, r#"{"hooks":{"context":false,"later":1}}"#).unwrap();
+        let mut file = ConfigFile::load(&path).unwrap();
+        let mut hooks = file.hooks().unwrap();
+        assert!(hooks.enabled && !hooks.context);
+        hooks.ignore.push("/secret".to_owned());
+        file.store_hooks(&hooks).unwrap();
+        file.store(None, &CloudConfig::default()).unwrap();
+        let again = ConfigFile::load(&path).unwrap();
+        assert_eq!(again.hooks().unwrap(), hooks);
+        assert_eq!(again.root["hooks"]["later"], 1);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub mod state;
 pub mod transport;
 
 pub use comparison::{Compared, TableSums, compare_rows};
-pub use config::{CloudConfig, ConfigFile};
+pub use config::{CloudConfig, ConfigFile, HooksConfig};
 pub use credentials::{CredentialFile, Credentials};
 pub use driver::{Progress, SyncError, perform_local, run, sync};
 pub use files::FileError;

@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod control;
+pub mod hooks;
 pub mod importer;
 mod machine;
 pub mod schedule;

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::control::{ControlError, Place, Request};
+use crate::hooks;
 use crate::importer::{ImportError, Importer};
 use crate::schedule::{Event, Outcome, Plan, Scheduler, Step};
 use crate::status::Status;
@@ -219,6 +220,7 @@ impl Machine {
             for file in self.suspects.due(self.now_ms()) {
                 self.look(file);
             }
+            self.take_spooled();
             match self.scheduler.next(self.now_ms()) {
                 Step::Import(paths) => self.import(&paths),
                 Step::Run(plan) => {
@@ -232,6 +234,20 @@ impl Machine {
                     self.wait(until_ms.into_iter().chain(count_ms).min()).await;
                 }
             }
+        }
+    }
+
+    /// Stores what hooks could not. Our own write is noticed by nobody, so it is said here.
+    fn take_spooled(&mut self) {
+        let folder = hooks::Folder::new(&self.settings.paths.data_dir());
+        let now_ms = self.now_ms();
+        match folder.drain_all(&mut self.store, now_ms) {
+            Ok(drained) if drained.events > 0 => {
+                self.note(Event::Changed(File::Sessions));
+                self.queue_is_new = true;
+            }
+            Ok(_) => {}
+            Err(error) => self.trouble(&error),
         }
     }
 

@@ -173,7 +173,7 @@ fn stored(store: &LocalStore, (name, row): &NamedRow) -> Result<Option<Row>> {
 }
 
 /// Leaves out the register's columns that are stored already; the key and `max` columns stay.
-fn leave_gaps_only((name, row): &mut NamedRow, stored: &Row) {
+pub(crate) fn leave_gaps_only((name, row): &mut NamedRow, stored: &Row) {
     let Some(table) = by_cloud_name(name) else {
         return;
     };

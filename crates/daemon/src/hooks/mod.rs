@@ -1,0 +1,51 @@
+//! From what agents say to their hooks to the store: at once where the file is free, else by way
+//! of a file that whoever comes next takes in.
+//!
+//! Owns the folder `hooks` of a data folder: the spool, the log of events without a table, and
+//! the place of the process that does what a hook has no time for.
+
+mod apply;
+mod kept;
+mod opt_out;
+mod spool;
+mod worker;
+
+use std::path::{Path, PathBuf};
+
+pub use apply::apply;
+pub use kept::keep;
+pub use opt_out::{MARKER, is_opted_out};
+pub use spool::{Drained, SPOOLED_MAX, SpoolError};
+pub use worker::{Place, Worked};
+
+/// The folder `hooks` of a data folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Returns the folder below a profile's data folder. Nothing is made yet.
+    #[must_use]
+    pub fn new(data: &Path) -> Self {
+        Self(data.join("hooks"))
+    }
+
+    /// Returns where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+/// Opens a file of ours that is made where it is missing, readable by nobody else.
+fn private(options: &mut std::fs::OpenOptions) -> &mut std::fs::OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+#[cfg(test)]
+mod tests;
