@@ -5,13 +5,14 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
-    checkpoint, completions, config, conflict, daemon, device, doctor, dump, import, login, logout,
-    man, org, process_queue, project, pull, queue, search, session, status, sync, task, team, test,
-    verify,
+    checkpoint, completions, config, conflict, context, daemon, device, doctor, dump, hook, import,
+    init, login, logout, man, org, process_queue, project, pull, queue, search, session, status,
+    sync, task, team, test, uninstall, verify,
 };
 
 const EXAMPLES: &str = "\
 Examples:
+  coditect init                              connect Claude Code, Codex and Gemini
   coditect import claude                     bring in the transcripts of this machine
   coditect search \"connection refused\"       find it again; needs no server
   coditect decision add \"Use SQLite\" --rationale \"works offline\"
@@ -118,6 +119,14 @@ pub(crate) enum Command {
     /// Changes that wait to be sent
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Connect the agents of this machine
+    Init(init::Init),
+    /// Take out what init wrote
+    Uninstall(uninstall::Uninstall),
+    /// Record an event of an agent; agents call it
+    Hook(hook::Hook),
+    /// Show what a session in this folder begins with
+    Context(context::Show),
     /// Keep this machine in step by itself
     #[command(subcommand)]
     Daemon(daemon::Daemon),

@@ -4,11 +4,14 @@ pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod conflict;
+pub(crate) mod context;
 pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod dump;
+pub(crate) mod hook;
 pub(crate) mod import;
+pub(crate) mod init;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod man;
@@ -26,6 +29,7 @@ pub(crate) mod sync;
 pub(crate) mod task;
 pub(crate) mod team;
 pub(crate) mod test;
+pub(crate) mod uninstall;
 pub(crate) mod verify;
 
 use crate::arguments::{Arguments, Command};
@@ -70,6 +74,10 @@ pub(crate) fn run(
         Command::Search(command) => search::run(context, &command),
         Command::Conflict(command) => conflict::run(context, command),
         Command::Queue(command) => queue::run(context, command),
+        Command::Init(command) => init::run(context, &command),
+        Command::Uninstall(command) => uninstall::run(context, &command),
+        Command::Hook(command) => Ok(hook::run(context, command)),
+        Command::Context(command) => context::run(context, &command),
         Command::Daemon(command) => daemon::run(context, &command),
         Command::Pull(command) => pull::run(context, &command),
         Command::Config(command) => config::run(context, command),

@@ -53,10 +53,17 @@ impl Context {
         self.environment.offline.unwrap_or(self.cloud.offline)
     }
 
-    /// Opens the four databases, making what is missing.
+    /// Opens the four databases, making what is missing, and takes in what hooks have left in
+    /// their spool.
     pub(crate) fn store(&self) -> anyhow::Result<LocalStore> {
         let folder = self.paths.context_storage();
-        Ok(LocalStore::open(&folder, clock::now_ms(), Random::System)?)
+        let mut store = LocalStore::open(&folder, clock::now_ms(), Random::System)?;
+        let spool = coditect_daemon::hooks::Folder::new(&self.paths.data_dir());
+        if let Err(error) = spool.drain_all(&mut store, clock::now_ms()) {
+            // It waits on; what the command is about goes on.
+            tracing::warn!(target: logs::HOOKS, %error, "the spool was left as it is");
+        }
+        Ok(store)
     }
 
     /// Opens the databases and adopts what other programs wrote to some of them, so that it has

@@ -23,6 +23,8 @@ pub(crate) struct Environment {
     pub(crate) offline: Option<bool>,
     /// `CLAUDE_CONFIG_DIR`, else `HOME/.claude`.
     pub(crate) claude_dir: Option<PathBuf>,
+    /// `CODEX_HOME`, else `HOME/.codex`.
+    pub(crate) codex_dir: Option<PathBuf>,
     /// `NO_COLOR` is set.
     pub(crate) no_color: bool,
     /// `HOSTNAME`, or what the system says.
@@ -53,11 +55,48 @@ impl Environment {
             tenant_id: text("CODITECT_TENANT_ID"),
             offline: text("CODITECT_OFFLINE").map(|value| is_true(&value)),
             claude_dir: path("CLAUDE_CONFIG_DIR").or_else(claude_home),
+            codex_dir: path("CODEX_HOME").or_else(|| Some(path("HOME")?.join(".codex"))),
             no_color: text("NO_COLOR").is_some(),
             host: text("HOSTNAME")
                 .or_else(host_file)
                 .map(|name| name.trim().to_owned())
                 .filter(|name| !name.is_empty()),
+        }
+    }
+}
+
+/// The little that a hook needs of the environment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HookEnvironment {
+    /// `CODITECT_HOME`, else `HOME`.
+    pub(crate) home: Option<PathBuf>,
+    /// `CLAUDE_PROJECT_DIR`, where the session began.
+    pub(crate) project: Option<PathBuf>,
+    /// `CODITECT_HOOKS` says off.
+    pub(crate) off: bool,
+}
+
+impl HookEnvironment {
+    /// Reads the process's environment.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the configuration module of this program"
+    )]
+    pub(crate) fn from_process() -> Self {
+        let path = |name: &str| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            value.map(PathBuf::from)
+        };
+        let off = std::env::var("CODITECT_HOOKS").is_ok_and(|value| {
+            matches!(
+                value.trim().to_ascii_lowercase().as_str(),
+                "0" | "false" | "no" | "off"
+            )
+        });
+        Self {
+            home: path("CODITECT_HOME").or_else(|| path("HOME")),
+            project: path("CLAUDE_PROJECT_DIR"),
+            off,
         }
     }
 }

@@ -28,6 +28,11 @@ pub use exit::Exit;
 
 /// Runs the program with its arguments (the first is its own name) and returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // An agent waits for it: nothing that it does not need is made.
+    if let Some(exit) = commands::hook::run_fast(&arguments) {
+        return exit;
+    }
     let arguments = match arguments::Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

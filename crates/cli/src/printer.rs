@@ -13,6 +13,12 @@ const WIDTH_DEFAULT: usize = 120;
 /// Narrowest width that tables are fitted to.
 const WIDTH_MIN: usize = 40;
 
+/// Prints a remark for people where no printer was made.
+pub(crate) fn remark(text: &str) {
+    // Nothing can be done when standard error is closed.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Prints in the form that was asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Printer {

@@ -17,6 +17,9 @@ Settings that can be set (the prefix `cloud.` may be left out):
   cloud.ca_cert               file (PEM) with an authority to trust
   cloud.email                 e-mail address for logins
   cloud.profile               profile that is used when none is named
+  hooks.enabled               false: hooks record nothing
+  hooks.context               false: sessions begin without facts about their repository
+  hooks.ignore                folders, with commas between, of which hooks record nothing
 
 Examples:
   coditect config show
@@ -74,6 +77,9 @@ pub(crate) fn run(context: &mut Context, command: Config) -> anyhow::Result<Exit
 
 /// Changes a setting in the file, and says how to change it back.
 fn change(context: &mut Context, name: &str, value: Option<&str>) -> anyhow::Result<Exit> {
+    if let Some(short) = name.strip_prefix("hooks.") {
+        return change_hooks(context, short, value);
+    }
     let short = name.strip_prefix("cloud.").unwrap_or(name);
     let before = read(&context.cloud, short).ok_or_else(|| {
         let error = CommandError::new(Exit::Usage, format!("'{name}' is no setting"));
@@ -107,6 +113,45 @@ fn change(context: &mut Context, name: &str, value: Option<&str>) -> anyhow::Res
                 .warning("CODITECT_OFFLINE is set and decides");
         }
     }
+    Ok(Exit::Ok)
+}
+
+/// The same for what hooks do, which is no matter of the profile.
+fn change_hooks(context: &mut Context, name: &str, value: Option<&str>) -> anyhow::Result<Exit> {
+    let mut hooks = context.config.hooks()?;
+    let (before, given) = (hooks.clone(), value.unwrap_or("true"));
+    let switch = match given {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(()),
+    };
+    let wrong = || CommandError::new(Exit::Usage, format!("'{given}' is not true or false"));
+    match name {
+        "enabled" => hooks.enabled = switch.map_err(|()| wrong())?,
+        "context" => hooks.context = switch.map_err(|()| wrong())?,
+        "ignore" => {
+            let folders = value.unwrap_or("").split(',').map(str::trim);
+            let folders = folders
+                .filter(|folder| !folder.is_empty())
+                .map(std::path::absolute);
+            let folders = folders.collect::<Result<Vec<_>, _>>()?;
+            hooks.ignore = folders
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect();
+        }
+        _ => {
+            let error = CommandError::new(Exit::Usage, format!("'hooks.{name}' is no setting"));
+            return Err(error.hint("coditect help config").into());
+        }
+    }
+    context.config.store_hooks(&hooks)?;
+    let (before, after) = (serde_json::to_value(before)?, serde_json::to_value(hooks)?);
+    let setting = format!("hooks.{name}");
+    let document = json!({"setting": setting, "value": after[name], "before": before[name]});
+    context.printer.either(&document, |printer| {
+        printer.line(&format!("{setting} is {}", plain(&after[name])))
+    })?;
     Ok(Exit::Ok)
 }
 
@@ -213,6 +258,7 @@ fn settings(context: &Context) -> anyhow::Result<Vec<Setting>> {
     let hours = cloud.queue_max_age_hours;
     let hours_given = hours != coditect_protocol::limits::QUEUE_AGE_HOURS_MAX;
     let stored = context.credentials().load()?.is_some();
+    let hooks = context.config.hooks()?;
     let home = paths.home().display().to_string();
     Ok(vec![
         setting("home", json!(home), "$CODITECT_HOME or $HOME"),
@@ -234,6 +280,21 @@ fn settings(context: &Context) -> anyhow::Result<Vec<Setting>> {
             file_or_default(cloud.allow_plain_http),
         ),
         of_file("ca_cert", json!(cloud.ca_cert)),
+        setting(
+            "hooks.enabled",
+            json!(hooks.enabled),
+            file_or_default(!hooks.enabled),
+        ),
+        setting(
+            "hooks.context",
+            json!(hooks.context),
+            file_or_default(!hooks.context),
+        ),
+        setting(
+            "hooks.ignore",
+            json!(hooks.ignore),
+            file_or_default(!hooks.ignore.is_empty()),
+        ),
         secret(
             "password",
             environment.password.is_some(),
