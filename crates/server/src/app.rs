@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod backups;
+pub mod bodies;
 pub mod context;
 pub mod devices;
 pub mod health;

@@ -1,4 +1,5 @@
 //! What the server does besides answering: jobs from the database, one file for each kind.
 
 pub mod backups;
+pub mod bodies;
 pub mod scrub;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use coditect_protocol::openapi::{ContentHash, Timestamp};
 use coditect_protocol::wire::{
-    Op, Stored, auth, backups, context, descent, devices, hints, history, moves, pull, push,
+    Op, Stored, auth, backups, bodies, context, descent, devices, hints, history, moves, pull, push,
 };
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
@@ -262,6 +262,10 @@ fn schemas() -> Value {
     add_context(&mut schemas);
     add_membership(&mut schemas);
     add_backups(&mut schemas);
+    add::<bodies::BodiesRequest>(&mut schemas);
+    add::<bodies::BodiesReply>(&mut schemas);
+    add::<bodies::BodiesKnown>(&mut schemas);
+    add::<bodies::Body>(&mut schemas);
     add::<push::PushRequest>(&mut schemas);
     add::<push::PushReply>(&mut schemas);
     add::<push::Change>(&mut schemas);

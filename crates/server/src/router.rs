@@ -50,6 +50,16 @@ pub fn endpoints() -> Vec<Endpoint> {
             sync::moves::handle,
             &sync::moves::OPERATION,
         ),
+        posts(
+            "/api/v1/sync/bodies",
+            sync::bodies::handle,
+            &sync::bodies::OPERATION,
+        ),
+        posts(
+            "/api/v1/sync/bodies/known",
+            sync::bodies::known::handle,
+            &sync::bodies::known::OPERATION,
+        ),
         gets(
             "/api/v1/sync/conflicts",
             sync::conflicts::handle,

@@ -188,7 +188,7 @@ pub async fn conflicts(
 }
 
 /// Serves clients of this version and up to two minor versions older.
-fn check_version(theirs: &str) -> Result<(), AppError> {
+pub(super) fn check_version(theirs: &str) -> Result<(), AppError> {
     if is_served(theirs, API_VERSION) {
         return Ok(());
     }

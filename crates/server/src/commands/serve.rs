@@ -119,6 +119,7 @@ mod tests {
         assert_eq!(
             url_of("0.0.0.0:80".parse().unwrap(), false),
             "http://127.0.0.1:80"
+    tokio::spawn(jobs::bodies::run(state.clone()));
         );
         assert_eq!(url_of("[::]:80".parse().unwrap(), false), "http://[::1]:80");
         assert_eq!(

@@ -140,7 +140,8 @@ async fn write(
         if piece.epoch != job.epoch {
             return Err(BackupError::EpochChanged);
         }
-        for row in piece.rows {
+        for mut row in piece.rows {
+            archive::whole(&state.db, job.tenant, job.scope, &mut row).await?;
             writer.record(record(row));
         }
         upload.write(writer.take()).await?;

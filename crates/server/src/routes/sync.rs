@@ -1,5 +1,6 @@
 //! `/api/v1/sync/`: the engine's routes.
 
+pub(crate) mod bodies;
 pub(crate) mod conflicts;
 pub(crate) mod hints;
 pub(crate) mod history;

@@ -22,6 +22,15 @@ use crate::support::{
 };
 
 /// What a request is about: somebody's things, or things that do not exist.
+fn bodies_request(target: &Target, device: DeviceId) -> Value {
+    json!({
+        "api_version": coditect_protocol::API_VERSION,
+        "device": device,
+        "scope": target.scope,
+        "hashes": ["00".repeat(32)],
+    })
+}
+
 #[derive(Debug, Clone)]
 struct Target {
     scope: Scope,
@@ -201,6 +210,20 @@ const PROBES: &[Probe] = &[
         bearer: true,
         own_status: 200,
         request: |target, device, _| post(PULL, &pull_request(device, target.scope)),
+    },
+    Probe {
+        route: "POST /api/v1/sync/bodies",
+        bearer: true,
+        own_status: 200,
+        request: |target, device, _| post("/api/v1/sync/bodies", &bodies_request(target, device)),
+    },
+    Probe {
+        route: "POST /api/v1/sync/bodies/known",
+        bearer: true,
+        own_status: 200,
+        request: |target, device, _| {
+            post("/api/v1/sync/bodies/known", &bodies_request(target, device))
+        },
     },
     Probe {
         route: "GET /api/v1/sync/conflicts",
