@@ -3,6 +3,7 @@
 use coditect_core::sync::{Action, Engine, Input, Options, Report};
 use coditect_local_store::{self as local_store, LocalStore, Random};
 
+use crate::bodies;
 use crate::transport::Transport;
 
 /// Why a run broke off. A server that does not answer or refuses is no such reason: the report
@@ -21,6 +22,12 @@ pub struct Progress {
     pub received: u64,
     /// Changes that were sent and answered.
     pub sent: u64,
+    /// Long values that were fetched after the rows.
+    pub bodies: u64,
+    /// Their bytes.
+    pub body_bytes: u64,
+    /// Rows that still lack long values.
+    pub bodies_left: u64,
     /// Whether it waits for the server to come back.
     pub waiting: bool,
 }
@@ -125,12 +132,27 @@ pub async fn run<T: Transport>(
             return Ok(None);
         }
         let input = match action {
-            Action::Done(report) => {
+            Action::Done(mut report) => {
+                // Bodies last: what was said is found and shown already.
+                if !report.offline && report.problem.is_none() {
+                    let (see, go) = (&mut observe, &mut go_on);
+                    let fetched =
+                        bodies::fetch_bodies(store, transport, &mut progress, see, go).await?;
+                    if fetched.left > 0 && report.converged == Some(true) {
+                        report.converged = None;
+                    }
+                }
                 log_report(&report);
                 return Ok(Some(*report));
             }
             Action::Pull(request) => Input::Pulled(transport.pull(&request).await.map(Box::new)),
-            Action::Push(batch) => Input::Pushed(transport.push(&batch.bytes).await.map(Box::new)),
+            Action::Push(batch) => {
+                let pushed = match bodies::without_known(transport, &batch).await {
+                    Ok(body) => transport.push(&body).await,
+                    Err(failure) => Err(failure),
+                };
+                Input::Pushed(pushed.map(Box::new))
+            }
             Action::Move(request) => {
                 Input::Moved(transport.move_rows(&request).await.map(Box::new))
             }

@@ -26,6 +26,12 @@ pub(crate) use upgrade::Upgraded;
 const COMPRESS_BYTES_MIN: usize = 1024;
 /// Level at which zstd costs less time than the bytes that it saves on a fast line.
 const COMPRESSION_LEVEL: i32 = 3;
+/// From this many bytes on a body is packed tighter; the server's work on it costs more anyway.
+const LARGE_BYTES_MIN: usize = 256 * 1024;
+/// Level for those.
+const LARGE_LEVEL: i32 = 7;
+/// How far back a large body may refer: 2 to the power of it, in bytes, as servers allow.
+const WINDOW_LOG: u32 = 23;
 /// Bytes of a reply, before and after decompression. A page has a target of 4 MiB and one row
 /// may exceed it by 16 MiB.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -395,10 +401,25 @@ fn compress(body: &[u8]) -> (Vec<u8>, bool) {
     if body.len() <= COMPRESS_BYTES_MIN {
         return (body.to_vec(), false);
     }
-    match zstd::bulk::compress(body, COMPRESSION_LEVEL) {
+    let packed = if body.len() < LARGE_BYTES_MIN {
+        zstd::bulk::compress(body, COMPRESSION_LEVEL)
+    } else {
+        compress_large(body)
+    };
+    match packed {
         Ok(compressed) if compressed.len() < body.len() => (compressed, true),
         _ => (body.to_vec(), false),
     }
+}
+
+/// Looks back over the whole body: conversations repeat what their tools read.
+fn compress_large(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LARGE_LEVEL)?;
+    encoder.set_pledged_src_size(Some(body.len() as u64))?;
+    encoder.window_log(WINDOW_LOG)?;
+    encoder.long_distance_matching(true)?;
+    std::io::Write::write_all(&mut encoder, body)?;
+    encoder.finish()
 }
 
 fn decompress(body: &[u8]) -> std::io::Result<Vec<u8>> {

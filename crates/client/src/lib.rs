@@ -5,6 +5,7 @@
 //! no environment: paths, tokens and the time are given in.
 
 pub mod auth;
+pub mod bodies;
 pub mod comparison;
 pub mod config;
 pub mod conflicts;
@@ -20,6 +21,7 @@ pub mod pull_table;
 pub mod state;
 pub mod transport;
 
+pub use bodies::{Fetched, fetch_bodies};
 pub use comparison::{Compared, TableSums, compare_rows};
 pub use config::{CloudConfig, ConfigFile, HooksConfig};
 pub use credentials::{CredentialFile, Credentials};

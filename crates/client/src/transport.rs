@@ -5,10 +5,11 @@ use std::future::Future;
 
 use coditect_core::sync::Failure;
 use coditect_protocol::wire::auth::LoginReply;
-use coditect_protocol::{ErrorCode, Problem};
+use coditect_protocol::wire::bodies::{BodiesKnown, BodiesReply, BodiesRequest};
 use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
 use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::PushReply;
+use coditect_protocol::{ErrorCode, Problem};
 
 use crate::auth;
 use crate::credentials::{CredentialFile, Credentials};
@@ -33,6 +34,28 @@ pub trait Transport {
         let detail = format!("cannot move rows to {}", request.to);
         let problem = Problem::new(ErrorCode::MethodNotAllowed, &detail);
         std::future::ready(Err(Failure::Refused(Box::new(problem))))
+    }
+
+    /// Fetches long values that rows lack. A server that keeps none apart has none.
+    fn bodies(
+        &mut self,
+        request: &BodiesRequest,
+    ) -> impl Future<Output = Result<BodiesReply, Failure>> + Send {
+        let missing = request.hashes.clone();
+        async move {
+            Ok(BodiesReply {
+                bodies: Vec::new(),
+                missing,
+            })
+        }
+    }
+
+    /// Asks which long values need not be sent.
+    fn known_bodies(
+        &mut self,
+        _request: &BodiesRequest,
+    ) -> impl Future<Output = Result<BodiesKnown, Failure>> + Send {
+        async { Ok(BodiesKnown::default()) }
     }
 
     /// Obtains a new access token; says whether that worked.
@@ -203,6 +226,15 @@ impl Transport for HttpTransport {
         let body = auth::encode(request)?;
         let token = Some(self.credentials.access_token.as_str());
         self.http.post("/api/v1/sync/move", &body, token).await
+    }
+
+    async fn bodies(&mut self, request: &BodiesRequest) -> Result<BodiesReply, Failure> {
+        self.post_document("/api/v1/sync/bodies", request).await
+    }
+
+    async fn known_bodies(&mut self, request: &BodiesRequest) -> Result<BodiesKnown, Failure> {
+        self.post_document("/api/v1/sync/bodies/known", request)
+            .await
     }
 
     async fn authenticate(&mut self) -> bool {

@@ -2,7 +2,7 @@
 //! page with the cursor in it. Storing a page again changes nothing.
 
 use coditect_core::sync::{Applied, Comparison, TableRepair};
-use coditect_core::{canonical, hash};
+use coditect_core::{body, canonical, hash};
 use coditect_protocol::catalogue::{Direction, File, Table, by_cloud_name};
 use coditect_protocol::wire::pull::{Page, Position, PullReply};
 use coditect_protocol::wire::{Op, Row, Stored};
@@ -555,6 +555,13 @@ impl Work<'_> {
             created_at: Some(stored.created_at.clone()),
             updated_at: Some(stored.updated_at.clone()),
             deleted_at: None,
+            (Some(row), Some(live)) if table.body_names().is_some() => {
+                let mut row = row.clone();
+                if !body::names(table, &row).is_empty() {
+                    body::keep_known(table, &mut row, &live.canonical(table));
+                }
+                row
+            }
             raw: Row::new(),
         };
         let seq = statements::write(self.tx, table, &local, &content).in_file(self.file)?;

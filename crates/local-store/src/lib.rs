@@ -16,6 +16,8 @@
 //!   [`LocalStore::finish_reconcile`], [`LocalStore::plan_repair`], [`LocalStore::note_repair`],
 //!   [`LocalStore::forget_pause`].
 //! - fetching `up` tables: [`LocalStore::store_foreign`].
+//! - long values: [`LocalStore::lacking_rows`], [`LocalStore::lacking_of`],
+//!   [`LocalStore::put_bodies`], [`LocalStore::pending_bodies`].
 //! - a process that stays: [`LocalStore::outside_version`], [`LocalStore::is_outdated`].
 //! - rows: [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`],
 //!   [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`].
@@ -37,6 +39,7 @@
 mod adopt;
 mod apply;
 mod base;
+mod bodies;
 mod check;
 mod conflicts;
 mod database;
@@ -74,6 +77,7 @@ mod work;
 
 pub use adopt::Adopted;
 pub use apply::PageApplied;
+pub use bodies::{LackingPlace, LackingRow, PendingBodies};
 pub use check::{Checked, Damage, Wrong};
 pub use conflicts::{Conflict, Kind};
 pub use digest::DumpedRow;
