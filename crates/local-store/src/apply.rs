@@ -539,6 +539,13 @@ impl Work<'_> {
             return Ok(());
         }
         let content = match (row, &live) {
+            (Some(row), Some(live)) if table.body_names().is_some() => {
+                let mut row = row.clone();
+                if !body::names(table, &row).is_empty() {
+                    body::keep_known(table, &mut row, &live.canonical(table));
+                }
+                row
+            }
             (Some(row), _) => row.clone(),
             (None, Some(live)) => live.canonical(table),
             // Removed meanwhile; its own mark says so.
@@ -555,13 +562,6 @@ impl Work<'_> {
             created_at: Some(stored.created_at.clone()),
             updated_at: Some(stored.updated_at.clone()),
             deleted_at: None,
-            (Some(row), Some(live)) if table.body_names().is_some() => {
-                let mut row = row.clone();
-                if !body::names(table, &row).is_empty() {
-                    body::keep_known(table, &mut row, &live.canonical(table));
-                }
-                row
-            }
             raw: Row::new(),
         };
         let seq = statements::write(self.tx, table, &local, &content).in_file(self.file)?;
