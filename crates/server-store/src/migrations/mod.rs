@@ -12,8 +12,8 @@ mod m20261120_000006_roles;
 mod m20261120_000007_descent;
 mod m20261120_000010_moves;
 mod m20261120_000011_plans;
-mod m20261120_000013_backups;
 mod m20261120_000012_bodies;
+mod m20261120_000013_backups;
 mod m20261120_000014_scrub;
 mod synced;
 mod template;
@@ -76,10 +76,10 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000007_descent::migration(),
         m20261120_000010_moves::migration(),
         m20261120_000011_plans::migration(),
+        m20261120_000012_bodies::migration(),
         m20261120_000013_backups::migration(),
         m20261120_000014_scrub::migration(),
     ]
-        m20261120_000012_bodies::migration(),
 }
 
 /// Returns a name for the state after all migrations: 16 hexadecimal digits that change with

@@ -97,6 +97,7 @@ pub(super) fn start_jobs(state: &AppState) {
         tokio::spawn(jobs::backups::run(state.clone(), backups));
     }
     tokio::spawn(jobs::scrub::run(state.clone()));
+    tokio::spawn(jobs::bodies::run(state.clone()));
 }
 
 /// Returns the URL under which programs of this machine reach the address.
@@ -119,7 +120,6 @@ mod tests {
         assert_eq!(
             url_of("0.0.0.0:80".parse().unwrap(), false),
             "http://127.0.0.1:80"
-    tokio::spawn(jobs::bodies::run(state.clone()));
         );
         assert_eq!(url_of("[::]:80".parse().unwrap(), false), "http://[::1]:80");
         assert_eq!(

@@ -315,7 +315,6 @@ impl Work {
                     held.insert(key, after);
                 }
                 self.write(tx, batch, table.file, &held, &changed).await?;
-            }
                 let mut links = bodies::Links::default();
                 held.keys().for_each(|(_, id)| links.gone(table, id.get()));
                 let place = bodies::Place {
@@ -323,6 +322,7 @@ impl Work {
                     scope: batch.scope,
                 };
                 links.write(tx, place).await?;
+            }
         }
         Ok(())
     }
