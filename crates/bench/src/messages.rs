@@ -105,6 +105,8 @@ pub(crate) fn change(row: Row, now_ms: i64) -> Change {
         id: id.ok().flatten().unwrap_or(RowId::new(uuid::Uuid::nil())),
         op: Op::Upsert,
         base: None,
+        follows: None,
+        base_hash: None,
         proposed: clock::propose(now_ms, 0),
         register: true,
         hash: hash::content(table(), &row).to_string(),

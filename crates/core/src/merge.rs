@@ -108,10 +108,12 @@ fn insert(table: &Table, incoming: &Incoming<'_>) -> Verdict {
         .row
         .as_ref()
         .map(|row| joined(table, row, None, incoming));
-    Verdict::store(
-        Status::Applied,
-        write(incoming.corrected, incoming.hash, row),
-    )
+    // A version that the database lost is not below the one that follows it.
+    let version = match incoming.change.base {
+        Some(base) if base > incoming.corrected => base.next(),
+        _ => incoming.corrected,
+    };
+    Verdict::store(Status::Applied, write(version, incoming.hash, row))
 }
 
 /// The first accepted row of an identity stays, and its tombstone is final.
@@ -150,10 +152,19 @@ fn record(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdic
 }
 
 /// An update beats a concurrent delete. A change of other columns than the register's is no
-/// update in this sense: the delete then still carries the register's hash.
+/// update in this sense: the delete then still carries the register's hash. Of a content below
+/// its base, in a database that was set back, nobody knows whether it was made before the delete
+/// or beside it: it is deleted, and kept as the losing side of a conflict.
 fn delete(existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
+    let removes = || tombstone(existing, incoming);
     if follows(existing, incoming) || existing.hash == incoming.hash {
-        Verdict::store(Status::Applied, tombstone(existing, incoming))
+        Verdict::store(Status::Applied, removes())
+    } else if incoming.change.base > Some(existing.version) {
+        Verdict {
+            status: Status::Conflict,
+            write: Some(removes()),
+            losing: Some(Losing::Existing),
+        }
     } else {
         Verdict::keep(Status::Superseded)
     }
@@ -192,7 +203,9 @@ fn update(table: &Table, existing: &Existing, stored: &Row, incoming: &Incoming<
             Verdict::store(Status::Merged, write(version, existing.hash, Some(row)))
         };
     }
-    let newer = (incoming.corrected, incoming.sender) > (existing.version, existing.device);
+    // What was made from a later version is the later one, whatever its device's clock says.
+    let newer = (incoming.corrected, incoming.sender) > (existing.version, existing.device)
+        || incoming.change.base > Some(existing.version);
     let clean = follows(existing, incoming);
     if clean || newer {
         let row = joined(table, pushed, Some(stored), incoming);
@@ -217,15 +230,17 @@ fn update(table: &Table, existing: &Existing, stored: &Row, incoming: &Incoming<
     }
 }
 
-/// Returns whether the change was made knowing what is stored: on that version, or on a later
-/// one that a restored database lacks, or later by the same device (PROTOCOL 18).
+/// Returns whether the change was made knowing what is stored: it names that version as its base,
+/// or a base with the same content, or an earlier state of it, which a database that was set back
+/// has. That the sender wrote the version proves nothing: it may have merged a counter beside
+/// another's register (ADR 0020).
 fn follows(existing: &Existing, incoming: &Incoming<'_>) -> bool {
-    let knows = incoming
-        .change
-        .base
-        .is_some_and(|base| base >= existing.version);
-    let own = existing.device == incoming.sender && incoming.corrected > existing.version;
-    knows || own
+    let (stored, change) = (Some(existing.version), incoming.change);
+    let same = || {
+        let hash = change.base_hash.as_ref().and_then(|hash| hash.parse().ok());
+        existing.row.is_some() && hash == Some(existing.hash)
+    };
+    change.base == stored || change.follows == stored || same()
 }
 
 fn tombstone(existing: &Existing, incoming: &Incoming<'_>) -> Write {
@@ -308,6 +323,8 @@ mod tests {
 
     struct Push {
         base: Option<i64>,
+        follows: Option<i64>,
+        base_hash: Option<Value>,
         at: i64,
         register: bool,
         row: Option<Value>,
@@ -318,6 +335,8 @@ mod tests {
     fn push(base: Option<i64>, at: i64, row: Option<Value>) -> Push {
         Push {
             base,
+            follows: None,
+            base_hash: None,
             at,
             register: true,
             row,
@@ -341,6 +360,9 @@ mod tests {
                 Op::Delete
             },
             base: push.base.map(|at| clock::propose(at, 0)),
+            follows: push.follows.map(|at| clock::propose(at, 0)),
+            base_hash: (push.base_hash.as_ref())
+                .map(|row| hash::content(table, &canonical(row)).to_string()),
             proposed: clock::propose(push.at, 0),
             register: push.register,
             hash: hash.to_string(),
@@ -462,14 +484,32 @@ mod tests {
     }
 
     #[test]
-    fn a_later_edit_of_the_same_device_needs_no_base() {
-        let stored = existing(learnings(), 10, B, learning("old"));
+    fn a_version_of_its_own_is_no_proof_that_the_sender_knew_the_register() {
+        let stored = existing(
+            learnings(),
+            10,
+            B,
+            learning("theirs, merged with our counter"),
+        );
         let verdict = run(
             "org_skill_learnings",
             Some(&stored),
             push(Some(3), 20, learning("new")),
         );
+        assert_eq!(
+            (verdict.status, verdict.losing),
+            (Status::Conflict, Some(Losing::Existing))
+        );
+    }
+
+    #[test]
+    fn a_counter_that_was_merged_meanwhile_is_no_other_edit() {
+        let stored = existing(learnings(), 10, A, learning("before"));
+        let mut edit = push(Some(3), 20, learning("after"));
+        edit.base_hash = learning("before");
+        let verdict = run("org_skill_learnings", Some(&stored), edit);
         assert_eq!((verdict.status, verdict.losing), (Status::Applied, None));
+        assert_eq!(verdict.write.unwrap().row.unwrap()["learning"], "after");
     }
 
     #[test]
@@ -570,13 +610,22 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_a_restored_server_lacks_makes_no_conflict() {
+    fn an_earlier_state_that_a_restored_server_has_makes_no_conflict_if_it_is_known() {
         let stored = existing(learnings(), 10, A, learning("from the backup"));
-        let verdict = run(
-            "org_skill_learnings",
-            Some(&stored),
-            push(Some(15), 15, learning("later")),
-        );
-        assert_eq!((verdict.status, verdict.losing), (Status::Applied, None));
+        for (row, tombstone) in [(learning("later"), false), (None, true)] {
+            let mut known = push(Some(15), 15, row.clone());
+            known.follows = Some(10);
+            let verdict = run("org_skill_learnings", Some(&stored), known);
+            assert_eq!((verdict.status, verdict.losing), (Status::Applied, None));
+
+            let unknown = push(Some(15), 15, row);
+            let verdict = run("org_skill_learnings", Some(&stored), unknown);
+            assert_eq!(
+                (verdict.status, verdict.losing),
+                (Status::Conflict, Some(Losing::Existing))
+            );
+            let row = verdict.write.unwrap().row;
+            assert_eq!(row.is_none(), tombstone);
+        }
     }
 }

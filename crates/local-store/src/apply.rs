@@ -71,7 +71,7 @@ impl LocalStore {
                 None
             } else {
                 said.push(file);
-                outgoing::token(self.read(file)?).in_file(file)?
+                outgoing::token_of_epoch(self.read(file)?).in_file(file)?
             };
             positions.push(Position {
                 scope,
@@ -272,7 +272,7 @@ fn set_cursor(work: &Work<'_>, local: &str, epoch: Epoch, n: i64, at_head: bool)
 }
 
 /// Returns the epoch that a file follows; none before its first page.
-fn follows(connection: &Connection) -> rusqlite::Result<Option<Epoch>> {
+pub(crate) fn follows(connection: &Connection) -> rusqlite::Result<Option<Epoch>> {
     Ok(meta(connection, "epoch")?.and_then(|text| text.parse().ok()))
 }
 
@@ -313,6 +313,7 @@ impl Work<'_> {
             if self.guards.base {
                 let old = old.map(|old| self.with_lost_edit(old, stored));
                 self.move_base(table, scope, &id, stored, old, live)?;
+                self.know_what_was_sent(table, scope, stored)?;
                 self.readopt(mark.n)?;
                 return Ok(Step::Dirty);
             }
@@ -394,7 +395,7 @@ impl Work<'_> {
         let (Some(old), Some(live)) = (old, live) else {
             return Ok(());
         };
-        let own = old.device == self.device && old.generation < self.generation && !old.deleted;
+        let own = self.is_own(old.device)? && old.generation < self.generation && !old.deleted;
         let overtaken = old.version < stored.version && old.hash.to_string() != stored.hash;
         let kept = self.guards.overtaken && self.reconciling;
         if !(kept && own && overtaken && is_set_back(self.tx).in_file(self.file)?) {
@@ -417,6 +418,21 @@ impl Work<'_> {
             row: Some(&row),
             at_ms: stored.version.unix_ms() as i64,
         })
+    }
+
+    /// The server has what this file sent without ever hearing of it, and the row was edited on
+    /// top of that: then that is what the edit was made from.
+    fn know_what_was_sent(&self, table: &Table, scope: &str, stored: &Stored) -> Result<()> {
+        let id = stored.id.to_string();
+        if !self.guards.sent || !self.was_sent(table, scope, &id, &stored.hash)? {
+            return Ok(());
+        }
+        let Some(mut base) = self.base(table, scope, &id)? else {
+            return Ok(());
+        };
+        base.edit = None;
+        base.pulled = None;
+        self.set_base(table, scope, &id, &base)
     }
 
     /// Returns the base with a note that the server lost its content, if it did: what this file

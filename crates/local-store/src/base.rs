@@ -170,6 +170,29 @@ impl Work<'_> {
         store(self.tx, table, scope, id, base, term).in_file(self.file)
     }
 
+    /// Returns whether a version was the row's base once: one of the last two dozen.
+    pub(crate) fn was_base(
+        &self,
+        table: &Table,
+        scope: &str,
+        id: &str,
+        version: Version,
+    ) -> Result<bool> {
+        let past: Option<String> = self
+            .tx
+            .prepare_cached(
+                "select past from sync_base where table_name = ?1 and scope = ?2 and id = ?3",
+            )
+            .and_then(|mut statement| {
+                let past = statement.query_row([table.cloud, scope, id], |row| row.get(0));
+                past.optional()
+            })
+            .in_file(self.file)?
+            .flatten();
+        let wanted = version.to_i64().to_string();
+        Ok(past.is_some_and(|past| past.split(' ').any(|text| text == wanted)))
+    }
+
     /// Removes a row's base.
     pub(crate) fn remove_base(&self, table: &Table, scope: &str, id: &str) -> Result<()> {
         self.tx
@@ -203,7 +226,9 @@ fn store(
          on conflict (table_name, scope, id) do update set version = ?4, device = ?5,
            origin = ?6, hash = ?7, fingerprint = ?8, deleted = ?9, created_at = ?10,
            counters = ?11, maxima = ?12, generation = ?13, lost = ?14, edit_version = ?15,
-           edit_hash = ?16, pulled = ?17",
+           edit_hash = ?16, pulled = ?17,
+           past = case when version = ?4 then past
+             else substr(version || coalesce(' ' || past, ''), 1, 480) end",
     )?
     .execute(params![
         table.cloud,

@@ -69,8 +69,18 @@ pub struct Guards {
     pub parking: bool,
     /// A refused row waits before it is sent again. Off: it goes with the next batch.
     pub retry_delay: bool,
-    /// Another epoch ends tokens and stored batches. Off: they are sent to the new one.
-    pub forget_token: bool,
+    /// Another epoch ends stored batches. Off: they are sent to the new one.
+    pub forget_batch: bool,
+    /// A push names the epoch that the file follows. Off: it does not.
+    pub names_epoch: bool,
+    /// After a set back, what the server has and was a base once is known. Off: it is not.
+    pub past: bool,
+    /// A change says which content it was made from. Off: only which version.
+    pub base_hash: bool,
+    /// What was sent in a batch that was forgotten is known. Off: it is not.
+    pub sent: bool,
+    /// What the folder wrote under a former device id is its own. Off: it is another's.
+    pub former: bool,
     /// A pull is applied whatever the versions say. Off: only what is newer is stored.
     pub any_version: bool,
     /// A reply older than what a pull brought meanwhile settles nothing. Off: it is stored.
@@ -114,7 +124,12 @@ impl Default for Guards {
             join: true,
             parking: true,
             retry_delay: true,
-            forget_token: true,
+            forget_batch: true,
+            names_epoch: true,
+            past: true,
+            sent: true,
+            base_hash: true,
+            former: true,
             any_version: true,
             stale_reply: true,
             late_page: true,

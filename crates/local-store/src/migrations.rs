@@ -42,6 +42,11 @@ pub(crate) const STEPS: &[Step] = &[
         sql: |_| schema::MOVES,
         unless: None,
     },
+    Step {
+        version: 6,
+        sql: |_| schema::PAST,
+        unless: None,
+    },
 ];
 
 /// Returns the highest version of `steps`.

@@ -6,7 +6,7 @@ use coditect_core::hash::ContentHash;
 use coditect_core::sync::Outgoing;
 use coditect_core::{canonical, hash};
 use coditect_protocol::catalogue::{File, Merge, Table};
-use coditect_protocol::limits::{PUSH_BYTES_TARGET, PUSH_CHANGES_MAX, ROW_BYTES_MAX};
+use coditect_protocol::limits::{PUSH_BYTES_TARGET, PUSH_CHANGES_MAX, RETRY_CAP_MS, ROW_BYTES_MAX};
 use coditect_protocol::wire::Op;
 use coditect_protocol::wire::push::{Change, CounterPart, PushRequest};
 use coditect_protocol::{API_VERSION, BatchId, ErrorCode, Scope, Version};
@@ -14,14 +14,20 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::BTreeMap;
 
 use crate::adopt::{Adopted, row_id};
+use crate::apply;
 use crate::base::{Base, Edit};
+use crate::database::meta;
 use crate::error::{Error, InFile as _, Result};
 use crate::marks::{Mark, RECONCILE};
-use crate::settle::drop_batch;
+use crate::settle::{TOKEN_EPOCH, drop_batch};
 use crate::statements::{self, LocalRow};
 use crate::value;
 use crate::work::Work;
 use crate::{LocalStore, Owner};
+
+/// Longest wait of a refused change, in milliseconds. One that seems longer is that of a clock that
+/// was set back since, and is over.
+const WAIT_MS_MAX: i64 = RETRY_CAP_MS as i64 + 1;
 
 impl LocalStore {
     /// Returns the streams of a file that have something to send, oldest first; the one of the
@@ -42,11 +48,11 @@ impl LocalStore {
                    union all
                    select row_scope, min(n) from sync_queue
                    where state = 'queued' and adopted = 1 and table_name is not null
-                     and not_before_ms <= ?1
+                     and (not_before_ms <= ?1 or not_before_ms > ?1 + ?2)
                    group by row_scope)
                  group by scope order by min(first)",
             )?;
-            let rows = statement.query_map([now_ms], |row| row.get(0))?;
+            let rows = statement.query_map([now_ms, WAIT_MS_MAX], |row| row.get(0))?;
             rows.collect()
         };
         let scopes = list().in_file(file)?;
@@ -163,11 +169,11 @@ fn make_batch(
         sent_at_ms: now_ms,
         file: work.file,
         scope,
-        token: if work.guards.token {
-            token(work.tx).in_file(work.file)?
-        } else {
-            None
+        epoch: match work.guards.names_epoch {
+            true => apply::follows(work.tx).in_file(work.file)?,
+            false => None,
         },
+        token: token_to_push(work)?,
         changes,
     };
     let bytes = serde_json::to_vec(&request).map_err(|_| work.corrupt("batch"))?;
@@ -184,17 +190,46 @@ fn ready_marks(
     let sql = format!(
         "select {} from sync_queue
          where state = 'queued' and adopted = 1 and row_scope = ?1 and table_name is not null
-           and not_before_ms <= ?2
+           and (not_before_ms <= ?2 or not_before_ms > ?2 + ?4)
          order by n limit ?3",
         Mark::COLUMNS
     );
     let mut statement = tx.prepare_cached(&sql)?;
-    let marks = statement.query_map(params![local, now_ms, limit as i64], Mark::read)?;
+    let marks = statement.query_map(
+        params![local, now_ms, limit as i64, WAIT_MS_MAX],
+        Mark::read,
+    )?;
     marks.collect()
 }
 
+/// Returns the token that a push shows. One of another epoch than the file follows goes along as
+/// long as the push names the epoch: a server that was set back once more, to that token's epoch,
+/// knows the file by it.
+fn token_to_push(work: &Work<'_>) -> Result<Option<String>> {
+    if !work.guards.token {
+        return Ok(None);
+    }
+    let held = if work.guards.names_epoch {
+        token(work.tx)
+    } else {
+        token_of_epoch(work.tx)
+    };
+    held.in_file(work.file)
+}
+
+/// Returns the file's token if it is of the epoch that the file follows.
+pub(crate) fn token_of_epoch(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let of_token = meta(connection, TOKEN_EPOCH)?;
+    let follows = meta(connection, "epoch")?;
+    // Before its first pull a file follows none.
+    if of_token.is_some() && follows.is_some() && of_token != follows {
+        return Ok(None);
+    }
+    token(connection)
+}
+
 /// Returns the file's token from its last acknowledged push.
-pub(crate) fn token(connection: &Connection) -> rusqlite::Result<Option<String>> {
+fn token(connection: &Connection) -> rusqlite::Result<Option<String>> {
     connection
         .prepare_cached("select token from sync_token limit 1")?
         .query_row([], |row| row.get(0))
@@ -281,6 +316,14 @@ fn upsert(
         id: row_id(work, live.id.as_deref().unwrap_or_default())?,
         op: Op::Upsert,
         base: from.and_then(|from| from.version),
+        follows: match base {
+            Some(base) => earlier_state(work, table, mark, base)?,
+            None => None,
+        },
+        base_hash: from
+            .and_then(|from| from.hash)
+            .filter(|_| register && work.guards.base_hash)
+            .map(|hash| hash.to_string()),
         proposed: proposal(work, mark, made_ms, base),
         register,
         hash: content.to_string(),
@@ -315,6 +358,8 @@ fn delete(
         id: row_id(work, id)?,
         op: Op::Delete,
         base: from.version,
+        follows: earlier_state(work, table, mark, base)?,
+        base_hash: None,
         proposed: proposal(work, mark, made_ms, Some(base)),
         register: true,
         hash: hash.to_string(),
@@ -332,6 +377,23 @@ fn edited_from(work: &Work<'_>, base: &Base) -> Edit {
         version: Some(base.version),
         hash: (!base.deleted).then_some(base.hash),
     })
+}
+
+/// Returns what the server has of the row, if it was set back and this device knows that to be an
+/// earlier state of what it sends: it was the row's base once.
+fn earlier_state(
+    work: &Work<'_>,
+    table: &Table,
+    mark: &Mark,
+    base: &Base,
+) -> Result<Option<Version>> {
+    let stored = base.version;
+    if !work.guards.past || edited_from(work, base).version <= Some(stored) {
+        return Ok(None);
+    }
+    let id = mark.id.as_deref().unwrap_or_default();
+    let known = work.was_base(table, &mark.scope, id, stored)?;
+    Ok(known.then_some(stored))
 }
 
 /// Returns the version to propose: the time of the edit by this device's clock, and nothing else,

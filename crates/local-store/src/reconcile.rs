@@ -5,9 +5,12 @@
 //! A generation number in the file says which bases were seen since. The state is in the file,
 //! so that a crash in between only delays the end.
 
+use coditect_core::sync::Outgoing;
 use coditect_protocol::catalogue::{Direction, File, Identity, Merge, Table};
+use coditect_protocol::wire::Op;
 use coditect_protocol::{DeviceId, Epoch};
 use rusqlite::{Connection, params};
+use std::collections::BTreeMap;
 
 use crate::LocalStore;
 use crate::apply;
@@ -26,10 +29,9 @@ const AFTER_FENCE: &str = "2";
 const CHUNK_BASES: usize = 500;
 
 impl LocalStore {
-    /// Forgets all positions and follows the epoch; notes from now on which rows come. In another
-    /// epoch tokens prove nothing, so they go, and with them the stored batches that carry one:
-    /// their changes are sent anew. Within the same epoch both stay, because a token is what
-    /// shows the server that it was set back.
+    /// Forgets all positions and follows the epoch; notes from now on which rows come. Stored
+    /// batches of another epoch go: their changes are sent anew. Tokens stay, because they are
+    /// what shows a server that it was set back, to whichever epoch.
     ///
     /// # Errors
     /// When a database fails. Calling it again completes it.
@@ -41,8 +43,8 @@ impl LocalStore {
                 let before = meta(work.tx, "epoch").in_file(file)?;
                 set_meta(work.tx, "epoch", &text).in_file(file)?;
                 if whole {
-                    if work.guards.forget_token {
-                        end_token(work, before.as_ref(), &text)?;
+                    if work.guards.forget_batch {
+                        end_batch(work, before.as_ref(), &text)?;
                     }
                     start(work, AFTER_EPOCH)
                 } else {
@@ -136,6 +138,7 @@ impl LocalStore {
             }
         }
         self.write(file, |work| {
+            set_meta(work.tx, SENT, "{}").in_file(file)?;
             set_meta(work.tx, "reconciling", "0").in_file(file)
         })
     }
@@ -146,25 +149,117 @@ pub(crate) fn is_set_back(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(meta(connection, "reconciling")?.as_deref() == Some(AFTER_EPOCH))
 }
 
-/// Forgets a token of another epoch, and the stored batch that carries it. A file that was never
-/// pushed before has got its first token in an epoch that it does not follow yet; that one, or
-/// the batch that asks for it, is what the server knows the file by.
-fn end_token(work: &Work<'_>, before: Option<&String>, epoch: &String) -> Result<()> {
+/// Key of the file's note of what was sent and never answered, while it reads everything again.
+const SENT: &str = "sent_unanswered";
+/// Key of the file's note of the device ids that it had.
+const FORMER: &str = "former_devices";
+
+/// Forgets the stored batch of another epoch: no server would carry it out. The token stays; in
+/// the epoch that it is of it is still what the server knows the file by. A batch that names no
+/// epoch was made before the first pull: it is what the server may know the file by.
+fn end_batch(work: &Work<'_>, before: Option<&String>, epoch: &String) -> Result<()> {
+    let Some(batch) = stored_batch(work.tx, work.file)? else {
+        return Ok(());
+    };
     let of_token = meta(work.tx, TOKEN_EPOCH).in_file(work.file)?;
-    if of_token.as_ref().or(before) == Some(epoch) {
+    let stays = match batch.request.epoch {
+        Some(named) => named.to_string() == *epoch,
+        None => batch.request.token.is_none() || of_token.as_ref().or(before) == Some(epoch),
+    };
+    if stays {
         return Ok(());
     }
-    let stored = stored_batch(work.tx, work.file)?;
-    if stored.is_some_and(|batch| batch.request.token.is_none()) {
-        return Ok(());
-    }
-    forget_token(work)
+    note_sent(work, &batch)?;
+    drop_batch(work)
 }
 
 fn forget_token(work: &Work<'_>) -> Result<()> {
+    if let Some(batch) = stored_batch(work.tx, work.file)? {
+        note_sent(work, &batch)?;
+    }
     drop_batch(work)?;
     let sql = "delete from sync_token";
     work.tx.execute(sql, []).map(drop).in_file(work.file)
+}
+
+/// Notes the contents of a batch that is forgotten without an answer: the server may have them.
+fn note_sent(work: &Work<'_>, batch: &Outgoing) -> Result<()> {
+    let mut sent = sent(work)?;
+    let owner = work
+        .owner
+        .map_or(uuid::Uuid::nil(), |owner| owner.user.get());
+    let scope = batch.request.scope.to_local(owner);
+    for change in batch
+        .request
+        .changes
+        .iter()
+        .filter(|it| it.op == Op::Upsert)
+    {
+        sent.insert(
+            place(&change.table, &scope, &change.id.to_string()),
+            change.hash.clone(),
+        );
+    }
+    let text = serde_json::to_string(&sent).map_err(|_| work.corrupt(SENT))?;
+    set_meta(work.tx, SENT, &text).in_file(work.file)
+}
+
+fn sent(work: &Work<'_>) -> Result<BTreeMap<String, String>> {
+    let text = meta(work.tx, SENT).in_file(work.file)?;
+    Ok(text
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default())
+}
+
+fn place(table: &str, scope: &str, id: &str) -> String {
+    format!("{table} {scope} {id}")
+}
+
+impl Work<'_> {
+    /// Returns whether this file sent a row with that content, in a batch that was forgotten
+    /// without an answer since the file began to read everything again.
+    pub(crate) fn was_sent(
+        &self,
+        table: &Table,
+        scope: &str,
+        id: &str,
+        hash: &str,
+    ) -> Result<bool> {
+        if !self.reconciling {
+            return Ok(false);
+        }
+        let sent = sent(self)?;
+        Ok(sent
+            .get(&place(table.cloud, scope, id))
+            .is_some_and(|known| known == hash))
+    }
+
+    /// Returns whether a device id is this file's, or was before a fence.
+    pub(crate) fn is_own(&self, device: DeviceId) -> Result<bool> {
+        if device == self.device {
+            return Ok(true);
+        }
+        let former = meta(self.tx, FORMER)
+            .in_file(self.file)?
+            .unwrap_or_default();
+        let device = device.to_string();
+        Ok(self.guards.former && former.split(' ').any(|text| text == device))
+    }
+}
+
+/// Notes the id that a file had.
+fn note_former(work: &Work<'_>) -> Result<()> {
+    let Some(own) = meta(work.tx, "device_id").in_file(work.file)? else {
+        return Ok(());
+    };
+    let former = meta(work.tx, FORMER)
+        .in_file(work.file)?
+        .unwrap_or_default();
+    if former.split(' ').any(|text| text == own) {
+        return Ok(());
+    }
+    let all = format!("{own} {former}");
+    set_meta(work.tx, FORMER, all.trim_end()).in_file(work.file)
 }
 
 fn start(work: &mut Work<'_>, kind: &str) -> Result<()> {
@@ -249,6 +344,7 @@ fn push_parts(work: &mut Work<'_>, table: &'static Table, now_ms: i64) -> Result
 pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     let file = work.file;
     forget_token(work)?;
+    note_former(work)?;
     set_meta(work.tx, "device_id", &device.to_string()).in_file(file)?;
     for table in file.tables() {
         restamp(work.tx, table, device).in_file(file)?;

@@ -307,6 +307,13 @@ create table sync_move (
   not_before_ms integer not null default 0
 );
 create unique index sync_move_row on sync_move (table_name, id);
+alter table sync_scope add column name text;
+";
+
+/// Sixth version: the last versions that a base had before, which tell whether what a server has
+/// that was set back is an earlier state of the row.
+pub(crate) const PAST: &str = "
+alter table sync_base add column past text;
 ";
 
 const IMPORT: &str = "

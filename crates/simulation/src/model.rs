@@ -58,10 +58,11 @@ pub struct Guards {
     pub version_above: bool,
     /// A change of a version that its author did not know is a conflict. Without: it is not.
     pub conflict: bool,
-    /// Own earlier versions are known. Without: a device is in conflict with itself.
-    pub own_versions: bool,
-    /// A base above the stored version is known. Without: a conflict after each set back.
-    pub base_above: bool,
+    /// A push of another epoch than this one's is told so. Without: its epoch is not looked at.
+    pub push_epoch: bool,
+    /// What the sender names as an earlier state of what it sends is known. Without: it is a
+    /// conflict after each set back.
+    pub follows: bool,
     /// An update beats a delete that did not know it. Without: the delete is carried out.
     pub update_beats_delete: bool,
     /// A change beside the register revives nothing. Without: it does.
@@ -103,8 +104,8 @@ impl Default for Guards {
             clock_shift: true,
             version_above: true,
             conflict: true,
-            own_versions: true,
-            base_above: true,
+            push_epoch: true,
+            follows: true,
             update_beats_delete: true,
             register_revives: true,
             losers: true,
@@ -134,9 +135,6 @@ pub struct Server {
     pub refused_word: Option<String>,
     /// Columns of everything that was ever accepted, also in lives of the database that are gone.
     pub trace: Vec<Row>,
-    /// Columns that were replaced as an own earlier version, though the sender had only merged
-    /// something beside them: they are in the record's history alone.
-    pub overlooked: Vec<Row>,
     organization: Uuid,
     /// Tokens that were signed, and lives that began. Both outlive a restore.
     issued: BTreeSet<String>,
@@ -158,7 +156,6 @@ impl Server {
             page_changes_max: coditect_protocol::limits::PULL_CHANGES_MAX,
             refused_word: None,
             trace: Vec::new(),
-            overlooked: Vec::new(),
             organization,
             issued: BTreeSet::new(),
             open: BTreeMap::new(),

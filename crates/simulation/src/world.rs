@@ -25,7 +25,7 @@ use coditect_core::sync::Report;
 use coditect_local_store as local;
 use coditect_protocol::wire::Row;
 use coditect_protocol::{DeviceId, UserId, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Virtual time at the start, milliseconds since 1970.
@@ -40,6 +40,8 @@ pub struct DriverGuards {
     pub lease: bool,
     /// No answer costs a row no attempt. Without: it counts as a refusal.
     pub offline: bool,
+    /// What differs is looked for by ranges of ids and mended. Without: it is not.
+    pub ranges: bool,
 }
 
 impl Default for DriverGuards {
@@ -47,6 +49,7 @@ impl Default for DriverGuards {
         Self {
             lease: true,
             offline: true,
+            ranges: true,
         }
     }
 }
@@ -153,6 +156,8 @@ struct World {
     random: Random,
     /// Draws of what is damaged.
     damages: Random,
+    /// Ids of the rows that were damaged.
+    damaged: BTreeSet<String>,
     weather: Weather,
     server: model::Server,
     users: [UserId; 2],
@@ -161,6 +166,8 @@ struct World {
     log: Log,
     now_ms: i64,
     healed: bool,
+    /// Whether the server goes on to refuse what it refuses.
+    refuses_for_good: bool,
     backup: Option<model::Database>,
     set_backs: u32,
     saved: Option<faults::SavedFile>,
@@ -174,6 +181,8 @@ struct World {
     versions: BTreeMap<Key, Version>,
     /// The greatest value of each `max` column that the server took.
     maxima: BTreeMap<(Key, &'static str), i64>,
+    /// Versions of rows that each device has had.
+    seen: BTreeSet<(usize, Key, Version)>,
 }
 
 impl World {
@@ -208,6 +217,7 @@ impl World {
             settings,
             random,
             damages: Random::new(settings.seed ^ 0xda3a_6ed0),
+            damaged: BTreeSet::new(),
             weather,
             server,
             users,
@@ -216,6 +226,7 @@ impl World {
             log,
             now_ms: START_MS,
             healed: false,
+            refuses_for_good: false,
             backup: None,
             set_backs: 0,
             saved: None,
@@ -224,6 +235,7 @@ impl World {
             origins: BTreeMap::new(),
             versions: BTreeMap::new(),
             maxima: BTreeMap::new(),
+            seen: BTreeSet::new(),
         };
         if weather.refusals && world.random.chance(500) {
             world.server.refused_word = Some(faults::REFUSED_WORD.to_owned());
@@ -285,7 +297,7 @@ impl World {
         }
         if self.devices[number].store.has_ended() {
             self.log.count("kills between two commits of an import", 1);
-            self.end_process(number);
+            self.end_process(number)?;
         }
         Ok(())
     }

@@ -42,6 +42,8 @@ fn change(table: &str, id: u128, base: Option<Version>, at: i64, row: Option<Val
             Op::Delete
         },
         base,
+        follows: None,
+        base_hash: None,
         proposed: clock::propose(NOW + at, 0),
         register: true,
         hash: hash::content(entry, row.as_ref().unwrap_or(&Row::new())).to_string(),
@@ -65,6 +67,7 @@ fn request(
         sent_at_ms: NOW,
         file: File::Org,
         scope: Scope::User(USER.get()),
+        epoch: None,
         token: token.map(str::to_owned),
         changes,
     }

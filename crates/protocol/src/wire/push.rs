@@ -24,6 +24,10 @@ pub struct PushRequest {
     pub file: File,
     /// Stream that they go to.
     pub scope: Scope,
+    /// Life of the database that the device follows; none before its first pull. A server of
+    /// another life carries nothing out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
     /// The file's token from the last acknowledgement; none before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -47,6 +51,15 @@ pub struct Change {
     /// Acknowledged version that the change was made on; none for a new row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Version>,
+    /// Stored version below the base that the device knows to be an earlier state of what it
+    /// sends: after the database was set back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Version>,
+    /// Content hash of the base, 64 hexadecimal digits; none for a new row, and where it is not
+    /// known. A stored version with the same content holds no other edit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::openapi::ContentHash>))]
+    pub base_hash: Option<String>,
     /// Version that the device proposes, from the time of the edit.
     pub proposed: Version,
     /// Whether the register (the `lww` columns) differs from the base; when not, only the other

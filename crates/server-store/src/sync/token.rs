@@ -140,6 +140,29 @@ fn signed(holder: Holder, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// As [`check`], for a push that may name the epoch that its file follows. In its own epoch a
+/// token of an earlier one counts as none. A push of another epoch is not carried out, and its
+/// file is no copy for it; only a token that is ahead says that this database is the older one.
+pub(super) fn check_push(
+    named: Option<Epoch>,
+    sent: Option<&Token>,
+    batch: BatchId,
+    known: Option<&Known>,
+    life: Life,
+) -> Check {
+    match named {
+        None => check(sent, batch, known, life),
+        Some(named) if named == life.epoch => {
+            let sent = sent.filter(|sent| sent.life.epoch == named);
+            check(sent, batch, known, life)
+        }
+        Some(_) => match sent.map(|sent| check(Some(sent), batch, known, life)) {
+            Some(Check::DatabaseBehind) => Check::DatabaseBehind,
+            _ => Check::OtherEpoch,
+        },
+    }
+}
+
 /// Holds a push's token, `None` when it sent none, against what the database knows.
 pub(super) fn check(
     sent: Option<&Token>,
@@ -283,6 +306,28 @@ mod tests {
             check(Some(&token(2)), BATCH, Some(&known(4)), LIFE),
             Check::Fenced
         );
+    }
+
+    #[test]
+    fn a_push_that_follows_another_life_is_told_so_and_no_copy() {
+        let told = |named, sent: Option<&Token>| {
+            check_push(Some(Epoch(named)), sent, OTHER_BATCH, Some(&known(4)), LIFE)
+        };
+        let mut earlier = token(9);
+        earlier.life = Life {
+            epoch: Epoch(6),
+            since_us: 500,
+        };
+        for sent in [None, Some(&token(4)), Some(&token(1)), Some(&earlier)] {
+            assert_eq!(told(8, sent), Check::OtherEpoch);
+        }
+        assert_eq!(told(8, Some(&token(5))), Check::DatabaseBehind);
+        assert_eq!(told(7, Some(&token(4))), Check::Current);
+        assert_eq!(told(7, Some(&earlier)), Check::Fenced);
+        let fresh = check_push(Some(Epoch(7)), Some(&earlier), BATCH, None, LIFE);
+        assert_eq!(fresh, Check::Current);
+        let silent = check_push(None, Some(&token(4)), OTHER_BATCH, Some(&known(4)), LIFE);
+        assert_eq!(silent, Check::Current);
     }
 
     #[test]

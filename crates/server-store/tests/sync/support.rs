@@ -1,6 +1,7 @@
 //! A device that pushes and pulls, and rows to push.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use coditect_core::{canonical, clock, digest, hash};
 use coditect_protocol::catalogue::{
@@ -10,7 +11,7 @@ use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
 use coditect_protocol::wire::push::{Change, CounterPart, Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Row, Stored};
 use coditect_protocol::{API_VERSION, BatchId, Cursor, DeviceId, RowId, Scope, Version};
-use coditect_server_store::sync::{self, PushContext, SyncError, TokenKey};
+use coditect_server_store::sync::{self, PushContext, PushQueue, SyncError, TokenKey};
 use coditect_server_store::{Caller, Db};
 use coditect_testkit::{TestDb, TestUser};
 use serde_json::{Value, json};
@@ -81,6 +82,8 @@ pub(crate) fn insert(table: &'static Table, row: Row, device: DeviceId) -> Chang
         id,
         op: Op::Upsert,
         base: None,
+        follows: None,
+        base_hash: None,
         proposed: clock::propose(EDIT_MS, 0),
         register: true,
         hash: hash::content(table, &row).to_string(),
@@ -99,6 +102,8 @@ pub(crate) fn update(stored: &Stored, row: Row, base: Option<Version>, at_ms: i6
         id: stored.id,
         op: Op::Upsert,
         base,
+        follows: None,
+        base_hash: None,
         proposed: clock::propose(at_ms, 0),
         register: true,
         hash: hash::content(table, &row).to_string(),
@@ -128,6 +133,7 @@ pub(crate) struct Peer {
     pub(crate) now_ms: i64,
     pub(crate) tokens: HashMap<File, String>,
     pub(crate) cursors: HashMap<(Scope, File), Cursor>,
+    pub(crate) queue: PushQueue,
     secret: [u8; 32],
 }
 
@@ -137,7 +143,9 @@ impl Peer {
     }
 
     pub(crate) fn on(db: &TestDb, caller: &Caller) -> Self {
+        let key = TokenKey::new(db.secrets().file_token_key());
         Self {
+            queue: PushQueue::new(db.db().clone(), Arc::new(key)),
             db: db.db().clone(),
             caller: caller.clone(),
             device: caller.device_id(),
@@ -166,6 +174,7 @@ impl Peer {
             sent_at_ms: self.now_ms,
             file,
             scope,
+            epoch: None,
             token: self.tokens.get(&file).cloned(),
             changes,
         }
@@ -173,6 +182,12 @@ impl Peer {
 
     /// Sends a request and keeps no token.
     pub(crate) async fn send(&self, request: &PushRequest) -> Result<PushReply, SyncError> {
+        let queue = &self.queue;
+        queue.push(&self.caller, request.clone(), self.now_ms).await
+    }
+
+    /// Sends a request in a transaction of its own, past the queue, and keeps no token.
+    pub(crate) async fn send_alone(&self, request: &PushRequest) -> Result<PushReply, SyncError> {
         let key = TokenKey::new(&self.secret);
         let context = &PushContext::new(self.now_ms, &key);
         self.db

@@ -47,14 +47,23 @@ impl TestApp {
         let clock = Clock::new(move || clock.now());
         let mut state = AppState::new(db.db().clone(), db.secrets().clone(), clock, http);
         let backups = tempfile::tempdir().unwrap();
-        let storage = Storage::open(backups.path().to_str().unwrap()).unwrap();
-        state.backups = Some(Backups::new(storage));
+        let storage = Storage::open(coditect_backup::Settings {
+            address: backups.path().display().to_string(),
+            ..Default::default()
+        });
+        state.backups = Some(Backups::new(storage.unwrap()));
         Self {
             router: router::router(state.clone()),
             state,
             db,
             backups,
         }
+    }
+
+    /// Has the server keep its backups somewhere else.
+    pub(crate) fn use_backups(&mut self, backups: Backups) {
+        self.state.backups = Some(backups);
+        self.router = router::router(self.state.clone());
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
@@ -216,6 +225,8 @@ pub(crate) fn decision(id: RowId, title: &str, later_ms: u64) -> Change {
         id,
         op: Op::Upsert,
         base: None,
+        follows: None,
+        base_hash: None,
         proposed: Version::from_parts(EDIT_MS + later_ms, 0),
         register: true,
         hash: hash::content(table, &row).to_string(),
@@ -247,6 +258,7 @@ pub(crate) fn push_request(
         sent_at_ms: NOW_MS,
         file: File::Org,
         scope,
+        epoch: None,
         token: token.map(str::to_owned),
         changes,
     }

@@ -36,7 +36,8 @@ pub(super) fn judge(
         let pushed = pushed.filter(|_| guards.absence || change.base.is_none());
         return store(Status::Applied, pushed, &change.hash);
     };
-    let knew = knew(guards, kept, change, corrected, sender);
+    let knew = knew(guards, kept, change);
+    let below = Some(kept.version) < change.base;
     match (table.class, pushed, &kept.fields) {
         // A fact: the first stays, its tombstone is final.
         (Class::Fact, None, Some(_)) => store(Status::Applied, None, &kept.hash),
@@ -51,6 +52,9 @@ pub(super) fn judge(
         (_, None, Some(_)) if knew || kept.hash == change.hash || !guards.update_beats_delete => {
             store(Status::Applied, None, &kept.hash)
         }
+        // In a database that was set back it may be an earlier state of what was deleted, or
+        // beside it: it goes, and is kept as the losing side.
+        (_, None, Some(_)) if below => store(Status::Conflict, None, &kept.hash),
         (_, None, Some(_)) => keep(Status::Superseded, kept),
         // New content beats a delete; a counter or a greater number alone does not.
         (_, Some(_), None) if !change.register && guards.register_revives => {
@@ -92,7 +96,8 @@ fn meet(
     grown: bool,
 ) -> Judgement {
     let register_moves = change.register && change.hash != kept.hash;
-    let sender_wins = register_moves && (knew || stamp > (kept.version, kept.device));
+    let later = stamp > (kept.version, kept.device) || Some(kept.version) < change.base;
+    let sender_wins = register_moves && (knew || later);
     let (register, hash) = if sender_wins {
         (pushed, &change.hash)
     } else {
@@ -123,21 +128,14 @@ fn grown_apart(table: &Table, change: &Change, grown: bool) -> bool {
     grown && table.columns_by(Merge::Counter).next().is_some() && !change.counters.is_empty()
 }
 
-/// A sender knew what is stored if it is its base (or older than it, in a database that was set
-/// back), or if it wrote that itself and this later.
-fn knew(
-    guards: &Guards,
-    kept: &Kept,
-    change: &Change,
-    corrected: Version,
-    sender: DeviceId,
-) -> bool {
-    let above = |base| guards.base_above && kept.version < base;
-    let by_base = change
-        .base
-        .is_some_and(|base| kept.version == base || above(base));
-    let by_hand = guards.own_versions && kept.device == sender && kept.version < corrected;
-    by_base || by_hand || !guards.conflict
+/// A sender knew what is stored if it is its base, or if it says that it is an earlier state of
+/// its base, in a database that was set back (ADR 20).
+fn knew(guards: &Guards, kept: &Kept, change: &Change) -> bool {
+    let stored = Some(kept.version);
+    let earlier = guards.follows && change.follows == stored;
+    // A version that merged other columns has the same register.
+    let same = kept.fields.is_some() && change.base_hash.as_ref() == Some(&kept.hash);
+    change.base == stored || earlier || same || !guards.conflict
 }
 
 /// The register of one side, and the greater of every `max` column of both.

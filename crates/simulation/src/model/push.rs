@@ -105,8 +105,8 @@ impl Server {
         if !self.scopes(user).contains(&request.scope) {
             return Err(refusal(ErrorCode::NotFound, "no such scope"));
         }
-        let (device, file, sent) = (request.device, request.file, request.token.as_deref());
-        let standing = self.standing(device, file, sent, request.batch_id);
+        let (device, file) = (request.device, request.file);
+        let standing = self.push_standing(request);
         let sender = Sender {
             user,
             device,
@@ -144,7 +144,12 @@ impl Server {
             Standing::Repeat if self.guards.batch_dedup => {
                 self.token(device, file).unwrap_or_default()
             }
-            _ => self.rotate(device, file, sent, request.batch_id),
+            _ => {
+                let epoch = self.database.epoch.to_string();
+                let sent = request.token.as_deref();
+                let sent = sent.filter(|sent| sent.starts_with(&epoch));
+                self.rotate(device, file, sent, request.batch_id)
+            }
         };
         let epoch = self.database.epoch;
         Ok(PushReply {
@@ -187,17 +192,6 @@ impl Server {
             && let Err((code, reason)) = refuse_direction(key.table(), kept, sender)
         {
             return refused(code, reason);
-        }
-        if judgement.store.is_some() && judgement.status != Status::Conflict {
-            // In the history only, and nobody is told: a version of the pusher's own that it may
-            // not have written the register of, and after a set back one that was written anew
-            // below the pusher's base (ADR 3).
-            let by_hand = |kept: &&Kept| match change.base {
-                Some(base) => base > kept.version || (kept.device == device && base < kept.version),
-                None => kept.device == device,
-            };
-            let before = kept.filter(by_hand).and_then(|kept| kept.fields.clone());
-            self.overlooked.extend(before.filter(|_| change.register));
         }
         let loser = self.note_conflict(sender, &key, change, corrected, &judgement, before);
         self.trace.extend(judgement.store.iter().flatten().cloned());
@@ -306,7 +300,13 @@ impl Server {
         let kept = self.database.rows.get(key);
         let rises = self.guards.version_above;
         let fixed = self.guards.origin;
-        let above = kept.map_or(corrected, |kept| corrected.max(kept.version.next()));
+        // Above what is stored, and not below what the change was made from.
+        let made_from = change
+            .base
+            .filter(|base| *base > corrected)
+            .map(Version::next);
+        let lacking = made_from.unwrap_or(corrected);
+        let above = kept.map_or(lacking, |kept| corrected.max(kept.version.next()));
         let row = Kept {
             version: if rises { above } else { corrected },
             device: sender.device,

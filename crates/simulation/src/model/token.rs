@@ -2,6 +2,7 @@
 
 use super::Server;
 use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::push::PushRequest;
 use coditect_protocol::{BatchId, DeviceId, Epoch};
 
 /// What the server remembers about a device's file.
@@ -47,6 +48,31 @@ fn parse(token: &str) -> Option<Parts> {
 }
 
 impl Server {
+    /// Says what a push's token means, given the epoch that the push follows: one of another
+    /// epoch is not carried out.
+    pub(super) fn push_standing(&self, request: &PushRequest) -> Standing {
+        let (device, file, batch) = (request.device, request.file, request.batch_id);
+        let sent = request.token.as_deref();
+        let of = |token: &str| parse(token).map(|parts| parts.epoch);
+        let current = self.database.epoch;
+        match request.epoch.filter(|_| self.guards.push_epoch) {
+            Some(named) if named != current => match self.standing(device, file, sent, batch) {
+                Standing::SetBack if sent.is_some() => Standing::SetBack,
+                _ => Standing::OldLife,
+            },
+            Some(named) => {
+                let sent = sent.filter(|sent| of(sent) == Some(named));
+                self.standing(device, file, sent, batch)
+            }
+            None => {
+                // Without the epoch only a token of this one says something.
+                let ignored = !self.guards.push_epoch;
+                let sent = sent.filter(|sent| !ignored || of(sent) == Some(current));
+                self.standing(device, file, sent, batch)
+            }
+        }
+    }
+
     /// Says what a token means, without changing anything.
     pub(super) fn standing(
         &self,

@@ -1,23 +1,41 @@
 //! What must hold of every single answer of the server, and of what devices park: rules that the
 //! final state does not show, because replicas that break them are equal all the same.
 
-use super::World;
+use super::{Token, World};
 use crate::model::Key;
 use coditect_protocol::catalogue::{Class, Direction, File, Merge, by_cloud_name};
 use coditect_protocol::limits::{ATTEMPTS_MAX, CLOCK_SKEW_MS_MAX};
 use coditect_protocol::wire::push::{Change, Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Stored};
+use coditect_protocol::{BatchId, Version};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Versions of a row that a device surely remembers.
+const REMEMBERED: usize = 20;
 
 impl World {
-    /// Checks the answer to a push.
+    /// Returns which of a push's rows are tombstones now.
+    pub(super) fn tombstones(&self, request: &PushRequest) -> BTreeSet<Key> {
+        let keys = request.changes.iter().filter_map(|it| key_of(request, it));
+        keys.filter(|key| self.is_tombstone(key)).collect()
+    }
+
+    fn is_tombstone(&self, key: &Key) -> bool {
+        let kept = self.server.database.rows.get(key);
+        kept.is_some_and(|kept| kept.fields.is_none())
+    }
+
+    /// Checks the answer to a push. `tombstones` are those of its rows that were deleted before.
     pub(super) fn check_answer(
         &mut self,
         number: usize,
         request: &PushRequest,
         reply: Option<&PushReply>,
+        tombstones: &BTreeSet<Key>,
     ) -> Result<(), String> {
         let Some(reply) = reply else { return Ok(()) };
+        self.check_refusals(number, request, reply)?;
         for (change, outcome) in request.changes.iter().zip(&reply.outcomes) {
             let Some(stored) = &outcome.stored else {
                 continue;
@@ -25,7 +43,9 @@ impl World {
             self.check_clock(number, change, outcome, stored)?;
             self.check_origin(request, change, stored)?;
             self.check_version(request, change, stored)?;
-            self.check_loser(number, request, change, outcome)?;
+            self.check_loser(number, change, outcome)?;
+            self.check_conflict(number, request, change, outcome)?;
+            self.check_revival(request, change, tombstones)?;
             self.note_maxima(request, change, outcome);
         }
         Ok(())
@@ -91,18 +111,15 @@ impl World {
         }
     }
 
-    /// Nobody is in conflict with himself.
-    fn check_loser(
-        &self,
-        number: usize,
-        request: &PushRequest,
-        change: &Change,
-        outcome: &Outcome,
-    ) -> Result<(), String> {
+    /// Nobody is in conflict with himself. Whose version it is does not tell: it may have merged
+    /// a counter beside another's text.
+    fn check_loser(&self, number: usize, change: &Change, outcome: &Outcome) -> Result<(), String> {
         let Some(loser) = &outcome.loser else {
             return Ok(());
         };
-        let own = loser.device == request.device && loser.row != change.row;
+        let text = loser.row.as_ref().and_then(Token::of);
+        let own = text.and_then(|text| self.ledger.author(text)) == Some(number);
+        let own = own && text != change.row.as_ref().and_then(Token::of);
         // Two copies are one device until one of them is fenced.
         if !own || self.devices[number].copied {
             return Ok(());
@@ -111,6 +128,151 @@ impl World {
         Err(format!(
             "{number} is in conflict with itself about {place:?}"
         ))
+    }
+
+    /// A refused row waits: it is not sent again at once.
+    fn check_refusals(
+        &mut self,
+        number: usize,
+        request: &PushRequest,
+        reply: &PushReply,
+    ) -> Result<(), String> {
+        let now_ms = self.now_ms;
+        let refused: &mut BTreeMap<_, (BatchId, i64)> = &mut self.devices[number].refused;
+        for (change, outcome) in request.changes.iter().zip(&reply.outcomes) {
+            let place = (change.table.clone(), change.id);
+            if outcome.status != Status::Rejected {
+                continue;
+            }
+            let before = refused.insert(place, (request.batch_id, now_ms));
+            let at_once = |it: (BatchId, i64)| it.0 != request.batch_id && it.1 == now_ms;
+            if before.is_some_and(at_once) {
+                let place = (&change.table, change.id);
+                return Err(format!(
+                    "{number} sent a refused row twice at once: {place:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// No conflict is reported where none exists: with a state of which the sender knew that it
+    /// is an earlier one, or between a text and what was made from it.
+    fn check_conflict(
+        &mut self,
+        number: usize,
+        request: &PushRequest,
+        change: &Change,
+        outcome: &Outcome,
+    ) -> Result<(), String> {
+        let (Some(loser), Some(key)) = (&outcome.loser, key_of(request, change)) else {
+            return Ok(());
+        };
+        let place = (&change.table, change.id);
+        let mut had = self.seen.iter().filter(|it| (it.0, it.1) == (number, key));
+        let known = had.any(|it| it.2 == loser.version);
+        let few = self.had(number, &key) < REMEMBERED;
+        let below = change.base > Some(loser.version);
+        if below && known && few && !self.devices[number].copied {
+            return Err(format!(
+                "{number} is in conflict with what it knew: {place:?}"
+            ));
+        }
+        if below {
+            self.log
+                .count("conflicts with a state from before a set back", 1);
+        }
+        let texts = [loser.row.as_ref(), change.row.as_ref()].map(|row| row.and_then(Token::of));
+        let [Some(one), Some(other)] = texts else {
+            return Ok(());
+        };
+        let related = self.ledger.leads(one, other) || self.ledger.leads(other, one);
+        if one != other && related && self.is_calm() {
+            return Err(format!(
+                "a text is in conflict with its own successor: {place:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn had(&self, number: usize, key: &Key) -> usize {
+        let had = self.seen.iter().filter(|it| (it.0, it.1) == (number, *key));
+        had.count()
+    }
+
+    /// Notes that a device has a version of a row now.
+    pub(super) fn note_seen(&mut self, number: usize, key: Key, version: Version) {
+        // What lies below what it had is found after a set back: not known to be earlier.
+        let mut had = self.seen.iter().filter(|it| (it.0, it.1) == (number, key));
+        if had.all(|it| it.2 < version) {
+            self.seen.insert((number, key, version));
+        }
+    }
+
+    /// Neither a counter nor the same fact again brings a deleted row back.
+    fn check_revival(
+        &self,
+        request: &PushRequest,
+        change: &Change,
+        tombstones: &BTreeSet<Key>,
+    ) -> Result<(), String> {
+        let Some(key) = key_of(request, change).filter(|key| tombstones.contains(key)) else {
+            return Ok(());
+        };
+        if self.is_tombstone(&key) {
+            return Ok(());
+        }
+        match key.table().class {
+            Class::Fact => Err(format!("a deleted fact came back: {key:?}")),
+            _ if !change.register => Err(format!("a counter revived a deleted row: {key:?}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What people deleted is deleted, unless somebody else wrote something else into it.
+    pub(super) fn judge_deletes(&mut self) -> Result<(), String> {
+        if self.devices.iter().any(|device| device.copied) {
+            return Ok(());
+        }
+        for (key, kept) in &self.server.database.rows {
+            let token = kept.fields.as_ref().and_then(Token::of);
+            if token.is_some_and(|token| self.ledger.deletes().contains(&token)) {
+                return Err(format!("the delete of {key:?} is lost: {:?}", kept.fields));
+            }
+        }
+        let mut gone = 0;
+        for (number, name) in self.ledger.facts_gone() {
+            gone += 1;
+            let scope = coditect_protocol::Scope::User(self.devices[*number].user.get());
+            let of = |key: &Key| key.scope == scope && key.table == "context_messages";
+            let rows = self.server.database.rows.iter().filter(|(key, _)| of(key));
+            let mut fields = rows.filter_map(|(_, kept)| kept.fields.as_ref());
+            let is = |row: &coditect_protocol::wire::Row| {
+                row.get("message_id").and_then(Value::as_str) == Some(name)
+            };
+            if fields.any(is) {
+                return Err(format!("the delete of {name} on {number} is lost"));
+            }
+        }
+        self.log.count(
+            "deletes accounted for",
+            self.ledger.deletes().len() as u64 + gone,
+        );
+        Ok(())
+    }
+
+    /// All files of a folder are of one device.
+    pub(super) fn check_folder(&self, number: usize) -> Result<(), String> {
+        let device = &self.devices[number];
+        for file in File::ALL {
+            let sql = "select value from sync_meta where key = 'device_id'";
+            let rows = device.rows(file, sql);
+            let held = rows.first().and_then(|row| row[0].as_str());
+            if held != Some(device.store.device().to_string().as_str()) {
+                return Err(format!("the files of folder {number} are of two devices"));
+            }
+        }
+        Ok(())
     }
 
     fn note_maxima(&mut self, request: &PushRequest, change: &Change, outcome: &Outcome) {
@@ -161,7 +323,9 @@ impl World {
     /// only goes up is written by its own device.
     pub(super) fn judge_classes(&self) -> Result<(), String> {
         for (key, contents) in &self.server.database.history {
-            if key.table().class == Class::Fact && contents.len() > 1 {
+            // A row that the server lost comes back as it was.
+            let other = contents.windows(2).any(|pair| pair[0] != pair[1]);
+            if key.table().class == Class::Fact && other {
                 return Err(format!("the fact {key:?} was written again: {contents:?}"));
             }
         }
@@ -192,6 +356,13 @@ impl World {
                 );
                 if let Some(row) = device.rows(file, &sql).first() {
                     return Err(format!("{number} parks a good row: {row:?}"));
+                }
+                let sql = "select table_name, row_id, code from sync_queue
+                           where state = 'parked' and table_name = 'platform_usage_stats'";
+                if let Some(row) = device.rows(file, sql).first() {
+                    return Err(format!(
+                        "{number} cannot send what it counted itself: {row:?}"
+                    ));
                 }
                 let sql = "select coalesce(max(attempts), 0) from sync_queue";
                 let attempts = device.number(file, sql);

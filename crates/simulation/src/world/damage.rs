@@ -80,8 +80,11 @@ impl World {
              and not exists (select 1 from sync_batch) order by b.scope, b.id",
             table.local
         );
-        let rows = self.devices[number].rows(table.file, &sql);
+        let mut rows = self.devices[number].rows(table.file, &sql);
+        // What is damaged on both sides nobody can mend.
+        rows.retain(|row| !row[1].as_str().is_some_and(|id| self.damaged.contains(id)));
         let row = self.damages.pick(&rows)?;
+        self.damaged.extend(row[1].as_str().map(str::to_owned));
         let text = |at: usize| row[at].as_str().unwrap_or_default().to_owned();
         Some(Clean {
             table,
@@ -190,6 +193,7 @@ impl World {
         let row = self.clean_row(number)?;
         let key = self.of_server(number, &row)?;
         self.server.database.rows.remove(&key);
+        self.versions.remove(&key);
         Some(format!("the server loses {} {}", key.table, key.id))
     }
 
@@ -202,6 +206,7 @@ impl World {
         }
         let kept = self.server.database.rows.get_mut(&key)?;
         kept.version = Version::from_i64(row.version - OLDER);
+        self.versions.remove(&key);
         Some(format!("the server's {} {} is stale", key.table, key.id))
     }
 

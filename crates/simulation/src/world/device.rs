@@ -9,8 +9,9 @@ use coditect_local_store::{LocalStore, Random};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::PushReply;
-use coditect_protocol::{ErrorCode, UserId};
+use coditect_protocol::{BatchId, ErrorCode, RowId, UserId};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// One installation.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Device {
     pub(super) disk_full: bool,
     /// Whether its process failed for want of space.
     pub(super) broken: bool,
+    /// Rows that were refused in its run, and in which batch.
+    pub(super) refused: BTreeMap<(String, RowId), (BatchId, i64)>,
     /// Lines of its transcript.
     pub(super) transcript: Vec<Token>,
 }
@@ -90,7 +93,7 @@ impl Waits {
 
 impl Device {
     /// Makes a device of files.
-    pub(super) const fn new(user: UserId, store: LocalStore, now_ms: i64) -> Self {
+    pub(super) fn new(user: UserId, store: LocalStore, now_ms: i64) -> Self {
         Self {
             user,
             store,
@@ -105,6 +108,7 @@ impl Device {
             fuse: None,
             disk_full: false,
             broken: false,
+            refused: BTreeMap::new(),
             transcript: Vec::new(),
         }
     }
@@ -117,6 +121,7 @@ impl Device {
         };
         let mut engine = Engine::new(options);
         let waits = Waits::Act(engine.start());
+        self.refused.clear();
         self.run = Some(Run { engine, waits });
     }
 

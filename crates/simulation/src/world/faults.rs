@@ -124,7 +124,7 @@ impl World {
         };
         self.log.event(format!("{number}: crashes"));
         self.log.count("crashes between two actions", 1);
-        self.end_process(number);
+        self.end_process(number)?;
         self.orphan(number, run.waits)
     }
 
@@ -216,6 +216,7 @@ impl World {
             .replace_file(file, &saved.store, device.now_ms)
             .expect("a file can be put back");
         self.devices.insert(number, device);
+        self.seen.retain(|it| it.0 != number);
         self.log.event(format!("{number}: its {file} is put back"));
         self.log.count("files restored", 1);
         Ok(())

@@ -5,73 +5,163 @@ use super::{World, people};
 use coditect_core::sync::{Report, StreamState};
 use coditect_protocol::catalogue::{File, by_cloud_name};
 
-/// Rounds of syncs after which nothing may move any more.
-const ROUNDS_MAX: usize = 12;
+/// Simulated time within which everything must be at rest after it healed.
+const REST_MS_MAX: i64 = 30_000;
+/// The way of a message between a device and the server.
+const WAY_MS: i64 = 50;
+/// From the end of a run to the next one that a hint, a change or a timer begins.
+const PAUSE_MS: i64 = 500;
 /// Rounds in which people ask for parked rows again.
 const RETRY_ROUNDS: usize = 2;
 /// How often a run may be killed before it comes to its end.
 const KILLS_MAX: usize = 20;
 /// Steps after which a run must have ended.
 const STEPS_MAX: usize = 3_000;
+/// Lines of the histogram: how long it took from healing to rest.
+const TIMES: [(i64, &str); 7] = [
+    (1_000, "at rest within 1 s"),
+    (2_000, "at rest within 2 s"),
+    (3_000, "at rest within 3 s"),
+    (5_000, "at rest within 5 s"),
+    (10_000, "at rest within 10 s"),
+    (20_000, "at rest within 20 s"),
+    (REST_MS_MAX, "at rest within 30 s"),
+];
 
 impl World {
-    /// Heals the network and syncs all devices until quiet.
+    /// Heals everything, lets all devices sync at the same time until nothing moves, and measures
+    /// how long that takes.
     pub(super) fn heal(&mut self) -> Result<(), String> {
         self.judge_parked()?;
         self.log.event("everything heals".to_owned());
         self.weather.loss_per_mille = 0;
         self.weather.slow_per_mille = 0;
         self.healed = true;
-        self.server.refused_word = None;
+        if !self.refuses_for_good {
+            self.server.refused_word = None;
+        }
+        let healed_ms = self.now_ms;
         for number in 0..self.devices.len() {
-            self.make_whole(number)?;
+            self.make_usable(number);
             if self.devices[number].copied {
                 // A copy is noticed when it sends something.
                 people::write_everywhere(&mut self.writer(number));
                 self.log.event(format!("{number}: is used in every file"));
             }
         }
-        for round in 0..ROUNDS_MAX {
+        self.together()?;
+        for number in 0..self.devices.len() {
+            self.make_whole(number)?;
+        }
+        for round in 0.. {
             self.log.event(format!("round {round}"));
-            let mut quiet = true;
-            for number in 0..self.devices.len() {
-                if round < RETRY_ROUNDS {
-                    self.retry_parked(number);
-                }
-                let report = self.sync(number)?;
-                quiet &= is_still(&report) && self.is_converged(number, &report);
+            let retries = round < RETRY_ROUNDS;
+            if self.round(retries)? {
+                return self.note_rest(self.now_ms - healed_ms);
             }
-            if quiet {
-                self.log.count("rounds until quiet", round as u64);
-                return Ok(());
+            self.pass(PAUSE_MS);
+            if self.now_ms - healed_ms > REST_MS_MAX {
+                break;
             }
         }
-        let mut last: Vec<_> = self.reports.iter().flatten().map(summary).collect();
-        last.extend(
-            self.reports
-                .iter()
-                .enumerate()
-                .flat_map(|(number, report)| {
-                    let heads = report.iter().flat_map(|report| &report.comparisons);
-                    let streams = heads.flat_map(|head| head.streams());
-                    let unequal = streams.filter(|stream| stream.local != stream.server);
-                    unequal.map(move |stream| {
-                        format!(
-                            "{number}: {} {:?} {:?}",
-                            stream.scope, stream.local, stream.server
-                        )
-                    })
-                }),
-        );
-        let state = self.judge().err().unwrap_or_default();
-        let last = last.join("\n");
+        let seconds = REST_MS_MAX / 1_000;
+        let (state, last) = (self.judge().err().unwrap_or_default(), self.unequal());
         Err(format!(
-            "not quiet after {ROUNDS_MAX} rounds: {state}\n{last}"
+            "not quiet after {seconds} seconds: {state}\n{last}"
         ))
     }
 
-    /// A device gets network, space and time again, and ends what it began.
-    pub(super) fn make_whole(&mut self, number: usize) -> Result<(), String> {
+    fn note_rest(&mut self, rest_ms: i64) -> Result<(), String> {
+        let line = TIMES.iter().find(|(most_ms, _)| rest_ms <= *most_ms);
+        let Some((_, line)) = line else {
+            return Err(format!("not quiet after {rest_ms} ms"));
+        };
+        self.log.event(format!("at rest after {rest_ms} ms"));
+        self.log.count(line, 1);
+        Ok(())
+    }
+
+    /// Lets every device run once, all at the same time. Returns whether nothing moved.
+    fn round(&mut self, retries: bool) -> Result<bool, String> {
+        for number in 0..self.devices.len() {
+            if retries {
+                self.retry_parked(number);
+            }
+            self.reports[number] = None;
+        }
+        for _ in 0..KILLS_MAX {
+            // A process that was killed has no report; the next one goes on.
+            let mut ended = true;
+            for number in 0..self.devices.len() {
+                if self.reports[number].is_none() {
+                    ended = false;
+                    self.devices[number].begin();
+                }
+            }
+            if ended {
+                break;
+            }
+            self.together()?;
+        }
+        let mut quiet = true;
+        for number in 0..self.devices.len() {
+            let report = self.reports[number].clone().ok_or("a run has no report")?;
+            quiet &= is_still(&report) && self.is_converged(number, &report);
+            quiet &= self.queued(number) == 0 || self.refuses_for_good;
+        }
+        Ok(quiet)
+    }
+
+    /// Lets all runs in progress go on at the same time, to their ends.
+    fn together(&mut self) -> Result<(), String> {
+        for _ in 0..STEPS_MAX {
+            if self.devices.iter().all(|device| device.run.is_none()) {
+                return Ok(());
+            }
+            for number in 0..self.devices.len() {
+                self.go_on(number)?;
+            }
+            self.pass(WAY_MS);
+        }
+        Err("the devices do not come to an end".to_owned())
+    }
+
+    /// Takes the steps of a run up to the next one that is on its way.
+    fn go_on(&mut self, number: usize) -> Result<(), String> {
+        for _ in 0..STEPS_MAX {
+            self.advance(number)?;
+            let run = self.devices[number].run.as_ref();
+            if run.is_none_or(|run| run.waits.is_remote()) {
+                return Ok(());
+            }
+        }
+        Err(format!("device {number} does not come to an end"))
+    }
+
+    fn pass(&mut self, ms: i64) {
+        self.now_ms += ms;
+        for device in &mut self.devices {
+            device.now_ms = self.now_ms + device.skew_ms;
+        }
+    }
+
+    /// Returns what the last reports say, and the digests that differ.
+    fn unequal(&self) -> String {
+        let mut last: Vec<_> = self.reports.iter().flatten().map(summary).collect();
+        for (number, report) in self.reports.iter().enumerate() {
+            let heads = report.iter().flat_map(|report| &report.comparisons);
+            let streams = heads.flat_map(|head| head.streams());
+            let unequal = streams.filter(|stream| stream.local != stream.server);
+            last.extend(unequal.map(|stream| {
+                let (scope, local, server) = (stream.scope, stream.local, stream.server);
+                format!("{number}: {scope} {local:?} {server:?}")
+            }));
+        }
+        last.join("\n")
+    }
+
+    /// A device gets network, space and time again.
+    fn make_usable(&mut self, number: usize) {
         let device = &mut self.devices[number];
         device.online = true;
         device.pause = 0;
@@ -79,6 +169,11 @@ impl World {
         if device.disk_full {
             self.flip_disk(number);
         }
+    }
+
+    /// A device gets network, space and time again, and ends what it began.
+    pub(super) fn make_whole(&mut self, number: usize) -> Result<(), String> {
+        self.make_usable(number);
         self.finish(number)?;
         let device = &mut self.devices[number];
         std::mem::swap(&mut device.run, &mut device.other_run);

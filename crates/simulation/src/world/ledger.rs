@@ -51,10 +51,16 @@ pub struct Ledger {
     next: u64,
     /// The text that each row of each device got last from its user.
     places: BTreeMap<Place, Token>,
+    /// On which device each text was written.
+    authors: BTreeMap<Token, usize>,
     /// Texts that their own user replaced or deleted.
     replaced: BTreeSet<Token>,
     /// Texts that somebody who saw them replaced, and by what; by nothing in a delete.
     steps: BTreeMap<Token, Vec<Option<Token>>>,
+    /// Texts of rows that somebody who saw them deleted.
+    deleted: BTreeSet<Token>,
+    /// Facts that somebody deleted after the server had them, by device and name.
+    gone: BTreeSet<(usize, String)>,
     /// Texts that were lost with a file that a person set back.
     excused: BTreeSet<Token>,
     /// What was added to the counter of each row, by the row's name.
@@ -75,11 +81,45 @@ impl Ledger {
         if let Some(before) = before {
             self.steps.entry(before).or_default().push(token);
         }
+        self.authors.extend(token.map(|token| (token, place.0)));
+        if token.is_none() {
+            self.deleted.extend(before);
+        }
         let before = match token {
             Some(token) => self.places.insert(place, token),
             None => self.places.remove(&place),
         };
         self.replaced.extend(before);
+    }
+
+    /// Returns on which device a text was written.
+    pub(super) fn author(&self, token: Token) -> Option<usize> {
+        self.authors.get(&token).copied()
+    }
+
+    /// Notes that a user who saw the text deleted its row.
+    pub(super) fn deleted(&mut self, before: Option<Token>) {
+        self.deleted.extend(before);
+    }
+
+    /// Returns the texts whose rows were deleted knowingly.
+    pub(super) const fn deletes(&self) -> &BTreeSet<Token> {
+        &self.deleted
+    }
+
+    /// Notes that a user deleted a fact that the server had.
+    pub(super) fn fact_gone(&mut self, device: usize, name: String) {
+        self.gone.insert((device, name));
+    }
+
+    /// Notes that somebody wrote a fact again by hand.
+    pub(super) fn fact_again(&mut self, device: usize, name: &str) {
+        self.gone.remove(&(device, name.to_owned()));
+    }
+
+    /// Returns the names of facts that must be gone.
+    pub(super) fn facts_gone(&self) -> impl Iterator<Item = &(usize, String)> {
+        self.gone.iter()
     }
 
     /// Notes that a row got the place of another one, which is gone.
@@ -146,6 +186,17 @@ impl Ledger {
             self.excused.remove(token);
         }
         self.places.extend(texts);
+    }
+
+    /// Returns whether a text was made from another one, by people who saw each on the way.
+    pub(super) fn leads(&self, from: Token, to: Token) -> bool {
+        let mut open = vec![from];
+        let mut known = BTreeSet::new();
+        while let Some(token) = open.pop() {
+            let next = self.steps.get(&token).into_iter().flatten().flatten();
+            open.extend(next.filter(|token| known.insert(**token)));
+        }
+        known.contains(&to)
     }
 
     /// Returns the texts that must be found somewhere at the end.

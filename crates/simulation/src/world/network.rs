@@ -4,7 +4,9 @@
 use super::World;
 use super::device::{Performed, Run, Waits, failure, summary};
 use crate::model::Begun;
-use coditect_core::sync::{Action, Comparison, Failure, Input, Outgoing, Report};
+use crate::model::Key;
+use coditect_core::sync::{Action, Comparison, Failure, Input, Outgoing, Plan, Report};
+use coditect_protocol::catalogue::{File, by_cloud_name};
 use coditect_protocol::wire::pull::PullRequest;
 use coditect_protocol::wire::push::{PushReply, PushRequest, Status};
 use coditect_protocol::{ErrorCode, Problem};
@@ -53,12 +55,14 @@ impl World {
         }
         let offline = || self.silence();
         Ok(match action {
-            // A push that names no epoch cannot tell a life that began between two backups.
-            Action::Fence(file, _) if !self.devices[number].copied && self.set_backs < 2 => {
+            Action::Fence(file, _) if !self.devices[number].copied => {
                 return Err(format!("{number} is fenced for its {file}, but is no copy"));
             }
             Action::PlanRepair(heads) if self.is_calm() && !heads.iter().all(Comparison::equal) => {
                 return Err(format!("{number} has to mend what nobody damaged"));
+            }
+            Action::PlanRepair(_) if !self.settings.driver.ranges => {
+                (Some(Input::Planned(Plan::default())), None)
             }
             Action::Pull(_) if !online => (Some(Input::Pulled(Err(offline()))), None),
             Action::Push(_) if !online => (Some(Input::Pushed(Err(offline()))), None),
@@ -85,8 +89,14 @@ impl World {
     }
 
     fn perform(&mut self, number: usize, action: &Action) -> Result<Option<Input>, String> {
-        match self.devices[number].perform(action)? {
+        let before = self.captured(number, action);
+        let performed = self.devices[number].perform(action)?;
+        match performed {
             Performed::Answer(input) => {
+                if before.is_some() && before < self.captured(number, action) {
+                    return Err(format!("{number} queues what came from the server"));
+                }
+                self.see(number, action);
                 if let (Action::Settle(..), Input::Settled(settled)) = (action, &input) {
                     self.log.event(format!("{number}: settles {settled:?}"));
                 }
@@ -97,7 +107,7 @@ impl World {
                 self.log
                     .event(format!("{number}: is killed in {}", name(action)));
                 self.log.count("kills between two commits", 1);
-                self.end_process(number);
+                self.end_process(number)?;
                 Ok(None)
             }
             Performed::NoSpace => {
@@ -111,17 +121,56 @@ impl World {
     }
 
     /// A process ends, and the next one opens the files.
-    pub(super) fn end_process(&mut self, number: usize) {
+    pub(super) fn end_process(&mut self, number: usize) -> Result<(), String> {
         if self.devices[number].disk_full {
             self.devices[number].broken = true;
             self.devices[number].fuse = None;
-            return;
+            return Ok(());
         }
         self.devices[number].reopen();
+        self.check_folder(number)
+    }
+
+    /// Returns how many changes wait that a writer's trigger marked, where nothing that comes in
+    /// may add to them.
+    fn captured(&self, number: usize, action: &Action) -> Option<i64> {
+        if !matches!(action, Action::Apply(_)) || !self.is_calm() {
+            return None;
+        }
+        let sql = "select count(*) from sync_queue where action not in ('found', 'reconcile')";
+        let device = &self.devices[number];
+        Some(File::ALL.iter().map(|file| device.number(*file, sql)).sum())
+    }
+
+    /// Notes which versions a device has got.
+    fn see(&mut self, number: usize, action: &Action) {
+        let key = |scope, table: &str, id| {
+            let table = by_cloud_name(table)?.cloud;
+            Some(Key { scope, table, id })
+        };
+        match action {
+            Action::Apply(reply) => {
+                for page in &reply.pages {
+                    for stored in &page.changes {
+                        if let Some(key) = key(page.scope, &stored.table, stored.id) {
+                            self.note_seen(number, key, stored.version);
+                        }
+                    }
+                }
+            }
+            Action::Settle(batch, reply) => {
+                for stored in reply.outcomes.iter().filter_map(|it| it.stored.as_ref()) {
+                    if let Some(key) = key(batch.request.scope, &stored.table, stored.id) {
+                        self.note_seen(number, key, stored.version);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Whether nothing has happened after which replicas may differ at a head.
-    fn is_calm(&self) -> bool {
+    pub(super) fn is_calm(&self) -> bool {
         let copied = self.devices.iter().any(|device| device.copied);
         self.set_backs == 0 && !copied && !self.is_damaged()
     }
@@ -194,9 +243,10 @@ impl World {
             return Ok(silence);
         }
         let (user, now_ms, request) = (self.devices[number].user, self.now_ms, arrived(&batch)?);
+        let tombstones = self.tombstones(&request);
         let answer = self.server.commit_push(ticket, user, &request, now_ms);
         self.note(number, &request, answer.as_ref().ok());
-        self.check_answer(number, &request, answer.as_ref().ok())?;
+        self.check_answer(number, &request, answer.as_ref().ok(), &tombstones)?;
         if answer.is_ok() && self.lost("requests doubled") {
             let again = self.server.push(user, &request, now_ms);
             if let Ok(again) = again
@@ -226,11 +276,12 @@ impl World {
             return Ok(());
         }
         let (user, request) = (self.devices[number].user, arrived(&batch)?);
+        let tombstones = self.tombstones(&request);
         let answer = self
             .server
             .commit_push(&ticket, user, &request, self.now_ms);
         self.note(number, &request, answer.as_ref().ok());
-        self.check_answer(number, &request, answer.as_ref().ok())
+        self.check_answer(number, &request, answer.as_ref().ok(), &tombstones)
     }
 
     fn note(&mut self, number: usize, request: &PushRequest, reply: Option<&PushReply>) {

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Tables that people write to in a run.
-const TRIED: [&str; 8] = [
+const TRIED: [&str; 9] = [
     "org_decisions",
     "org_skill_learnings",
     "org_kg_nodes",
     "context_messages",
+    "context_sessions",
     "context_task_tracking",
     "context_token_economics",
     "platform_usage_stats",
@@ -44,6 +45,7 @@ impl World {
         self.judge_identities()?;
         self.judge_classes()?;
         self.judge_maxima()?;
+        self.judge_deletes()?;
         self.judge_counters()?;
         self.judge_texts()?;
         self.judge_losers()
@@ -319,8 +321,6 @@ impl World {
         for row in &self.server.trace {
             accepted.extend(Token::of(row));
         }
-        let mut kept = kept;
-        kept.extend(self.server.overlooked.iter().filter_map(Token::of));
         let tokens: Vec<_> = self.ledger.owed().collect();
         for token in tokens {
             if !accepted.contains(&token) && !kept.contains(&token) {

@@ -42,6 +42,8 @@ const WRITES: &[Write] = &[
     rename_task,
     write_sprint,
     write_sprint,
+    grow_session,
+    grow_session,
     write_node,
     write_node,
     delete_node,
@@ -209,6 +211,7 @@ fn displace_decision(w: &mut Writer<'_>) -> Option<String> {
     w.run(File::Org, &sql);
     let place = (w.number, File::Org, "decisions", seq);
     w.ledger.wrote(place, Token::read(&old), Some(token));
+    w.ledger.deleted(Token::read(&old));
     Some(format!("displace decision {old} by a new one, {text}"))
 }
 
@@ -297,6 +300,7 @@ fn import_message(w: &mut Writer<'_>) -> Option<String> {
          values ('{id}', 'session', 'user', 'content of {id}')"
     );
     w.insert(File::Sessions, "messages", &sql, None);
+    w.ledger.fact_again(w.number, &id);
     Some(format!("import {id}"))
 }
 
@@ -323,7 +327,35 @@ fn delete_message(w: &mut Writer<'_>) -> Option<String> {
     if w.random.chance(700) {
         return None;
     }
-    w.delete(File::Sessions, "messages", "message_id")
+    let acknowledged = "(select * from messages where version is not null) as messages";
+    let (seq, name) = w.row(File::Sessions, acknowledged, "message_id")?;
+    let before = w.text(File::Sessions, "messages", seq);
+    let sql = format!("delete from messages where seq = {seq}");
+    w.run(File::Sessions, &sql);
+    let place = (w.number, File::Sessions, "messages", seq);
+    w.ledger.wrote(place, before, None);
+    w.ledger.fact_gone(w.number, name.clone());
+    Some(format!("delete {name}"))
+}
+
+/// A session that two machines follow: its numbers grow on each of them.
+fn grow_session(w: &mut Writer<'_>) -> Option<String> {
+    let session = format!("session {}", w.random.below(3));
+    let known = format!("select seq, message_count from sessions where session_id = '{session}'");
+    if let Some(row) = w.device.rows(File::Sessions, &known).first() {
+        let (seq, more) = (row[0].as_i64()?, w.random.between(1, 9));
+        let sql = format!(
+            "update sessions set message_count = coalesce(message_count, 0) + {more}
+             where seq = {seq}"
+        );
+        w.run(File::Sessions, &sql);
+        return Some(format!("{session} grows by {more}"));
+    }
+    let count = w.random.between(1, 9);
+    let sql =
+        format!("insert into sessions (session_id, message_count) values ('{session}', {count})");
+    w.insert(File::Sessions, "sessions", &sql, None);
+    Some(format!("{session} has {count} messages"))
 }
 
 /// Tasks have natural keys: several devices make the same one, and some writers insert without
@@ -439,7 +471,7 @@ fn stream_tokens(w: &mut Writer<'_>) -> Option<String> {
         w.run(File::Sessions, &sql);
         return Some(format!("{answer} grows by {more}"));
     }
-    let more = if owner == 99 { 7 } else { more };
+    let more = if owner == 99 && more < 40 { 7 } else { more };
     let sql = format!(
         "insert into token_economics (session_id, api_message_id, output_tokens)
          values ('s', '{answer}', {more})"

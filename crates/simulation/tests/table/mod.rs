@@ -160,8 +160,8 @@ pub(crate) const TABLE: &[Case] = cases! {
         device.losers, World 0, "lost a conflict and";
     "rows of one identity join", "local-store/adopt", "3.1; 4",
         device.join, SetBack 0, "the local store failed";
-    "another epoch ends tokens", "local-store/reconcile", "25; 26",
-        device.forget_token, SetBack 0, "not quiet after";
+    "another epoch ends stored batches", "local-store/reconcile", "25; 26",
+        device.forget_batch, SetBack 0, "not quiet after";
     "one process syncs a folder", "local-store/lease", "4 Capture",
         driver.lease, World 0, "is fenced for its";
     "no answer costs no attempt", "core/sync/engine", "4 Queue",
@@ -235,23 +235,6 @@ pub(crate) const REDUNDANT: &[Line] = &[
         why: "the file's token on every pull tells of the set back first; the check remains \
               for readers that never pushed. \
               `positions_of_another_life_or_beyond_the_head_are_refused`",
-    },
-    Line {
-        guard: "own versions are known",
-        place: "core/merge",
-        rule: "18",
-        take_out: Some(|settings| settings.server.own_versions = false),
-        why: "a stored batch is always answered before the next one is made, so a device \
-              knows its own versions; without the rule conflicts only grow. Worse, it does \
-              harm, see below",
-    },
-    Line {
-        guard: "a base above is known",
-        place: "core/merge",
-        rule: "26; ADR 3",
-        take_out: Some(|settings| settings.server.base_above = false),
-        why: "without it rows come back to a restored server as conflicts with both sides \
-              kept: noise, no loss",
     },
     Line {
         guard: "only the register revives",

@@ -220,6 +220,8 @@ mod tests {
             id: RowId::new(Uuid::from_u128(1)),
             op: Op::Upsert,
             base: None,
+            follows: None,
+            base_hash: None,
             proposed: Version::from_parts(1, 0),
             register: true,
             hash: String::new(),

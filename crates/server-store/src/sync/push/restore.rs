@@ -169,6 +169,7 @@ fn request(wanted: &Restore) -> Result<PushRequest, RestoreError> {
         sent_at_ms: wanted.now_ms,
         file: File::Org,
         scope: wanted.scope,
+        epoch: None,
         token: None,
         changes: Vec::new(),
     })

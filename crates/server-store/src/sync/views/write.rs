@@ -169,6 +169,8 @@ fn change(
         id,
         op: Op::Upsert,
         base,
+        follows: None,
+        base_hash: None,
         proposed: clock::propose(now_ms, 0),
         register: true,
         hash: hash::content(table, &row).to_string(),
@@ -187,6 +189,7 @@ fn request(writer: Writer, table: &Table, changes: Vec<Change>) -> Result<PushRe
         sent_at_ms: writer.now_ms,
         file: table.file,
         scope: writer.scope,
+        epoch: None,
         token: None,
         changes,
     })
