@@ -1,5 +1,8 @@
 //! Backups of scopes: requests, the jobs that carry them out, and what is known of each archive.
 
+pub mod retention;
+pub mod schedule;
+
 use chrono::{DateTime, Duration, Utc};
 use coditect_protocol::{Epoch, OrganizationId, Scope};
 use tokio_postgres::Row;
@@ -23,7 +26,8 @@ const INSERT: &str = "insert into context_backups (tenant_id, scope_id, id, scop
     backup_type, on_demand, path, base_id, from_n, epoch, requested_by, created_at, expires_at)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 const COLUMNS: &str = "id, scope_kind, backup_type, on_demand, path, base_id, status, failure,
-    epoch, from_n, to_n, size_bytes, record_count, checksum, created_at, completed_at, expires_at";
+    epoch, from_n, to_n, size_bytes, record_count, checksum, created_at, completed_at, expires_at,
+    tried_at, trial_failure";
 const NEWEST: &str = "select id, epoch, to_n from context_backups
     where tenant_id = $1 and scope_id = $2 and status = 'completed'
     order by completed_at desc, id desc limit 1";
@@ -42,7 +46,7 @@ const RENEW: &str = "update context_backups set lease_until = $5
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
 const COMPLETE: &str = "update context_backups set status = 'completed', lease_until = null,
     failure = null, path = $5, to_n = $6, size_bytes = $7, record_count = $8, checksum = $9,
-    completed_at = $10
+    completed_at = $10, key_id = $11
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
 const FAIL: &str = "update context_backups set status = $5, lease_until = null, failure = $6
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
@@ -62,7 +66,7 @@ pub struct Backup {
     pub path: String,
     /// The backup that an incremental one goes on from.
     pub base: Option<Uuid>,
-    /// `pending`, `running`, `completed` or `failed`.
+    /// `pending`, `running`, `completed`, `failed`, or `expiring` while it is removed.
     pub status: String,
     /// Why it failed, for the operator; no content.
     pub failure: Option<String>,
@@ -84,6 +88,10 @@ pub struct Backup {
     pub completed_at: Option<DateTime<Utc>>,
     /// When it may be removed.
     pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last restored on trial.
+    pub tried_at: Option<DateTime<Utc>>,
+    /// What was wrong then.
+    pub trial_failure: Option<String>,
 }
 
 /// What to back up.
@@ -94,8 +102,6 @@ pub struct Request {
     /// Whether only what changed since the newest backup is wanted; without one in this life of
     /// the database it becomes a full one.
     pub incremental: bool,
-    /// Folder of the archive below the storage's root.
-    pub folder: String,
     /// The time of this moment.
     pub now: DateTime<Utc>,
 }
@@ -109,7 +115,8 @@ pub async fn request(tx: &mut TenantTx, wanted: &Request) -> Result<Backup, Stor
     let (tenant, scope_id) = (tx.tenant().get(), wanted.scope.id());
     let id = random_uuid()?;
     let time = wanted.now.format("%Y-%m-%dT%H-%M-%SZ");
-    let path = format!("{}/{time}-{id}{ENDING}", wanted.folder);
+    let folder = folder(tx.tenant().organization(), wanted.scope);
+    let path = format!("{folder}/on-demand/{time}-{id}{ENDING}");
     let stream = [(&tenant as _, Type::UUID), (&scope_id as _, Type::UUID)];
     let epoch: String = match tx.query_opt(CURRENT_EPOCH, &[]).await? {
         Some(row) => row.try_get(0)?,
@@ -228,6 +235,16 @@ impl Job {
     }
 }
 
+/// Returns the scope's folder below the storage's root, as the seeds print it.
+fn folder(tenant: OrganizationId, scope: Scope) -> String {
+    match scope {
+        Scope::User(id) => format!("tenants/{tenant}/users/{id}"),
+        Scope::Team(id) => format!("tenants/{tenant}/teams/{id}"),
+        Scope::Project(id) => format!("tenants/{tenant}/projects/{id}"),
+        Scope::Org(_) | Scope::Platform => format!("tenants/{tenant}/organization"),
+    }
+}
+
 /// How the names of archives end.
 const ENDING: &str = ".jsonl.gz";
 
@@ -244,6 +261,8 @@ pub struct Completed {
     pub record_count: i64,
     /// `sha256:` and 64 hexadecimal digits.
     pub checksum: String,
+    /// Name of the key that it is encrypted with.
+    pub key_id: Option<String>,
 }
 
 /// Claims the oldest job that nobody works on.
@@ -301,13 +320,14 @@ pub async fn complete(
     done: &Completed,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let params: [crate::db::Param<'_>; 6] = [
+    let params: [crate::db::Param<'_>; 7] = [
         (&done.path, Type::TEXT),
         (&done.to, Type::INT8),
         (&done.size_bytes, Type::INT8),
         (&done.record_count, Type::INT8),
         (&done.checksum, Type::TEXT),
         (&now, Type::TIMESTAMPTZ),
+        (&done.key_id, Type::TEXT),
     ];
     change(db, job, COMPLETE, &params).await
 }
@@ -373,6 +393,8 @@ fn read(row: &Row, scope: Scope) -> Result<Backup, StoreError> {
         created_at: row.try_get(14)?,
         completed_at: row.try_get(15)?,
         expires_at: row.try_get(16)?,
+        tried_at: row.try_get(17)?,
+        trial_failure: row.try_get(18)?,
     })
 }
 

@@ -3,6 +3,7 @@
 //! Owns the list of settings; the rest of the program receives values and never looks at the
 //! environment itself.
 
+mod bucket;
 mod cidr;
 mod settings;
 
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use bucket::Bucket;
 pub use cidr::{Cidr, InvalidCidr};
 pub use settings::{SETTINGS, Setting, SettingsArgs, Source, Value, Values};
 
@@ -27,9 +29,13 @@ pub struct Config {
     pub target: Target,
     /// Folder with the signing keys, outside the database.
     pub secrets_dir: PathBuf,
-    /// Where backups are kept, an absolute folder or a `file://` URL; without one in `backups`
-    /// below the data folder.
+    /// Where backups are kept, an absolute folder or a URL; without one in `backups` below the
+    /// data folder.
     pub backup_url: Option<String>,
+    /// File with the keys that backups are encrypted with.
+    pub backup_key_file: Option<PathBuf>,
+    /// The variables that the tools of the buckets' vendors read: addresses and credentials.
+    pub bucket: Bucket,
     /// Where to look for PostgreSQL's programs.
     pub postgres: BinarySearch,
     /// Most database connections for requests.
@@ -164,6 +170,8 @@ impl Config {
         Ok(Self {
             secrets_dir: secrets_dir.unwrap_or_else(|| data_dir.join("secrets")),
             backup_url: values.text("backup_url"),
+            backup_key_file: values.text("backup_key_file").map(PathBuf::from),
+            bucket: values.bucket().clone(),
             data_dir,
             target,
             postgres: BinarySearch {

@@ -84,6 +84,9 @@ pub struct BackupMetadata {
     pub completed_at: Option<String>,
     /// When it may be removed; none for one that somebody asked for.
     pub expires_at: Option<String>,
+    /// Why the last attempt failed; no content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// The backup that an incremental one goes on from.
     pub base_id: Option<Uuid>,
     /// Whether somebody asked for it.

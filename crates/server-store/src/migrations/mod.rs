@@ -10,11 +10,13 @@ mod m20261120_000004_digest_counts;
 mod m20261120_000005_device_guard;
 mod m20261120_000006_roles;
 mod m20261120_000007_descent;
+mod m20261120_000008_joined;
 mod m20261120_000010_moves;
 mod m20261120_000011_plans;
 mod m20261120_000012_bodies;
 mod m20261120_000013_backups;
 mod m20261120_000014_scrub;
+mod m20261120_000015_backup_schedule;
 mod synced;
 mod template;
 
@@ -74,11 +76,13 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000005_device_guard::migration(),
         m20261120_000006_roles::migration(),
         m20261120_000007_descent::migration(),
+        m20261120_000008_joined::migration(),
         m20261120_000010_moves::migration(),
         m20261120_000011_plans::migration(),
         m20261120_000012_bodies::migration(),
         m20261120_000013_backups::migration(),
         m20261120_000014_scrub::migration(),
+        m20261120_000015_backup_schedule::migration(),
     ]
 }
 

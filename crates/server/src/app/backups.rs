@@ -144,11 +144,9 @@ async fn ask(
     kind: BackupType,
 ) -> Result<Backup, AppError> {
     let (caller, now) = (asker.caller, state.clock.now());
-    let tenant = caller.tenant().organization();
     let wanted = &Request {
         scope,
         incremental: kind == BackupType::Incremental,
-        folder: format!("tenants/{tenant}/{}/on-demand", folder(scope)),
         now,
     };
     as_device(state, asker, |device| async move {
@@ -161,16 +159,6 @@ async fn ask(
         asked.await
     })
     .await
-}
-
-/// Returns the scope's folder below the organisation's, as the seeds print it.
-fn folder(scope: Scope) -> String {
-    match scope {
-        Scope::User(id) => format!("users/{id}"),
-        Scope::Team(id) => format!("teams/{id}"),
-        Scope::Project(id) => format!("projects/{id}"),
-        Scope::Org(_) | Scope::Platform => "organization".to_owned(),
-    }
 }
 
 /// Returns the backup and those that it goes on from, the full one first; empty when one is
@@ -294,6 +282,7 @@ fn metadata(caller: &Caller, backups: &Backups, backup: Backup) -> BackupMetadat
         created_at: time(backup.created_at),
         completed_at: backup.completed_at.map(time),
         expires_at: backup.expires_at.map(time),
+        failure: backup.failure,
         base_id: backup.base,
         on_demand: backup.on_demand,
     }

@@ -1,10 +1,11 @@
 //! `serve`: the API on an external PostgreSQL; and what `up` shares with it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use coditect_backup::Storage;
+use coditect_backup::{Keys, Settings, Storage};
 use coditect_server_store::Db;
 use coditect_server_store::credential::Secrets;
 use tokio::net::TcpListener;
@@ -80,7 +81,11 @@ pub(super) fn state(config: &Config, db: Db) -> anyhow::Result<AppState> {
 /// server runs, and has no backups.
 fn backups(config: &Config) -> anyhow::Result<Option<Backups>> {
     let usual = config.data_dir.join("backups").display().to_string();
-    let opened = Storage::open(config.backup_url.as_deref().unwrap_or(&usual));
+    let opened = Storage::open(Settings {
+        address: config.backup_url.clone().unwrap_or(usual),
+        options: config.bucket.variables().to_vec(),
+        keys: config.backup_key_file.as_deref().map(keys).transpose()?,
+    });
     match opened {
         Ok(storage) => Ok(Some(Backups::new(storage))),
         Err(error) if config.backup_url.is_none() => {
@@ -89,6 +94,23 @@ fn backups(config: &Config) -> anyhow::Result<Option<Backups>> {
         }
         Err(error) => Err(error).context("cannot use the place for backups"),
     }
+}
+
+/// Reads the key file, which must be for the server's eyes only.
+fn keys(file: &Path) -> anyhow::Result<Keys> {
+    let failed = || format!("cannot use the key file {}", file.display());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(file).with_context(failed)?.permissions();
+        anyhow::ensure!(
+            mode.mode() & 0o077 == 0,
+            "others may read the key file {0}\nhint: chmod 600 {0}",
+            file.display()
+        );
+    }
+    let text = std::fs::read_to_string(file).with_context(failed)?;
+    Keys::parse(&text).with_context(failed)
 }
 
 /// Starts what the server does besides answering; it ends with the process.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::ConfigError;
+use super::{Bucket, ConfigError};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +123,13 @@ pub const SETTINGS: &[Setting] = &[
         "backup_url",
         "CODITECT_BACKUP_URL",
         None,
-        "where backups are kept: an absolute folder or a file:// URL",
+        "where backups are kept: an absolute folder, or a file://, s3://, gs:// or az:// URL",
+    ),
+    setting(
+        "backup_key_file",
+        "CODITECT_BACKUP_KEY_FILE",
+        None,
+        "file with the keys that backups are encrypted with, the one in use first",
     ),
     setting(
         "postgres_bin",
@@ -197,9 +203,13 @@ pub struct SettingsArgs {
     /// Folder of the signing keys [default: DIR/secrets]
     #[arg(long, global = true, value_name = "DIR")]
     pub secrets_dir: Option<String>,
-    /// Where backups are kept: an absolute folder or a file:// URL [default: DIR/backups]
+    /// Where backups are kept: an absolute folder, or a file://, s3://, gs:// or az:// URL
+    /// [default: DIR/backups]
     #[arg(long, global = true, value_name = "URL")]
     pub backup_url: Option<String>,
+    /// File with the keys that backups are encrypted with, the one in use first
+    #[arg(long, global = true, value_name = "FILE")]
+    pub backup_key_file: Option<String>,
     /// Folder with the programs postgres and initdb
     #[arg(long, global = true, value_name = "DIR")]
     pub postgres_bin: Option<String>,
@@ -227,6 +237,7 @@ impl SettingsArgs {
             ("tls_key", self.tls_key.clone()),
             ("secrets_dir", self.secrets_dir.clone()),
             ("backup_url", self.backup_url.clone()),
+            ("backup_key_file", self.backup_key_file.clone()),
             ("postgres_bin", self.postgres_bin.clone()),
             ("log_format", self.log_format.clone()),
             (
@@ -286,6 +297,7 @@ pub struct Values {
     values: BTreeMap<&'static str, Value>,
     home: Option<PathBuf>,
     path: Option<OsString>,
+    bucket: Bucket,
 }
 
 impl Values {
@@ -340,6 +352,7 @@ impl Values {
             values,
             home,
             path: environment("PATH"),
+            bucket: Bucket::from_environment(environment),
         })
     }
 
@@ -353,6 +366,10 @@ impl Values {
     #[must_use]
     pub fn source(&self, name: &str) -> Option<Source> {
         self.values.get(name).map(|value| value.source)
+    }
+
+    pub(super) fn bucket(&self) -> &Bucket {
+        &self.bucket
     }
 
     pub(super) fn text(&self, name: &str) -> Option<String> {

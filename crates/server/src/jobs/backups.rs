@@ -1,5 +1,6 @@
 //! Writes the backups that were asked for: claims one, reads its stream, packs it, reads the
-//! archive back, and only then calls it complete.
+//! archive back, and only then calls it complete. Asks for those of the schedule, and removes
+//! those that have had their time.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use coditect_backup::{
 };
 use coditect_core::canonical;
 use coditect_server_store::StoreError;
-use coditect_server_store::backups::{self, Completed, Job};
+use coditect_server_store::backups::{self, Completed, Job, retention, schedule};
 use coditect_server_store::sync::{ArchivedPart, ArchivedRow, archive};
 use futures_util::TryStreamExt as _;
 
@@ -47,11 +48,42 @@ pub enum BackupError {
 /// Does what there is to do, and waits for more, until the server stops.
 pub async fn run(state: AppState, backups: Backups) {
     loop {
+        if let Err(error) = keep_schedule(&state, &backups).await {
+            tracing::warn!(%error, "cannot keep the schedule of backups");
+        }
         if let Err(error) = run_pending(&state, &backups).await {
             tracing::warn!(%error, "cannot look for backups to write");
         }
         // Woken, or time to look: both mean the same.
         let _ = tokio::time::timeout(LOOK_AGAIN, backups.woken()).await;
+    }
+}
+
+/// Asks for the backups that are due, and removes the archives that have had their time.
+///
+/// # Errors
+/// Those of the database. An archive that cannot be removed is tried again the next time.
+pub async fn keep_schedule(state: &AppState, backups: &Backups) -> Result<(), StoreError> {
+    let now = state.clock.now();
+    schedule::ask_for_due(&state.db, now).await?;
+    loop {
+        let (expired, mut removed) = (retention::expired(&state.db, now).await?, 0);
+        for one in &expired {
+            match backups.storage.remove(&one.path).await {
+                Ok(()) => {
+                    retention::forget(&state.db, one).await?;
+                    tracing::info!(backup.id = %one.id, "backup expired and removed");
+                    removed += 1;
+                }
+                Err(error) => {
+                    tracing::warn!(backup.id = %one.id, %error, "cannot remove an old backup");
+                }
+            }
+        }
+        // Each round uncovers the backups that those removed went on from.
+        if removed == 0 {
+            return Ok(());
+        }
     }
 }
 
@@ -66,7 +98,7 @@ pub async fn run_pending(state: &AppState, backups: &Backups) -> Result<u64, Sto
             Ok(()) => completed += 1,
             Err(BackupError::TakenOver) => {}
             Err(error) => {
-                let reason = error.to_string();
+                let reason = causes(&error);
                 tracing::error!(backup.id = %job.id, attempt = job.attempt, error = reason,
                     "backup failed");
                 backups::fail(&state.db, &job, &reason).await?;
@@ -76,11 +108,20 @@ pub async fn run_pending(state: &AppState, backups: &Backups) -> Result<u64, Sto
     Ok(completed)
 }
 
+/// Returns the error and what is behind it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    // Many libraries repeat the cause in their own text.
+    texts.dedup_by(|next, shown| shown.contains(next.as_str()));
+    texts.join(": ")
+}
+
 async fn carry_out(state: &AppState, storage: &Storage, job: &Job) -> Result<(), BackupError> {
     // A path of its own for each attempt: two servers that both think the job theirs must not
     // write one file.
     let path = job.archive_path();
-    let mut upload = storage.upload(&path);
+    let mut upload = storage.upload(&path)?;
     let (to, sealed) = match write(state, job, &mut upload).await {
         Ok(written) => written,
         Err(error) => {
@@ -96,6 +137,7 @@ async fn carry_out(state: &AppState, storage: &Storage, job: &Job) -> Result<(),
         size_bytes: sealed.size_bytes.try_into().unwrap_or(i64::MAX),
         record_count: sealed.records.try_into().unwrap_or(i64::MAX),
         checksum: sealed.checksum,
+        key_id: storage.key_id(),
     };
     let recorded = match checked {
         Ok(()) => backups::complete(&state.db, job, &done, state.clock.now()).await,

@@ -5,7 +5,7 @@ use coditect_protocol::wire::backups::{
 };
 use coditect_protocol::wire::push::{Change, CounterPart, PushReply};
 use coditect_protocol::wire::{Op, Row};
-use coditect_protocol::{ErrorCode, RowId};
+use coditect_protocol::{ErrorCode, RowId, Scope, Version};
 use coditect_server::jobs;
 use coditect_server_store::StoreError;
 use coditect_server_store::sync::dump::{self, DumpLine};
@@ -18,32 +18,45 @@ use crate::support::{
     PUSH, Reply, TestApp, decision, fresh_row, fresh_uuid, own_scope, push_request,
 };
 
-async fn start() -> (TestApp, TestUser) {
+pub(crate) async fn start() -> (TestApp, TestUser) {
     let app = TestApp::start().await;
     let tenant = app.db.with_tenant("acme").await;
     let ann = app.db.with_user(&tenant, "ann@acme.example").await;
     (app, ann)
 }
 
-fn path(user: &TestUser, what: &str) -> String {
+pub(crate) fn path(user: &TestUser, what: &str) -> String {
     format!("/api/v1/users/{}/context/{what}", user.user_id)
 }
 
 /// A device of a user that pushes one batch after the other.
-struct Pusher<'a> {
+pub(crate) struct Pusher<'a> {
     app: &'a TestApp,
     user: &'a TestUser,
     token: Option<String>,
+    /// Versions of its rows as they were last acknowledged: what its next edits are made from.
+    known: BTreeMap<RowId, Version>,
 }
 
 impl<'a> Pusher<'a> {
-    fn new(app: &'a TestApp, user: &'a TestUser) -> Self {
-        let token = None;
-        Self { app, user, token }
+    pub(crate) fn new(app: &'a TestApp, user: &'a TestUser) -> Self {
+        Self {
+            app,
+            user,
+            token: None,
+            known: BTreeMap::new(),
+        }
     }
 
-    async fn push(&mut self, changes: Vec<Change>) {
-        let (device, scope) = (self.user.device_id, own_scope(self.user));
+    pub(crate) async fn push(&mut self, changes: Vec<Change>) {
+        self.push_to(own_scope(self.user), changes).await;
+    }
+
+    pub(crate) async fn push_to(&mut self, scope: Scope, mut changes: Vec<Change>) {
+        for change in &mut changes {
+            change.base = self.known.get(&change.id).copied();
+        }
+        let device = self.user.device_id;
         let request = push_request(device, scope, self.token.as_deref(), changes);
         let reply: PushReply = self.app.post_as(self.user, PUSH, &request).await.ok();
         let refused = reply
@@ -51,6 +64,8 @@ impl<'a> Pusher<'a> {
             .iter()
             .filter(|outcome| outcome.code.is_some());
         assert_eq!(refused.count(), 0, "{reply:?}");
+        let stored = reply.outcomes.into_iter().filter_map(|one| one.stored);
+        self.known.extend(stored.map(|row| (row.id, row.version)));
         self.token = Some(reply.token);
     }
 }
@@ -64,7 +79,7 @@ fn deleted(id: RowId, later_ms: u64) -> Change {
 }
 
 /// Asks for a backup, has it written and returns it.
-async fn back_up(app: &TestApp, user: &TestUser, kind: &str) -> BackupMetadata {
+pub(crate) async fn back_up(app: &TestApp, user: &TestUser, kind: &str) -> BackupMetadata {
     let reply = app
         .post_as(user, &path(user, "backup"), &json!({ "type": kind }))
         .await;
@@ -73,21 +88,21 @@ async fn back_up(app: &TestApp, user: &TestUser, kind: &str) -> BackupMetadata {
     assert_eq!(asked.status, BackupStatus::Pending);
     let backups = app.state.backups.as_ref().unwrap();
     let written = jobs::backups::run_pending(&app.state, backups).await;
-    assert_eq!(written.unwrap(), 1);
     let all: BackupList = app.get_as(user, &path(user, "backups")).await.ok();
+    assert_eq!(written.unwrap(), 1, "{all:?}");
     let mut all = all.backups.into_iter();
     all.find(|backup| backup.id == asked.id).unwrap()
 }
 
-async fn restore(app: &TestApp, user: &TestUser, request: &Value) -> Reply {
+pub(crate) async fn restore(app: &TestApp, user: &TestUser, request: &Value) -> Reply {
     app.post_as(user, &path(user, "restore"), request).await
 }
 
-type Contents = BTreeMap<(String, RowId), (String, bool, Option<Row>)>;
+pub(crate) type Contents = BTreeMap<(String, RowId), (String, bool, Option<Row>)>;
 
 /// Returns what the scope holds: id, hash, whether deleted, columns. Versions are left out,
 /// which a restore makes new.
-async fn contents(app: &TestApp, user: &TestUser) -> Contents {
+pub(crate) async fn contents(app: &TestApp, user: &TestUser) -> Contents {
     let lines = lines(app, user).await.into_iter();
     lines
         .map(|line| ((line.table, line.id), (line.hash, line.deleted, line.row)))
@@ -106,7 +121,7 @@ async fn lines(app: &TestApp, user: &TestUser) -> Vec<DumpLine> {
     lines
 }
 
-fn archives(app: &TestApp) -> Vec<PathBuf> {
+pub(crate) fn archives(app: &TestApp) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![app.backups.path().to_owned()];
     while let Some(folder) = folders.pop() {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
 mod auth;
+mod backup_schedule;
 mod backups;
 mod bad_input;
 mod connections;
@@ -16,6 +17,7 @@ mod logs;
 mod membership;
 mod plans;
 mod problems;
+mod replica;
 mod roles;
 mod scrub;
 mod seed_page;

@@ -281,6 +281,7 @@ pub(crate) fn pull_request(device: DeviceId, scope: Scope) -> PullRequest {
 
 pub(crate) const PUSH: &str = "/api/v1/sync/push";
 pub(crate) const PULL: &str = "/api/v1/sync/pull";
+pub(crate) const MOVE: &str = "/api/v1/sync/move";
 pub(crate) const CONFLICTS: &str = "/api/v1/sync/conflicts";
 
 /// Pushes one decision of the user's own and returns the reply.

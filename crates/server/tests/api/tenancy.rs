@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::context::{CONTEXT_PULL, CONTEXT_PUSH, DECISIONS, LEARNINGS, STATUS, TASKS, of_device};
 use crate::support::{
-    CONFLICTS, PULL, PUSH, TestApp, bearer, decision, delete, fresh_row, fresh_uuid, get,
+    CONFLICTS, MOVE, PULL, PUSH, TestApp, bearer, decision, delete, fresh_row, fresh_uuid, get,
     own_scope, post, pull_request, push_request,
 };
 
@@ -203,6 +203,26 @@ const PROBES: &[Probe] = &[
                 PUSH,
                 &push_request(device, target.scope, None, vec![change]),
             )
+        },
+    },
+    Probe {
+        route: "POST /api/v1/sync/move",
+        bearer: true,
+        own_status: 200,
+        request: |target, device, _| {
+            let wanted = json!({ "api_version": coditect_protocol::API_VERSION, "device": device,
+                "batch_id": fresh_uuid(), "file": "org", "from": target.scope,
+                "to": Scope::Org(target.tenant), "moves": [{ "table": "org_decisions",
+                "id": Uuid::nil(), "base": "1" }] });
+            // Within the organisation's scope there is no way to go.
+            match target.scope {
+                Scope::Org(tenant) => {
+                    let mut wanted = wanted;
+                    wanted["to"] = json!(Scope::Team(tenant));
+                    post(MOVE, &wanted)
+                }
+                _ => post(MOVE, &wanted),
+            }
         },
     },
     Probe {

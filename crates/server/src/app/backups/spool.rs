@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, Write as _};
 
-use coditect_backup::{ArchiveError, Reader, Record, Storage, StorageError};
+use coditect_backup::{ArchiveError, EncryptionError, Reader, Record, Storage, StorageError};
 use coditect_protocol::catalogue::TABLES;
 use coditect_protocol::wire::Stored;
 use coditect_protocol::{ErrorCode, OrganizationId, Scope};
@@ -45,6 +45,14 @@ impl From<SpoolError> for AppError {
                 ErrorCode::BackupNotFound,
                 "the archive is not there any more",
             ),
+            SpoolError::Storage(StorageError::Encryption(EncryptionError::Damaged)) => {
+                damaged("the encrypted archive was altered, or is not complete")
+            }
+            SpoolError::Storage(StorageError::Encryption(EncryptionError::KeyMissing(_))) => {
+                AppError::Unavailable {
+                    reason: "this server lacks the key that the archive was encrypted with",
+                }
+            }
             SpoolError::Storage(error) => AppError::Spool(error.to_string()),
             SpoolError::Io(error) => AppError::Spool(error.to_string()),
         }
