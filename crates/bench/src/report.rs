@@ -1,6 +1,7 @@
 //! What was measured, as one table and as JSON.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -108,6 +109,9 @@ impl Line {
 pub(crate) struct Report {
     facts: Vec<(String, String)>,
     lines: Vec<Line>,
+    /// Cases that gave no figure, with the reason.
+    failures: Vec<(String, String)>,
+    started: Option<Instant>,
 }
 
 impl Report {
@@ -117,6 +121,26 @@ impl Report {
         if !self.facts.iter().any(|(known, _)| *known == name) {
             self.facts.push((name, text));
         }
+    }
+
+    /// Says that a case begins, and how long the run has taken.
+    pub(crate) fn begin(&mut self, name: &str) {
+        let started = *self.started.get_or_insert_with(Instant::now);
+        let seconds = started.elapsed().as_secs();
+        note(&format!("[{}:{:02}] {name}", seconds / 60, seconds % 60));
+    }
+
+    /// Keeps why a case ended early, if it did.
+    pub(crate) fn settle(&mut self, name: &str, outcome: anyhow::Result<()>) {
+        if let Err(error) = outcome {
+            note(&format!("failed: {name}: {error:#}"));
+            self.failures.push((name.to_owned(), format!("{error:#}")));
+        }
+    }
+
+    /// Returns whether a case gave no figure.
+    pub(crate) fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
     }
 
     /// Adds a measurement and says it at once.
@@ -159,6 +183,9 @@ impl Report {
                 text.push_str("|\n");
             }
         }
+        for (name, why) in &self.failures {
+            let _ = writeln!(text, "failed: {name}: {why}");
+        }
         text
     }
 
@@ -169,6 +196,11 @@ impl Report {
             .iter()
             .map(|(name, text)| (name.clone(), Value::from(text.as_str())))
             .collect();
+        let failures: Vec<Value> = self
+            .failures
+            .iter()
+            .map(|(case, why)| json!({ "case": case, "why": why }))
+            .collect();
         let lines: Vec<Value> = self
             .lines
             .iter()
@@ -178,7 +210,10 @@ impl Report {
                 value
             })
             .collect();
-        format!("{:#}\n", json!({ "facts": facts, "lines": lines }))
+        format!(
+            "{:#}\n",
+            json!({ "facts": facts, "lines": lines, "failures": failures })
+        )
     }
 }
 

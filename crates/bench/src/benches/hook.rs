@@ -1,25 +1,34 @@
-//! What a hook will do at least: a process that opens the store, writes one message and ends.
-//! The hook itself comes with the capture work; `/bin/true` shows what starting a process costs.
+//! The hook from start to exit, with many messages stored: alone, and while an import writes.
+//! `/bin/true` shows what starting a process costs; a process that stores one message by the
+//! library shows what the local store costs.
 
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use coditect_local_store::{LocalStore, Profile, Random as StoreRandom};
 use coditect_protocol::catalogue::File;
+use serde_json::json;
 
 use super::Plan;
-use super::search::{Filled, open};
+use super::import;
+use super::search::Filled;
 use crate::clock;
 use crate::messages::{Pool, TABLE};
 use crate::random::Random;
 use crate::report::{Budget, Line, Report};
-use crate::rig::cpu::status_megabytes;
+use crate::rig::cpu::{peak_megabytes, status_megabytes};
 use crate::statistics::percentile;
+
+/// How long a hook waits for another writer.
+const WAIT: Duration = Duration::from_millis(5);
 
 /// Stores one message; the work of the child process.
 pub(crate) fn insert(folder: &Path, number: u64) -> anyhow::Result<()> {
-    let mut store = open(folder)?;
+    let store = LocalStore::open_one(folder, File::Sessions, WAIT, StoreRandom::System)?;
+    let mut store = store.context("the file is not made yet")?;
     let mut random = Random::new(number);
     let row = Pool::new(1, number).message(0, &mut random);
     let rows = vec![(TABLE, row)];
@@ -35,41 +44,160 @@ fn print_peak(megabytes: f64) {
     println!("{megabytes}");
 }
 
-/// Measures the process from start to exit.
+/// Measures the processes from start to exit.
 pub(crate) fn run(plan: &Plan, mut filled: Filled, report: &mut Report) -> anyhow::Result<()> {
     filled.grow(plan.size(1_000_000, 50_000))?;
-    let (folder, messages) = filled.close();
+    let (home, messages) = filled.close();
+    let stored = format!("{messages} messages stored");
+    insert_by_library(plan, &home, &stored, report)?;
+    let times = hooks(plan, &home, plan.size(300, 40))?;
+    report_hook(&format!("hook, {stored}"), &times, [5.0, 15.0], report);
+    let line = Line::new(
+        "hook, most memory",
+        "MB",
+        peak_megabytes(hook(plan, &home), &input(0))?,
+    );
+    report.add(line.within(Budget::AtMost(15.0)));
+    let mut importing = Importing::start(plan, &home)?;
+    let times = hooks(plan, &home, plan.size(300, 20))?;
+    let rest = if importing.is_running()? {
+        ""
+    } else {
+        ", which ended before"
+    };
+    let what = format!("hook, {stored}, while an import writes{rest}");
+    report_hook(&what, &times, [f64::MAX, 30.0], report);
+    Ok(())
+}
+
+fn insert_by_library(
+    plan: &Plan,
+    home: &Path,
+    stored: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let (mut times, mut trues, mut peak) = (Vec::new(), Vec::new(), 0.0_f64);
     for number in 0..plan.size(300, 40) {
         let started = Instant::now();
         let ran = Command::new(&plan.programs.bench)
             .arg("hook-insert")
-            .arg(&folder)
+            .arg(Profile::new(home, None).databases())
             .arg((1_000_000 + number).to_string())
             .output()
             .context("starting this program")?;
         times.push(started.elapsed().as_secs_f64() * 1e3);
         let text = String::from_utf8_lossy(&ran.stdout);
-        ensure!(
-            ran.status.success(),
-            "{}",
-            String::from_utf8_lossy(&ran.stderr)
-        );
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        ensure!(ran.status.success(), "{errors}");
         peak = peak.max(text.trim().parse().unwrap_or(0.0));
         let started = Instant::now();
         Command::new("/bin/true").stdin(Stdio::null()).output()?;
         trues.push(started.elapsed().as_secs_f64() * 1e3);
     }
-    let what = format!("hook-like insert, {messages} messages stored (raw side: /bin/true)");
-    for (name, share, most) in [("p50", 0.5, 5.0), ("p99", 0.99, 15.0)] {
+    let what = format!("one message by the library, {stored} (raw side: /bin/true)");
+    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
         let (ours, raw) = (percentile(&times, share), percentile(&trues, share));
         let line = Line::new(format!("{what}, {name}"), "ms", ours);
-        report.add(
-            line.beside(raw, ours / raw.max(0.001))
-                .within(Budget::AtMost(most)),
-        );
+        report.add(line.beside(raw, ours / raw.max(0.001)));
     }
-    let line = Line::new("hook-like insert, most memory", "MB", peak);
-    report.add(line.within(Budget::AtMost(15.0)));
+    report.add(Line::new(
+        "one message by the library, most memory",
+        "MB",
+        peak,
+    ));
     Ok(())
+}
+
+/// Runs hooks one after the other; returns how long each took, in milliseconds.
+fn hooks(plan: &Plan, home: &Path, count: usize) -> anyhow::Result<Vec<f64>> {
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let text = input(number);
+        let started = Instant::now();
+        let mut child = hook(plan, home).spawn().context("starting the hook")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(text.as_bytes())?;
+        }
+        let ended = child.wait()?;
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+        ensure!(ended.success(), "the hook ended with {ended}");
+    }
+    Ok(times)
+}
+
+fn hook(plan: &Plan, home: &Path) -> Command {
+    let mut command = Command::new(&plan.programs.client);
+    command
+        .args(["hook", "PostToolUse"])
+        .env("CODITECT_HOME", home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Returns what the agent says after it has used a tool.
+fn input(number: usize) -> String {
+    json!({
+        "session_id": "5d2f1f2c-7d0e-4d2b-9b7e-1d1f8a0c0001",
+        "transcript_path": "/nowhere/session.jsonl",
+        "cwd": "/",
+        "hook_event_name": "PostToolUse",
+        "tool_name": "TodoWrite",
+        "tool_use_id": format!("toolu_{number}"),
+        "tool_input": {"todos": [{
+            "content": format!("step {number}"), "status": "in_progress",
+            "activeForm": format!("doing step {number}"),
+        }]},
+        "tool_response": {"ok": true},
+    })
+    .to_string()
+}
+
+fn report_hook(what: &str, times: &[f64], most: [f64; 2], report: &mut Report) {
+    for ((name, share), most) in [("p50", 0.5), ("p99", 0.99)].into_iter().zip(most) {
+        let line = Line::new(format!("{what}, {name}"), "ms", percentile(times, share));
+        report.add(if most < f64::MAX {
+            line.within(Budget::AtMost(most))
+        } else {
+            line
+        });
+    }
+}
+
+/// An import into the same home; ended when dropped.
+struct Importing {
+    child: Child,
+    _transcripts: tempfile::TempDir,
+}
+
+impl Importing {
+    fn start(plan: &Plan, home: &Path) -> anyhow::Result<Self> {
+        let transcripts = tempfile::tempdir()?;
+        import::generate(transcripts.path(), plan.size(60_000, 8_000))?;
+        let child = Command::new(&plan.programs.client)
+            .args(["import", "claude", "--json", "--from"])
+            .arg(transcripts.path())
+            .env("CODITECT_HOME", home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("starting an import")?;
+        Ok(Self {
+            child,
+            _transcripts: transcripts,
+        })
+    }
+
+    fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+}
+
+impl Drop for Importing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

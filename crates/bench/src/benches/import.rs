@@ -125,7 +125,7 @@ fn time(seconds: usize) -> String {
 }
 
 /// Writes transcripts as Claude Code does: prompts, answers in blocks, usage.
-fn generate(folder: &Path, messages: usize) -> anyhow::Result<()> {
+pub(crate) fn generate(folder: &Path, messages: usize) -> anyhow::Result<()> {
     let projects = folder.join("projects/-home-ann-src-project");
     std::fs::create_dir_all(&projects)?;
     let mut random = Random::new(41);

@@ -6,6 +6,7 @@ mod import;
 mod pull;
 mod push;
 mod raw;
+mod rigs;
 mod scopes;
 mod search;
 mod start;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::load::people::Site;
-use crate::report::{Report, note};
+use crate::report::Report;
 use crate::rig::machine;
 use crate::rig::programs::Programs;
 
@@ -49,52 +50,78 @@ impl Plan {
     }
 }
 
-/// Runs what the plan wants.
-pub(crate) async fn run(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+/// Runs what the plan wants. A case that fails is reported, and the others go on.
+pub(crate) async fn run(plan: &Plan, report: &mut Report) {
     machine::describe(report);
     if plan.quick {
         report.fact("quick", "one short round on less data; not for comparing");
     }
     let on_server = ["push", "pull", "idle", "scopes"];
     if on_server.iter().any(|name| plan.wants(name)) {
-        let site = Site::start(&plan.programs.server, PEOPLE)?;
-        machine::describe_database(report, &site.server.postgres, crate::messages::TABLE)?;
-        if plan.wants("push") {
-            note("push: ours and pgbench in turn");
-            push::run(plan, &site, report).await?;
-        }
-        if plan.wants("pull") {
-            note("pull");
-            pull::run(plan, &site, report).await?;
-        }
-        if plan.wants("idle") {
-            note("idle pull");
-            idle::run(plan, &site, report).await?;
-        }
-        if plan.wants("scopes") {
-            note("scopes");
-            scopes::run(plan, &site, report).await?;
-        }
+        let outcome = on_site(plan, report).await;
+        report.settle("the server's cases", outcome);
     }
     if plan.wants("import") {
-        note("import");
-        import::run(plan, report)?;
+        report.begin("import");
+        let outcome = import::run(plan, report);
+        report.settle("import", outcome);
     }
     if plan.wants("search") || plan.wants("hook") {
-        let folder = tempfile::tempdir()?;
-        let mut filled = search::Filled::new(folder.path())?;
-        if plan.wants("search") {
-            note("local search");
-            search::run(plan, &mut filled, report)?;
-        }
-        if plan.wants("hook") {
-            note("hook-like insert");
-            hook::run(plan, filled, report)?;
-        }
+        let outcome = on_store(plan, report);
+        report.settle("the local store's cases", outcome);
     }
     if plan.wants("start") {
-        note("start");
-        start::run(plan, report)?;
+        report.begin("start");
+        let outcome = start::run(plan, report);
+        report.settle("start", outcome);
+    }
+    for rig in rigs::ALL {
+        if plan.wants(rig.name) {
+            report.begin(rig.name);
+            let outcome = rig.run(plan, report);
+            report.settle(rig.name, outcome);
+        }
+    }
+}
+
+async fn on_site(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let site = Site::start(&plan.programs.server, PEOPLE)?;
+    machine::describe_database(report, &site.server.postgres, crate::messages::TABLE)?;
+    if plan.wants("push") {
+        report.begin("push: ours and pgbench in turn");
+        let outcome = push::run(plan, &site, report).await;
+        report.settle("push", outcome);
+    }
+    if plan.wants("pull") {
+        report.begin("pull");
+        let outcome = pull::run(plan, &site, report).await;
+        report.settle("pull", outcome);
+    }
+    if plan.wants("idle") {
+        report.begin("idle pull");
+        let outcome = idle::run(plan, &site, report).await;
+        report.settle("idle pull", outcome);
+    }
+    if plan.wants("scopes") {
+        report.begin("scopes");
+        let outcome = scopes::run(plan, &site, report).await;
+        report.settle("scopes", outcome);
+    }
+    Ok(())
+}
+
+fn on_store(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    let mut filled = search::Filled::new(home.path())?;
+    if plan.wants("search") {
+        report.begin("local search");
+        let outcome = search::run(plan, &mut filled, report);
+        report.settle("local search", outcome);
+    }
+    if plan.wants("hook") {
+        report.begin("hook");
+        let outcome = hook::run(plan, filled, report);
+        report.settle("hook", outcome);
     }
     Ok(())
 }

@@ -90,9 +90,12 @@ pub(crate) async fn run(plan: &Plan, site: &Site, report: &mut Report) -> anyhow
         .collect();
     for (number, case) in Case::all().into_iter().enumerate() {
         if picks.is_empty() || picks.iter().any(|pick| case.name() == **pick) {
-            measure(plan, &sites, case, &pool, number as u64, report).await?;
+            report.begin(&case.name());
+            let outcome = measure(plan, &sites, case, &pool, number as u64, report).await;
+            report.settle(&case.name(), outcome);
         }
     }
+    report.begin("COPY");
     copy(plan, &site.server, report)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use coditect_local_store::{LocalStore, Random as StoreRandom, SearchQuery};
+use coditect_local_store::{LocalStore, Profile, Random as StoreRandom, SearchQuery};
 use coditect_protocol::catalogue::File;
 
 use super::Plan;
@@ -17,9 +17,9 @@ use crate::statistics::percentile;
 const POOL_MESSAGES: usize = 20_000;
 const ROWS_PER_WRITE: usize = 1_000;
 
-/// A local store with generated messages.
+/// A local store with generated messages, below a home.
 pub(crate) struct Filled {
-    pub(crate) folder: PathBuf,
+    pub(crate) home: PathBuf,
     pub(crate) messages: usize,
     store: LocalStore,
     pool: Pool,
@@ -28,10 +28,10 @@ pub(crate) struct Filled {
 
 impl Filled {
     /// Makes an empty one.
-    pub(crate) fn new(folder: &Path) -> anyhow::Result<Self> {
-        let store = open(folder)?;
+    pub(crate) fn new(home: &Path) -> anyhow::Result<Self> {
+        let store = open(&Profile::new(home, None).databases())?;
         Ok(Self {
-            folder: folder.to_owned(),
+            home: home.to_owned(),
             messages: 0,
             store,
             pool: Pool::new(POOL_MESSAGES, 5),
@@ -42,6 +42,7 @@ impl Filled {
     /// Adds messages until there are so many; returns how many it stored in a second.
     pub(crate) fn grow(&mut self, messages: usize) -> anyhow::Result<f64> {
         let (started, before) = (Instant::now(), self.messages);
+        self.store.set_bulk(true)?;
         while self.messages < messages {
             let size = ROWS_PER_WRITE.min(messages - self.messages);
             let rows = (0..size).map(|row| {
@@ -54,13 +55,16 @@ impl Filled {
             self.store
                 .ingest(File::Sessions, rows, None, clock::now_ms())?;
             self.messages += size;
+            self.store
+                .index_new(File::Sessions, ROWS_PER_WRITE as i64)?;
         }
+        self.store.set_bulk(false)?;
         Ok((self.messages - before) as f64 / started.elapsed().as_secs_f64())
     }
 
     /// Closes the store, so that others open it as they would.
     pub(crate) fn close(self) -> (PathBuf, usize) {
-        (self.folder, self.messages)
+        (self.home, self.messages)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Processor time and memory of processes, from `/proc`.
 
 use std::fs;
+use std::io::Write as _;
 use std::ops::Sub;
+use std::process::Command;
 
 use anyhow::Context as _;
 
@@ -85,6 +87,19 @@ pub(crate) fn family_megabytes(pid: u32) -> f64 {
 pub(crate) fn status_megabytes(pid: u32, field: &str) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     Some(kilobytes(&text, field)? / 1024.0)
+}
+
+/// Runs a command with that input and returns the most memory in MB that it was seen to hold.
+pub(crate) fn peak_megabytes(mut command: Command, input: &str) -> anyhow::Result<f64> {
+    let mut child = command.spawn().context("starting a program")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let mut peak = 0.0_f64;
+    while child.try_wait()?.is_none() {
+        peak = peak.max(status_megabytes(child.id(), "VmHWM:").unwrap_or(0.0));
+    }
+    Ok(peak)
 }
 
 fn kilobytes(text: &str, field: &str) -> Option<f64> {

@@ -13,6 +13,15 @@ pub(crate) struct Programs {
     pub(crate) bench: PathBuf,
 }
 
+impl Programs {
+    /// Returns whether this program is a release build.
+    pub(crate) fn is_release(&self) -> bool {
+        self.bench
+            .parent()
+            .is_some_and(|own| own.ends_with("release"))
+    }
+}
+
 /// Returns the programs in a folder; without one builds those of this workspace, as this one was
 /// built.
 pub(crate) fn find(folder: Option<&Path>) -> anyhow::Result<Programs> {
