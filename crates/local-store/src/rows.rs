@@ -208,15 +208,16 @@ impl LocalStore {
     /// [`Error::UnknownTable`], or when the database fails.
     pub fn get(&self, table: &str, id: &str) -> Result<Option<RowView>> {
         let table = named(table)?;
-        let clause = "where id = ?1 order by scope <> 'user', scope limit 1";
-        let parameters = vec![Sql::Text(id.to_owned())];
-        let found = statements::select(self.read(table.file)?, table, clause, parameters)
-            .in_file(table.file)?;
-        found
-            .into_iter()
-            .next()
-            .map(|live| self.view(table, live))
-            .transpose()
+        let connection = self.read(table.file)?;
+        let find = || {
+            let own = coditect_protocol::scope::LOCAL_USER;
+            match statements::by_key(connection, table, own, id)? {
+                Some(live) => Ok(Some(live)),
+                None => statements::by_id(connection, table, id),
+            }
+        };
+        let found = find().in_file(table.file)?;
+        found.map(|live| self.view(table, live)).transpose()
     }
 
     /// Lists rows. What was written by SQL appears at once; its id only after adoption.

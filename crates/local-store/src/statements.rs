@@ -40,6 +40,7 @@ impl LocalRow {
 struct TableSql {
     by_seq: String,
     by_key: String,
+    by_id: String,
     insert: String,
     update: String,
     select: String,
@@ -77,6 +78,18 @@ impl TableSql {
         Self {
             by_seq: format!("{select} where seq = ?1"),
             by_key: format!("{select} where scope = ?1 and id = ?2"),
+            // The index begins with the scope: each one's part of it is looked into.
+            by_id: format!(
+                "{select} where id = ?1 and scope in (
+                   with recursive scopes (scope) as (
+                     select min(scope) from \"{0}\"
+                     union all
+                     select (select min(scope) from \"{0}\" t where t.scope > scopes.scope)
+                     from scopes where scopes.scope is not null)
+                   select scope from scopes)
+                 order by scope limit 1",
+                table.local
+            ),
             insert: format!("insert into \"{}\" ({list}) values ({places})", table.local),
             update: format!(
                 "update \"{}\" set {assignments} where seq = ?1",
@@ -110,6 +123,16 @@ pub(crate) fn by_key(
     statement
         .query_row([scope, id], |row| read(table, row))
         .optional()
+}
+
+/// Returns the row with that id, of the first scope that has it.
+pub(crate) fn by_id(
+    connection: &Connection,
+    table: &Table,
+    id: &str,
+) -> rusqlite::Result<Option<LocalRow>> {
+    let mut statement = connection.prepare_cached(&sql_of(table).by_id)?;
+    statement.query_row([id], |row| read(table, row)).optional()
 }
 
 /// Returns the rows that `clause` (from WHERE on) selects.

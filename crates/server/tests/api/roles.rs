@@ -11,8 +11,9 @@ use axum::http::Request;
 use coditect_core::hash;
 use coditect_protocol::catalogue::{File, by_cloud_name};
 use coditect_protocol::wire::membership::Organization;
+use coditect_protocol::wire::moves::{Move, MoveReply, MoveRequest};
 use coditect_protocol::wire::push::{Change, PushReply, Status};
-use coditect_protocol::{RowId, Scope};
+use coditect_protocol::{API_VERSION, BatchId, RowId, Scope};
 use coditect_server::router;
 use coditect_server::state::{AppState, Clock};
 use coditect_server_store::Db;
@@ -23,8 +24,8 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use crate::support::{
-    CONFLICTS, PULL, PUSH, Reply, TestApp, bearer, decision, delete, fresh_row, fresh_uuid, get,
-    http, own_scope, post, pull_request, push_request,
+    CONFLICTS, MOVE, PULL, PUSH, Reply, TestApp, bearer, decision, delete, fresh_row, fresh_uuid,
+    get, http, own_scope, post, pull_request, push_request,
 };
 use crate::tenancy::membership::put;
 
@@ -144,6 +145,8 @@ const PLACES: [Place; 10] = [
 enum Operation {
     Pull,
     Push,
+    MoveIn,
+    MoveOut,
     ReadMessages,
     ReadConflicts,
     BackUp,
@@ -158,9 +161,11 @@ enum Operation {
     ReadDevices,
 }
 
-const OPERATIONS: [Operation; 14] = [
+const OPERATIONS: [Operation; 16] = [
     Operation::Pull,
     Operation::Push,
+    Operation::MoveIn,
+    Operation::MoveOut,
     Operation::ReadMessages,
     Operation::ReadConflicts,
     Operation::BackUp,
@@ -224,7 +229,7 @@ impl Actor {
     fn may_in_organization(&self, operation: Operation) -> bool {
         match operation {
             Operation::Pull | Operation::ReadMessages | Operation::ReadConflicts => self.talks(),
-            Operation::Push => !self.only_reads(),
+            Operation::Push | Operation::MoveIn | Operation::MoveOut => !self.only_reads(),
             Operation::ReadMembers => true,
             _ => self.manages(),
         }
@@ -239,7 +244,7 @@ impl Actor {
         let (role, push, pull, backup) = held.unwrap_or(("", false, false, false));
         let manager = ["admin", "owner"].contains(&role) && !self.only_reads();
         match operation {
-            Operation::Push => push && !self.only_reads(),
+            Operation::Push | Operation::MoveIn | Operation::MoveOut => push && !self.only_reads(),
             Operation::Pull | Operation::ReadMessages | Operation::ReadConflicts => {
                 pull && self.talks()
             }
@@ -264,6 +269,8 @@ struct World {
     resident: TestUser,
     /// In the organisation only.
     stranger: TestUser,
+    /// Somebody of another tenant.
+    eve: TestUser,
     scopes: BTreeMap<Place, Scope>,
 }
 
@@ -322,9 +329,10 @@ async fn world(mode: Mode) -> World {
         colleague,
         resident,
         stranger,
+        eve,
         scopes,
     };
-    world.fill(&eve).await;
+    world.fill(&world.eve).await;
     world
 }
 
@@ -502,6 +510,9 @@ impl World {
                 let applied = || reply.ok::<PushReply>().outcomes[0].status == Status::Applied;
                 Some(reply.status == 200 && applied())
             }
+            Operation::MoveIn | Operation::MoveOut if place == Place::OwnScope => None,
+            Operation::MoveIn => Some(self.move_row(actor, own_scope(&actor.user), scope).await),
+            Operation::MoveOut => Some(self.move_row(actor, scope, own_scope(&actor.user)).await),
             Operation::ReadMessages if shared => {
                 shown(self.send(actor, get(&format!("{path}/context/pull"))).await)
             }
@@ -527,6 +538,59 @@ impl World {
             _ if !shared && !own_organization => None,
             _ => self.manage(actor, operation, place, &path).await,
         }
+    }
+
+    /// Moves a row of the actor's between two scopes.
+    async fn move_row(&self, actor: &Actor, from: Scope, to: Scope) -> bool {
+        // Somebody who may puts it there; then it is the actor's.
+        let writer = match from {
+            Scope::User(_) if from == own_scope(&actor.user) => &actor.user,
+            _ if [
+                Place::OtherTenant,
+                Place::OtherTenantsTeam,
+                Place::OtherTenantsProject,
+            ]
+            .iter()
+            .any(|place| self.scopes[place] == from) =>
+            {
+                &self.eve
+            }
+            _ => &self.colleague,
+        };
+        let change = decision(fresh_row(), "moves", 0);
+        let id = change.id;
+        let pushed = self.push_as(writer, from, change, &self.app.router).await;
+        let stored = pushed.ok::<PushReply>().outcomes.remove(0).stored.unwrap();
+        let author = format!(
+            "update org_decisions set user_id = '{}' where id = '{id}'",
+            actor.user.user_id
+        );
+        let superuser = self.app.db.superuser_client().await;
+        superuser.batch_execute(&author).await.unwrap();
+        let request = MoveRequest {
+            api_version: API_VERSION.to_owned(),
+            device: actor.user.device_id,
+            batch_id: BatchId::new(fresh_uuid()),
+            file: File::Org,
+            from,
+            to,
+            moves: vec![Move {
+                table: "org_decisions".to_owned(),
+                id,
+                base: stored.version,
+            }],
+        };
+        let reply = self.send(actor, post(MOVE, &request)).await;
+        let applied = || reply.ok::<MoveReply>().outcomes[0].status == Status::Applied;
+        let done = reply.status == 200 && applied();
+        let there = format!(
+            "select count(*) from org_decisions where id = '{id}' and deleted_at is null
+                and scope_id = '{}'",
+            to.id()
+        );
+        let there: i64 = superuser.query_one(&there, &[]).await.unwrap().get(0);
+        assert_eq!(there == 1, done, "{} from {from} to {to}", actor.role);
+        done
     }
 
     /// Tries what is done to the organisation, a team or a project itself.
