@@ -101,7 +101,7 @@ fn checked(line: &str) -> Option<&str> {
 }
 
 /// Returns the time that a name begins with: `2025-11-16T03-54-36Z` or a day.
-fn date_in(name: &str) -> Option<String> {
+pub(crate) fn date_in(name: &str) -> Option<String> {
     let day = name.get(..10)?;
     let clock = name.get(10..20).and_then(|text| {
         let parts: Vec<&str> = text

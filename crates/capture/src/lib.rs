@@ -6,5 +6,12 @@
 
 pub mod checkpoint;
 pub mod claude;
+mod codex;
+mod format;
+mod gemini;
 pub mod hooks;
+pub mod raw;
 pub mod rows;
+mod text;
+
+pub use format::{Format, find_transcripts};

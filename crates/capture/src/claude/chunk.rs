@@ -54,7 +54,7 @@ pub struct DamagedLine {
     pub objects: u64,
     /// What is wrong.
     pub reason: String,
-    /// The whole line, redacted.
+    /// The beginning of the line, redacted; the archive has all of it.
     pub raw: String,
 }
 

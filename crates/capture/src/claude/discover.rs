@@ -9,35 +9,105 @@ const OTHER_FOLDERS: [&str; 2] = ["tool-results", "memory"];
 /// Depth below `projects` that is searched: project, session, `subagents`, and some to spare.
 const DEPTH_MAX: usize = 8;
 
+/// What was found below an agent's folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// Transcripts, sorted by path.
+    pub files: Vec<PathBuf>,
+    /// What looks like one but is not read, with the reason.
+    pub left_out: Vec<String>,
+}
+
+impl Discovered {
+    pub(crate) fn join(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.left_out.extend(other.left_out);
+        self.files.sort();
+    }
+}
+
 /// Returns the transcript files under `dir/projects`, sorted by path. `dir` is the agent's
-/// folder, such as `~/.claude`. Links to folders are not followed.
+/// folder, such as `~/.claude`.
+///
+/// # Errors
+/// As [`discover_all`].
+pub fn discover(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    Ok(discover_all(dir)?.files)
+}
+
+/// Returns the transcript files under `dir/projects`, and what looks like one but is none: a
+/// link that leads out of `dir`, or something that is no file. Links to folders are not followed.
 ///
 /// # Errors
 /// [`ReadError`] when there is no readable `projects` folder; unreadable folders below it are
-/// left out.
-pub fn discover(dir: &Path) -> Result<Vec<PathBuf>, ReadError> {
-    let root = dir.join("projects");
-    let entries = std::fs::read_dir(&root).map_err(|source| ReadError::new(&root, source))?;
-    let mut files = Vec::new();
-    visit(entries, 0, &mut files);
-    files.sort();
-    Ok(files)
+/// named.
+pub fn discover_all(dir: &Path) -> Result<Discovered, ReadError> {
+    let is_transcript = |path: &Path| path.extension().is_some_and(|ending| ending == "jsonl");
+    find_below(&dir.join("projects"), dir, &is_transcript)
 }
 
-fn visit(entries: std::fs::ReadDir, depth: usize, files: &mut Vec<PathBuf>) {
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let Ok(kind) = entry.file_type() else {
-            continue;
-        };
-        let is_other = OTHER_FOLDERS.iter().any(|name| entry.file_name() == *name);
-        if kind.is_dir() && !is_other && depth < DEPTH_MAX {
-            if let Ok(below) = std::fs::read_dir(&path) {
-                visit(below, depth + 1, files);
+/// Returns the files below `root` that fit; `home` is where links may lead.
+pub(crate) fn find_below(
+    root: &Path,
+    home: &Path,
+    fits: &dyn Fn(&Path) -> bool,
+) -> Result<Discovered, ReadError> {
+    let entries = std::fs::read_dir(root).map_err(|source| ReadError::new(root, source))?;
+    let mut search = Search {
+        home: home.canonicalize().unwrap_or_else(|_| home.to_owned()),
+        fits,
+        found: Discovered::default(),
+    };
+    search.visit(entries, 0);
+    search.found.files.sort();
+    Ok(search.found)
+}
+
+struct Search<'a> {
+    home: PathBuf,
+    fits: &'a dyn Fn(&Path) -> bool,
+    found: Discovered,
+}
+
+impl Search<'_> {
+    fn visit(&mut self, entries: std::fs::ReadDir, depth: usize) {
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            let is_other = OTHER_FOLDERS.iter().any(|name| entry.file_name() == *name);
+            if kind.is_dir() && !is_other && depth < DEPTH_MAX {
+                match std::fs::read_dir(&path) {
+                    Ok(below) => self.visit(below, depth + 1),
+                    Err(error) => self.leave_out(&path, &error.to_string()),
+                }
+            } else if !kind.is_dir() && (self.fits)(&path) {
+                match self.refusal(&path) {
+                    None => self.found.files.push(path),
+                    Some(reason) => self.leave_out(&path, &reason),
+                }
             }
-        } else if !kind.is_dir() && path.extension().is_some_and(|ending| ending == "jsonl") {
-            files.push(path);
         }
+    }
+
+    fn leave_out(&mut self, path: &Path, reason: &str) {
+        let line = format!("could not read {}: {reason}", path.display());
+        self.found.left_out.push(line);
+    }
+
+    /// Returns why a file is not read, if it is not. A pipe would never end, and a link out of
+    /// the agent's folder could name any file of the machine.
+    fn refusal(&self, path: &Path) -> Option<String> {
+        match std::fs::metadata(path) {
+            Err(error) => return Some(error.to_string()),
+            Ok(metadata) if !metadata.is_file() => return Some("it is no file".to_owned()),
+            Ok(_) => {}
+        }
+        let leads_out = path
+            .canonicalize()
+            .map_or(true, |path| !path.starts_with(&self.home));
+        leads_out.then(|| "it is a link out of the agent's folder".to_owned())
     }
 }
 

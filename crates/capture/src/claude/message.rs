@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::parser::{Work, hex};
 use super::record::{Record, clean, flag, id, text, timestamp, unreadable_time};
-use super::{AGENT, render, session, tools, usage};
+use super::{render, session, tools, usage};
 use crate::rows::MessageRow;
 
 /// Fields of a system record that have columns of their own or say nothing.
@@ -32,8 +32,11 @@ const COMMON_FIELDS: [&str; 18] = [
     "entrypoint",
 ];
 
+/// Field in which a reader of other formats says what a record comes from.
+pub(crate) const SOURCE_TYPE: &str = "coditectSourceType";
+
 /// Reads one `user`, `assistant` or `system` record.
-pub(super) fn read(work: &mut Work<'_>, mut record: Record, kind: &str) {
+pub(crate) fn read(work: &mut Work<'_>, mut record: Record, kind: &str) {
     let mut message = match record.remove("message") {
         Some(Value::Object(message)) => message,
         _ => Map::new(),
@@ -46,6 +49,7 @@ pub(super) fn read(work: &mut Work<'_>, mut record: Record, kind: &str) {
     let tool_use_result = record.remove("toolUseResult");
 
     let mut row = base_row(work, &record, kind);
+    row.source_type = text(&record, SOURCE_TYPE).map(str::to_owned);
     row.role = text(&message, "role").unwrap_or(kind).to_owned();
     row.content = render::text(&content);
     row.api_message_id = text(&message, "id").map(str::to_owned);
@@ -90,10 +94,13 @@ fn base_row(work: &mut Work<'_>, record: &Record, kind: &str) -> MessageRow {
     let agent_id = text(record, "agentId").map(str::to_owned).or(from_name);
     let parent = text(record, "parentUuid").or(text(record, "logicalParentUuid"));
     MessageRow {
-        parent_id: parent.map(|source| qualified(&session_id, agent_id.as_deref(), source)),
+        parent_id: parent.map(|source| {
+            let agent = work.state.format.agent();
+            qualified(agent, &session_id, agent_id.as_deref(), source)
+        }),
         message_type: kind.to_owned(),
         timestamp: timestamp(record),
-        agent: AGENT.to_owned(),
+        agent: work.state.format.agent().to_owned(),
         request_id: text(record, "requestId").map(str::to_owned),
         cwd: clean(record, "cwd", &mut work.chunk.report),
         git_branch: clean(record, "gitBranch", &mut work.chunk.report),
@@ -203,7 +210,8 @@ fn metadata(work: &mut Work<'_>, record: &Record, message: &Record, kind: &str) 
 /// Returns the record's identity (PROTOCOL 5).
 fn identity(work: &mut Work<'_>, record: &Record, row: &MessageRow) -> String {
     if let Some(source) = id(record, &["uuid"]) {
-        return qualified(&row.session_id, row.agent_id.as_deref(), &source);
+        let agent = work.state.format.agent();
+        return qualified(agent, &row.session_id, row.agent_id.as_deref(), &source);
     }
     let mut hasher = Sha256::new();
     for part in [&row.role, &row.content] {
@@ -214,19 +222,25 @@ fn identity(work: &mut Work<'_>, record: &Record, row: &MessageRow) -> String {
     let key = format!("{}:{hash}", row.session_id);
     let ordinal = work.state.ordinals.entry(key).or_default();
     *ordinal += 1;
-    format!("{AGENT}:{}:{hash}:{ordinal}", row.session_id)
+    let agent = work.state.format.agent();
+    format!("{agent}:{}:{hash}:{ordinal}", row.session_id)
 }
 
 /// Returns the identity that a source id stands for: a UUID is one by itself, anything else is
 /// qualified by session and subagent.
-pub(super) fn qualified(session_id: &str, agent_id: Option<&str>, source: &str) -> String {
+pub(super) fn qualified(
+    program: &str,
+    session_id: &str,
+    agent_id: Option<&str>,
+    source: &str,
+) -> String {
     if source.len() == 36
         && let Ok(uuid) = Uuid::parse_str(source)
     {
-        return format!("{AGENT}:{uuid}");
+        return format!("{program}:{uuid}");
     }
     match agent_id {
-        Some(agent) => format!("{AGENT}:{session_id}:{agent}:{source}"),
-        None => format!("{AGENT}:{session_id}:{source}"),
+        Some(agent) => format!("{program}:{session_id}:{agent}:{source}"),
+        None => format!("{program}:{session_id}:{source}"),
     }
 }

@@ -18,16 +18,16 @@
 //! [`RowSet`] does the same in memory. After several files, [`pair_open_tools`] joins calls and
 //! results that were cut apart.
 
-mod chunk;
+pub(crate) mod chunk;
 mod discover;
 pub(crate) mod lines;
-mod message;
-mod parser;
+pub(crate) mod message;
+pub(crate) mod parser;
 mod reader;
-mod record;
+pub(crate) mod record;
 mod render;
 mod rowset;
-mod session;
+pub(crate) mod session;
 mod state;
 mod task_memory;
 mod tasks;
@@ -35,7 +35,8 @@ mod tools;
 mod usage;
 
 pub use chunk::{Chunk, DamagedLine, Summary};
-pub use discover::discover;
+pub(crate) use discover::find_below;
+pub use discover::{Discovered, discover, discover_all};
 pub use parser::{Parser, Rewritten};
 pub use reader::{ReadError, TranscriptReader};
 pub use rowset::RowSet;

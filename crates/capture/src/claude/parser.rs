@@ -10,7 +10,13 @@ use super::chunk::{Chunk, DamagedLine};
 use super::record::{Record, text};
 use super::state::FileState;
 use super::{lines, message, session};
+use crate::format::Format;
 use crate::rows::TokenRow;
+
+/// Longest line that is read; of a longer one only the archive has the rest.
+pub(super) const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What is kept of a damaged line, in bytes.
+const RAW_BYTES_MAX: usize = 64 * 1024;
 
 /// The bytes before the remembered offset are no longer those that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +73,43 @@ impl Parser {
         chunk
     }
 
+    /// Takes in bytes of a line that is too long to be read, from its start or further on, at
+    /// most up to its end. The line is named when it begins, and becomes no row.
+    pub fn feed_long(&mut self, bytes: &[u8]) -> Chunk {
+        let mut work = Work::new(&mut self.state);
+        if work.state.long_line_bytes == 0 {
+            let reason = format!("longer than {} MiB", LINE_BYTES_MAX / 1024 / 1024);
+            work.damaged(bytes, 0, 0, reason);
+        }
+        let state = &mut work.state;
+        state.offset += bytes.len() as u64;
+        if bytes.ends_with(b"\n") {
+            state.long_line_bytes = 0;
+            state.line += 1;
+        } else {
+            state.long_line_bytes += bytes.len() as u64;
+        }
+        let chunk = work.finish();
+        self.hasher.update(bytes);
+        self.state.prefix_sha256 = hex(&self.hasher.clone().finalize());
+        chunk
+    }
+
+    /// Reads a whole file that is one document.
+    pub fn feed_document(&mut self, bytes: &[u8]) -> Chunk {
+        let mut work = Work::new(&mut self.state);
+        match work.state.format {
+            Format::GeminiDocument => crate::gemini::read_document(&mut work, bytes),
+            _ => crate::text::read(&mut work, bytes),
+        }
+        work.state.offset = bytes.len() as u64;
+        let chunk = work.finish();
+        self.hasher = Sha256::new();
+        self.hasher.update(bytes);
+        self.state.prefix_sha256 = hex(&self.hasher.clone().finalize());
+        chunk
+    }
+
     /// Reads a last line that has no newline yet, if it is one whole record. The state does not
     /// move: the line is read again when it is complete, and gives the same rows.
     pub fn peek_tail(&self, tail: &[u8]) -> Chunk {
@@ -96,9 +139,9 @@ impl Parser {
 
 /// The piece that is being read: the state and what has been found so far.
 #[derive(Debug)]
-pub(super) struct Work<'a> {
-    pub(super) state: &'a mut FileState,
-    pub(super) chunk: Chunk,
+pub(crate) struct Work<'a> {
+    pub(crate) state: &'a mut FileState,
+    pub(crate) chunk: Chunk,
     tokens: BTreeMap<(String, String), TokenRow>,
     sessions: BTreeSet<String>,
     tasks: BTreeSet<(String, String)>,
@@ -119,25 +162,42 @@ impl<'a> Work<'a> {
         let line = lines::read(bytes);
         self.chunk.repaired += u64::from(line.repaired);
         if let Some(damage) = line.damage {
-            let raw = String::from_utf8_lossy(bytes);
-            let raw = redact_text(&raw, &mut self.chunk.report).into_owned();
-            self.chunk.damaged.push(DamagedLine {
-                file: self.state.path.clone(),
-                line: self.state.line + 1,
-                byte_offset: self.state.offset,
-                damage_at: damage.at as u64,
-                objects: line.objects.len() as u64,
-                reason: damage.reason,
-                raw,
-            });
+            let objects = line.objects.len() as u64;
+            self.damaged(bytes, damage.at as u64, objects, damage.reason);
         }
         for object in line.objects {
             self.record(object);
         }
     }
 
+    /// Names a line that is damaged. The archive has it whole.
+    pub(crate) fn damaged(&mut self, bytes: &[u8], damage_at: u64, objects: u64, reason: String) {
+        let start = &bytes[..bytes.len().min(RAW_BYTES_MAX)];
+        let raw = String::from_utf8_lossy(start);
+        let raw = redact_text(&raw, &mut self.chunk.report).into_owned();
+        self.chunk.damaged.push(DamagedLine {
+            file: self.state.path.clone(),
+            line: self.state.line + 1,
+            byte_offset: self.state.offset,
+            damage_at,
+            objects,
+            reason,
+            raw,
+        });
+    }
+
+    /// Counts a record that becomes no row.
+    pub(crate) fn no_row(&mut self, kind: &str) {
+        *self.chunk.raw_counts.entry(kind.to_owned()).or_default() += 1;
+    }
+
     fn record(&mut self, record: Record) {
         self.chunk.records += 1;
+        match self.state.format {
+            Format::Codex => return crate::codex::read(self, record),
+            Format::Gemini => return crate::gemini::read(self, record),
+            Format::Claude | Format::GeminiDocument | Format::Text => {}
+        }
         let kind = text(&record, "type").unwrap_or("").to_owned();
         match kind.as_str() {
             "user" | "assistant" | "system" => message::read(self, record, &kind),
@@ -148,7 +208,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub(super) fn add_tokens(&mut self, row: TokenRow) {
+    pub(crate) fn add_tokens(&mut self, row: TokenRow) {
         let key = (row.session_id.clone(), row.api_message_id.clone());
         match self.tokens.get_mut(&key) {
             Some(known) => known.merge(row),
@@ -158,7 +218,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub(super) fn touch_session(&mut self, session_id: &str) {
+    pub(crate) fn touch_session(&mut self, session_id: &str) {
         if !self.sessions.contains(session_id) {
             self.sessions.insert(session_id.to_owned());
         }
@@ -186,7 +246,7 @@ impl<'a> Work<'a> {
 }
 
 /// Returns bytes as lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         // Writing to a string cannot fail.

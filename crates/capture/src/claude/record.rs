@@ -5,10 +5,10 @@ use coditect_core::redact::{Report, redact_text};
 use serde_json::{Map, Value};
 
 /// One JSON object of a transcript.
-pub(super) type Record = Map<String, Value>;
+pub(crate) type Record = Map<String, Value>;
 
 /// Returns a text field that is not empty.
-pub(super) fn text<'a>(record: &'a Record, key: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(record: &'a Record, key: &str) -> Option<&'a str> {
     record
         .get(key)
         .and_then(Value::as_str)
@@ -16,12 +16,12 @@ pub(super) fn text<'a>(record: &'a Record, key: &str) -> Option<&'a str> {
 }
 
 /// Returns the first of several text fields that is there.
-pub(super) fn first_text<'a>(record: &'a Record, keys: &[&str]) -> Option<&'a str> {
+pub(crate) fn first_text<'a>(record: &'a Record, keys: &[&str]) -> Option<&'a str> {
     keys.iter().find_map(|key| text(record, key))
 }
 
 /// Returns a text field or a number as text.
-pub(super) fn id(record: &Record, keys: &[&str]) -> Option<String> {
+pub(crate) fn id(record: &Record, keys: &[&str]) -> Option<String> {
     keys.iter().find_map(|key| match record.get(*key)? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -41,7 +41,7 @@ pub(super) fn clean(record: &Record, key: &str, report: &mut Report) -> Option<S
 
 /// Returns the record's time as RFC 3339 UTC with microseconds; none if it cannot be read.
 /// A number is milliseconds since 1970.
-pub(super) fn timestamp(record: &Record) -> Option<String> {
+pub(crate) fn timestamp(record: &Record) -> Option<String> {
     let time = match record.get("timestamp")? {
         Value::String(text) => DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc),
         Value::Number(number) => DateTime::from_timestamp_millis(number.as_i64()?)?,
@@ -64,7 +64,7 @@ pub(super) fn elapsed_ms(from: Option<&str>, to: Option<&str>) -> Option<u64> {
 }
 
 /// Returns at most `bytes_max` bytes of the text, ending at a character.
-pub(super) fn clip(text: &str, bytes_max: usize) -> &str {
+pub(crate) fn clip(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -2,7 +2,6 @@
 
 use coditect_core::redact::redact_text;
 
-use super::AGENT;
 use super::chunk::Summary;
 use super::message::{is_prompt, qualified};
 use super::parser::Work;
@@ -32,7 +31,7 @@ pub(super) fn note_message(work: &mut Work<'_>, record: &Record, row: &MessageRo
     );
     if let Some(model) = &row.llm_model {
         own.row.llm_model = Some(model.clone());
-        own.row.llm_provider = model.contains("claude").then(|| "anthropic".to_owned());
+        own.row.llm_provider = provider(model).map(str::to_owned);
     }
     if let Some(at) = &row.timestamp {
         let start = own
@@ -85,13 +84,14 @@ pub(super) fn read_state_record(work: &mut Work<'_>, record: &Record, kind: &str
 }
 
 /// Returns the state of a session, which this piece has touched.
-pub(super) fn session<'a>(work: &'a mut Work<'_>, session_id: &str) -> &'a mut SessionState {
+pub(crate) fn session<'a>(work: &'a mut Work<'_>, session_id: &str) -> &'a mut SessionState {
     work.touch_session(session_id);
+    let program = work.state.format.agent();
     let sessions = &mut work.state.sessions;
     if !sessions.contains_key(session_id) {
         let mut new = SessionState::default();
         new.row.session_id = session_id.to_owned();
-        new.row.agent = AGENT.to_owned();
+        new.row.agent = program.to_owned();
         sessions.insert(session_id.to_owned(), new);
     }
     sessions.entry(session_id.to_owned()).or_default()
@@ -114,7 +114,7 @@ fn note_summary(work: &mut Work<'_>, record: &Record, title: String) {
             .offer_title(title, TitleSource::Summary);
         return;
     }
-    let leaf_message_id = qualified(work.state.stem(), None, leaf);
+    let leaf_message_id = qualified(work.state.format.agent(), work.state.stem(), None, leaf);
     work.chunk.summaries.push(Summary {
         leaf_message_id,
         title: title.clone(),
@@ -135,6 +135,20 @@ fn note_leaf(work: &mut Work<'_>, uuid: &str, session_id: &str) {
         recent.pop_front();
     }
     recent.push_back((uuid.to_owned(), session_id.to_owned()));
+}
+
+/// Returns the vendor that a model's name tells.
+fn provider(model: &str) -> Option<&'static str> {
+    let of_openai = ["gpt", "codex", "o1", "o3", "o4"];
+    if model.contains("claude") {
+        Some("anthropic")
+    } else if model.contains("gemini") {
+        Some("google")
+    } else if of_openai.iter().any(|start| model.starts_with(start)) {
+        Some("openai")
+    } else {
+        None
+    }
 }
 
 fn replace(mine: &mut Option<String>, new: Option<String>) {

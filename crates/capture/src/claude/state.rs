@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::format::Format;
 use crate::rows::{SessionRow, TaskRow};
 
 /// Records that late summaries may still refer to.
@@ -20,6 +21,8 @@ pub(super) const ORPHANS_MAX: usize = 512;
 pub struct FileState {
     /// Path, as the importer names it.
     pub path: String,
+    /// What its bytes are.
+    pub format: Format,
     /// Inode, where the system has them.
     pub inode: Option<u64>,
     /// Size when it was last read, in bytes.
@@ -38,6 +41,12 @@ pub struct FileState {
     pub ordinals: BTreeMap<String, u64>,
     /// What is known about each session in the file.
     pub sessions: BTreeMap<String, SessionState>,
+    /// Bytes of the line before `offset` that is too long to be read and has not ended.
+    pub long_line_bytes: u64,
+    /// What only Codex needs.
+    pub(crate) codex: crate::codex::Memory,
+    /// The session that a Gemini file is about, as its first record says.
+    pub(crate) gemini_session: Option<String>,
     /// The last records, newest last: (uuid, session).
     pub(super) recent_leaves: VecDeque<(String, String)>,
     /// Summaries whose message has not come: uuid to title.
@@ -107,14 +116,26 @@ impl FileState {
             .sum()
     }
 
+    /// Returns the state of a file of some format that was never read.
+    pub fn of_format(path: impl Into<String>, format: Format) -> Self {
+        Self {
+            format,
+            ..Self::new(path)
+        }
+    }
+
     /// Returns the name of the file without folders and ending.
-    pub(super) fn stem(&self) -> &str {
+    pub(crate) fn stem(&self) -> &str {
         let name = self.file_name();
-        name.strip_suffix(".jsonl").unwrap_or(name)
+        let endings = [".jsonl", ".json", ".txt", ".md"];
+        endings
+            .iter()
+            .find_map(|ending| name.strip_suffix(ending))
+            .unwrap_or(name)
     }
 
     /// Returns the name of the file without folders.
-    pub(super) fn file_name(&self) -> &str {
+    pub(crate) fn file_name(&self) -> &str {
         self.path.rsplit(['/', '\\']).next().unwrap_or("")
     }
 }

@@ -15,10 +15,17 @@ use crate::rows::{TaskMessageRow, TaskRow};
 const TODO_WRITE: &str = "TodoWrite";
 const TASK_CREATE: &str = "TaskCreate";
 const TASK_UPDATE: &str = "TaskUpdate";
+/// The list of Codex: `plan[] {step, status}`.
+const UPDATE_PLAN: &str = "update_plan";
+/// The list of Gemini: `todos[] {description, status}`.
+const WRITE_TODOS: &str = "write_todos";
 
 /// Returns whether the input of a tool's call must be kept until its result.
 pub(crate) fn is_task_tool(name: &str) -> bool {
-    matches!(name, TODO_WRITE | TASK_CREATE | TASK_UPDATE)
+    matches!(
+        name,
+        TODO_WRITE | TASK_CREATE | TASK_UPDATE | UPDATE_PLAN | WRITE_TODOS
+    )
 }
 
 /// Applies a task tool's successful result. Without its call (which may be in another file) the
@@ -56,10 +63,11 @@ pub(super) fn apply(
         tool,
     };
     match tool {
-        TODO_WRITE => {
+        TODO_WRITE | UPDATE_PLAN | WRITE_TODOS => {
             let list = result
                 .get("newTodos")
                 .or(input.get("todos"))
+                .or(input.get("plan"))
                 .and_then(Value::as_array);
             let agent = context.agent_id.as_deref().unwrap_or("");
             write_list(
@@ -223,7 +231,7 @@ fn write_list(work: &mut Work<'_>, change: &Change<'_>, agent: &str, list: &[Val
                 text(item, "status").unwrap_or("pending"),
                 change.at.as_deref(),
             );
-            row.source.get_or_insert_with(|| TODO_WRITE.to_owned());
+            row.source.get_or_insert_with(|| change.tool.to_owned());
         });
         new.push(ListItem {
             task_id,
@@ -237,7 +245,7 @@ fn write_list(work: &mut Work<'_>, change: &Change<'_>, agent: &str, list: &[Val
 }
 
 fn item_text(item: &Record) -> &str {
-    first_text(item, &["content", "subject", "text"]).unwrap_or("")
+    first_text(item, &["content", "subject", "text", "step", "description"]).unwrap_or("")
 }
 
 fn known_task(old: &[ListItem], content: &str) -> Option<String> {

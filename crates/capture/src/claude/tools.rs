@@ -33,7 +33,7 @@ impl Context {
             session_id: row.session_id.clone(),
             agent_id: row.agent_id.clone(),
             message_id: row.message_id.clone(),
-            calling_message_id: calling.map(|id| qualified(&row.session_id, agent, id)),
+            calling_message_id: calling.map(|id| qualified(&row.agent, &row.session_id, agent, id)),
             timestamp: row.timestamp.clone(),
             client_version: text(record, "version").map(str::to_owned),
         }

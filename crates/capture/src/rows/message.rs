@@ -41,6 +41,8 @@ pub struct MessageRow {
     pub cwd: Option<String>,
     /// Git branch.
     pub git_branch: Option<String>,
+    /// What it was read from; none for a line of a transcript.
+    pub source_type: Option<String>,
     /// Name of the file without its folders.
     pub source_file: String,
     /// Position among the messages of its file, from 1.
@@ -77,7 +79,10 @@ impl MessageRow {
             .text("llm_model", self.llm_model)
             .text("cwd", self.cwd)
             .text("git_branch", self.git_branch)
-            .text("source_type", "jsonl".to_owned())
+            .text(
+                "source_type",
+                self.source_type.unwrap_or_else(|| "jsonl".to_owned()),
+            )
             .text("source_file", self.source_file)
             .integer("sequence", self.sequence)
             .boolean("is_meta", self.is_meta)
