@@ -9,6 +9,7 @@ mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use coditect_capture::claude::{
     Chunk, DamagedLine, FileState, ReadError, TranscriptReader, discover, pair_open_tools,
@@ -23,8 +24,12 @@ use sessions::Sessions;
 
 /// Bytes of a transcript that become one piece.
 const PIECE_BYTES: usize = 256 * 1024;
-/// Rows stored in one transaction, so that other writers wait milliseconds only.
-const ROWS_PER_WRITE: usize = 100;
+/// Rows stored in one transaction: at first, at least and at most. How many is found by how long
+/// they take, so that other writers wait milliseconds only.
+const ROWS_FIRST: usize = 100;
+const ROWS_RANGE: std::ops::RangeInclusive<usize> = 20..=2_000;
+/// How long a transaction should take.
+const WRITE_TARGET: Duration = Duration::from_millis(7);
 
 /// Rows that wait at most before they are indexed for search together.
 const ROWS_PER_INDEX: i64 = 1_000;
@@ -98,6 +103,8 @@ pub struct Importer<'a> {
     states: BTreeMap<String, FileState>,
     progress: Progress,
     summary: Summary,
+    /// Rows stored in one transaction now.
+    rows_per_write: usize,
 }
 
 impl<'a> Importer<'a> {
@@ -110,6 +117,7 @@ impl<'a> Importer<'a> {
             states: BTreeMap::new(),
             progress: Progress::default(),
             summary: Summary::default(),
+            rows_per_write: ROWS_FIRST,
         })
     }
 
@@ -139,7 +147,14 @@ impl<'a> Importer<'a> {
     /// # Errors
     /// When there is no folder of transcripts, or the store fails. What was stored stays, and
     /// the next import goes on there.
-    pub fn run(mut self, folder: &Path, mut observe: impl FnMut(Progress)) -> Result<Summary> {
+    pub fn run(mut self, folder: &Path, observe: impl FnMut(Progress)) -> Result<Summary> {
+        self.store.set_bulk(true)?;
+        let done = self.read_all(folder, observe);
+        self.store.set_bulk(false)?;
+        done.map(|()| self.summary)
+    }
+
+    fn read_all(&mut self, folder: &Path, mut observe: impl FnMut(Progress)) -> Result<()> {
         let folder = folder
             .canonicalize()
             .map_err(|source| ImportError::Folder {
@@ -162,7 +177,7 @@ impl<'a> Importer<'a> {
         self.title_by_summaries()?;
         self.pair_tools()?;
         self.store.index_new(File::Sessions, 1)?;
-        Ok(self.summary)
+        Ok(())
     }
 
     /// Returns the state of a transcript that may hold something new; none if it looks as it did.
@@ -244,13 +259,17 @@ impl<'a> Importer<'a> {
         let state = state.map(import_state).transpose()?;
         let mut left = rows.as_slice();
         loop {
-            let (now, later) = left.split_at(left.len().min(ROWS_PER_WRITE));
+            let (now, later) = left.split_at(left.len().min(self.rows_per_write));
+            let began = Instant::now();
             let last = if later.is_empty() {
                 state.as_ref()
             } else {
                 None
             };
             self.write_some(now, last)?;
+            if now.len() == self.rows_per_write {
+                self.rows_per_write = next_size(now.len(), began.elapsed());
+            }
             left = later;
             if left.is_empty() {
                 return Ok(());
@@ -358,6 +377,14 @@ impl<'a> Importer<'a> {
         }
         Ok(state)
     }
+}
+
+/// Returns how many rows to store in the next transaction, when so many took so long.
+fn next_size(rows: usize, took: Duration) -> usize {
+    let fits = rows as f64 * WRITE_TARGET.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    // Half way, because one transaction tells little.
+    let next = (rows + fits.min(1e6) as usize) / 2;
+    next.clamp(*ROWS_RANGE.start(), *ROWS_RANGE.end())
 }
 
 fn import_state(state: &FileState) -> Result<ImportState> {

@@ -17,9 +17,17 @@ use crate::schema::{APPLICATION_ID, position};
 
 /// How long a statement waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pages of the log after which a quick writer writes them back. The first who opens a file reads
-/// the whole log, so it must be short; and writing back waits for the disk, so it must be seldom.
-const QUICK_LOG_PAGES_MAX: i64 = 250;
+/// Bytes of the log from which a quick writer writes it back: who opens a file alone reads the
+/// whole log, so it must be short; and writing back waits for the disk, so it must be seldom.
+const QUICK_LOG_BYTES_MAX: u64 = 1024 * 1024;
+/// Time without a write after which nobody writes much, who would write the log back.
+const QUIET: Duration = Duration::from_secs(2);
+/// Pages of the log that an ordinary and a bulk writer let come together; SQLite's own number.
+const LOG_PAGES: i64 = 1_000;
+const BULK_LOG_PAGES: i64 = 8_000;
+/// Memory for pages, in KiB and negative as SQLite wants it; its own number and that of bulk.
+const CACHE_KIB: i64 = -2_000;
+const BULK_CACHE_KIB: i64 = -32_000;
 /// Statements kept prepared per file.
 const STATEMENTS_MAX: usize = 256;
 
@@ -70,8 +78,10 @@ impl Database {
             connection.busy_timeout(wait)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            keep_plans(&connection)?;
             connection.pragma_update(None, "synchronous", synchronous(file))?;
-            connection.pragma_update(None, "wal_autocheckpoint", QUICK_LOG_PAGES_MAX)?;
+            let pages = i64::from(is_log_due(&path));
+            connection.pragma_update(None, "wal_autocheckpoint", pages)?;
             let version = migrations::version(&connection)?;
             Ok((connection, version))
         };
@@ -107,6 +117,7 @@ impl Database {
     fn prepare(mut connection: Connection, file: File, folder: Option<&Path>) -> Result<Self> {
         connection.busy_timeout(BUSY_TIMEOUT).in_file(file)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        keep_plans(&connection).in_file(file)?;
         if folder.is_some() {
             let journal: String = connection
                 .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
@@ -121,6 +132,26 @@ impl Database {
             .in_file(file)?;
         migrations::run(&mut connection, file, folder, STEPS)?;
         Ok(Self { file, connection })
+    }
+
+    /// Takes more memory and writes the log back more seldom while much is written.
+    pub(crate) fn set_bulk(&self, on: bool) -> Result<()> {
+        let (cache, pages) = match on {
+            true => (BULK_CACHE_KIB, BULK_LOG_PAGES),
+            false => (CACHE_KIB, LOG_PAGES),
+        };
+        let set = || -> rusqlite::Result<()> {
+            self.connection.pragma_update(None, "cache_size", cache)?;
+            self.connection
+                .pragma_update(None, "wal_autocheckpoint", pages)?;
+            if !on {
+                self.connection.release_memory()?;
+                let checkpoint = "pragma wal_checkpoint(passive)";
+                self.connection.query_row(checkpoint, [], |_| Ok(()))?;
+            }
+            Ok(())
+        };
+        set().in_file(self.file)
     }
 
     /// Returns a value of the file's own notes.
@@ -138,6 +169,24 @@ impl Database {
         set_applying(&tx, applying).in_file(self.file)?;
         Ok(tx)
     }
+}
+
+/// Plans statements without looking at their parameters: else SQLite makes some plans anew for
+/// every new value, which costs more than running them.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
+}
+
+/// Returns whether a quick writer has to write the log back: it is long, and nobody is at work.
+fn is_log_due(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| {
+        let since = log.modified().ok().and_then(|at| at.elapsed().ok());
+        log.len() > QUICK_LOG_BYTES_MAX && since.is_none_or(|since| since > QUIET)
+    })
 }
 
 /// The transcripts can be imported again; what people wrote cannot.

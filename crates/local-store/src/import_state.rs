@@ -22,6 +22,15 @@ pub struct ImportState {
 }
 
 impl LocalStore {
+    /// Prepares the sessions file for writing much, or for little again: more memory, fewer waits
+    /// for the disk.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn set_bulk(&self, on: bool) -> Result<()> {
+        self.database(File::Sessions)?.set_bulk(on)
+    }
+
     /// Returns the state of a source.
     ///
     /// # Errors
