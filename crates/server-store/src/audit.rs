@@ -6,12 +6,21 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::credential::{TenantId, random_uuid};
+use crate::credential::{Caller, TenantId, random_uuid};
 use crate::db::{Statement, SystemTx, TenantTx};
 
 const INSERT: &str = "insert into audit_log
     (tenant_id, id, at, user_id, device_id, action, resource_type, resource_id, detail)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+/// The same for parts of a joined transaction, each in its caller's name.
+const INSERT_JOINED: &str = "insert into audit_log
+    (tenant_id, id, at, user_id, device_id, action, resource_type, resource_id, detail)
+    select $1, id, at, case when act_as(part) is not null then user_id end, device_id, action,
+    resource_type, resource_id, detail
+    from unnest($2::integer[], $3::uuid[], $4::timestamptz[], $5::uuid[], $6::uuid[], $7::text[],
+    $8::text[], $9::text[], $10::jsonb[])
+    as given (part, id, at, user_id, device_id, action, resource_type, resource_id, detail)";
 
 /// One entry of the trail.
 #[derive(Debug, Clone)]
@@ -77,6 +86,61 @@ impl<'a> Prepared<'a> {
                 (&self.entry.resource_type, Type::TEXT),
                 (&self.entry.resource_id, Type::TEXT),
                 (&self.entry.detail, Type::JSONB),
+            ],
+        }
+    }
+}
+
+/// Entries of several callers of a joined transaction, as arrays.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    parts: Vec<i32>,
+    ids: Vec<Uuid>,
+    at: Vec<DateTime<Utc>>,
+    users: Vec<Uuid>,
+    devices: Vec<Uuid>,
+    actions: Vec<String>,
+    resource_types: Vec<Option<String>>,
+    resource_ids: Vec<Option<String>>,
+    details: Vec<Value>,
+}
+
+impl Joined {
+    /// Adds the entry of a part, which counts from 1, as done by its caller.
+    pub(crate) fn push(
+        &mut self,
+        part: i32,
+        caller: &Caller,
+        entry: Entry<'_>,
+    ) -> Result<(), StoreError> {
+        self.parts.push(part);
+        self.ids.push(random_uuid()?);
+        self.at.push(entry.at);
+        self.users.push(caller.user_id().get());
+        self.devices.push(caller.device_id().get());
+        self.actions.push(entry.action.to_owned());
+        self.resource_types
+            .push(entry.resource_type.map(str::to_owned));
+        self.resource_ids.push(entry.resource_id);
+        self.details.push(entry.detail);
+        Ok(())
+    }
+
+    /// Returns the statement that writes them.
+    pub(crate) fn statement<'a>(&'a self, tenant: &'a Uuid) -> Statement<'a> {
+        Statement {
+            sql: INSERT_JOINED,
+            params: vec![
+                (tenant, Type::UUID),
+                (&self.parts, Type::INT4_ARRAY),
+                (&self.ids, Type::UUID_ARRAY),
+                (&self.at, Type::TIMESTAMPTZ_ARRAY),
+                (&self.users, Type::UUID_ARRAY),
+                (&self.devices, Type::UUID_ARRAY),
+                (&self.actions, Type::TEXT_ARRAY),
+                (&self.resource_types, Type::TEXT_ARRAY),
+                (&self.resource_ids, Type::TEXT_ARRAY),
+                (&self.details, Type::JSONB_ARRAY),
             ],
         }
     }

@@ -32,6 +32,6 @@ pub mod sync;
 pub use authority::Authority;
 pub use credential::{Caller, TenantId};
 pub use db::{
-    Db, DbSettings, EncryptionError, Isolation, ReplicaCounts, Retryable, SystemTask, SystemTx, TenantTx,
+    Db, DbSettings, EncryptionError, Isolation, ReplicaCounts, JoinedTx, Retryable, SystemTask, SystemTx, TenantTx,
 };
 pub use error::StoreError;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use coditect_server_store::Db;
 use coditect_server_store::credential::Secrets;
-use coditect_server_store::sync::TokenKey;
+use coditect_server_store::sync::{PushQueue, TokenKey};
 use tokio::sync::Semaphore;
 
 use crate::app::hints::Hub;
@@ -29,6 +29,8 @@ pub struct AppState {
     pub secrets: Arc<Secrets>,
     /// The key that signs the tokens of device files.
     pub token_key: Arc<TokenKey>,
+    /// Where pushes wait for their turn, and go together.
+    pub pushes: PushQueue,
     /// The time of this moment.
     pub clock: Clock,
     /// Listener and limits.
@@ -57,7 +59,9 @@ impl AppState {
         let permits = Arc::new(Semaphore::new(http.requests_max));
         let hints = Hub::of(&db);
         let token_key = Arc::new(TokenKey::new(secrets.file_token_key()));
+        let pushes = PushQueue::new(db.clone(), Arc::clone(&token_key));
         Self {
+            pushes,
             db,
             secrets: Arc::new(secrets),
             token_key,

@@ -1,8 +1,10 @@
-//! The two doors to the database: [`Db::tenant`] and [`Db::system`].
+//! The two doors to the database: [`Db::tenant`], of which [`Db::joined`] is a wider one for
+//! several callers of one tenant, and [`Db::system`].
 //!
 //! Owns the connection pools and shows them to nobody. There is no third door.
 
 pub(crate) mod encryption;
+mod joined_tx;
 mod replica;
 mod session;
 mod system_tx;
@@ -22,6 +24,8 @@ use crate::hints::{Announcer, Sink};
 use crate::{StoreError, migrations, roles};
 pub use encryption::EncryptionError;
 use encryption::Target;
+pub use joined_tx::JoinedTx;
+pub(crate) use joined_tx::{Entered, Entering};
 pub(crate) use session::Param;
 pub(crate) use session::Statement;
 pub use replica::ReplicaCounts;
@@ -230,6 +234,49 @@ impl Db {
             match outcome {
                 Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
                     tracing::debug!(label, attempt, "transaction runs again");
+                    tokio::time::sleep(pause(attempt)?).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Runs `work` like [`Db::tenant`] in one transaction of several callers of one tenant, of
+    /// whom each sees their own scopes only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::tenant`], whoever of the callers it is about; [`StoreError::Aborted`] when there
+    /// are none or they are of several tenants.
+    pub async fn joined<T, E, F, Fut>(
+        &self,
+        label: &'static str,
+        callers: &[Caller],
+        mut work: F,
+    ) -> Result<T, E>
+    where
+        F: FnMut(JoinedTx) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<StoreError> + Retryable,
+    {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let connection = self.app.connection().await?;
+            let begin = Begin {
+                isolation: Isolation::Write,
+                set_role: self.app.set_role,
+            };
+            let slot = Slot::default();
+            let session = Session::new(connection, begin);
+            let callers = callers.iter();
+            let callers = callers.map(|caller| caller.with_checks(self.checked));
+            let tx = JoinedTx::new(session, slot.clone(), callers.collect());
+            let tx = tx.ok_or(StoreError::Aborted)?;
+            let outcome = finish(work(tx).await, &slot, &self.announcer).await;
+            match outcome {
+                Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
+                    tracing::debug!(label, attempt, "joined transaction runs again");
                     tokio::time::sleep(pause(attempt)?).await;
                 }
                 outcome => return outcome,

@@ -70,6 +70,8 @@ enum Progress {
     Open,
     /// A statement failed; only a rollback helps.
     Failed,
+    /// The commit left together with the last statements, and succeeded.
+    Committed,
 }
 
 /// A connection with at most one transaction. Unless it was finished, dropping it closes the
@@ -171,6 +173,43 @@ impl Session {
         .await
     }
 
+    /// Sends all statements and the commit at once and returns their rows in order. Nothing can
+    /// follow. A failed statement turns the commit into a rollback.
+    pub(super) async fn pipeline_and_commit(
+        &mut self,
+        statements: &[Statement<'_>],
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
+        assert!(
+            statements.len() < PIPELINE_MAX,
+            "a pipeline has at most {PIPELINE_MAX} parts"
+        );
+        if self.progress != Progress::Open {
+            return Err(StoreError::Aborted);
+        }
+        let Some(connection) = &self.connection else {
+            return Err(StoreError::Aborted);
+        };
+        // Until the commit's answer is here, the connection is in no state to be used again.
+        self.progress = Progress::Failed;
+        let client: &Client = connection;
+        let ahead = std::mem::take(&mut self.ahead).join("; ");
+        let work = async {
+            let parts = statements
+                .iter()
+                .map(|part| client.query_typed(part.sql, &part.params));
+            let (outcomes, committed) =
+                tokio::join!(biased; join_all(parts), client.batch_execute("commit"));
+            let rows = outcomes.into_iter().collect::<Result<_, _>>();
+            // What the commit did is not known when its answer is missing; a failed statement's
+            // own error says why it did nothing.
+            Ok((rows.map_err(StoreError::from), committed))
+        };
+        let (rows, committed) = behind(client, &ahead, work).await?;
+        committed?;
+        self.progress = Progress::Committed;
+        rows
+    }
+
     /// Runs a statement without parameters that returns nothing, such as `savepoint`.
     pub(super) async fn command(&mut self, sql: &str) -> Result<(), StoreError> {
         self.run(async |client| Ok(client.execute_typed(sql, &[]).await.map(drop)?))
@@ -195,7 +234,7 @@ impl Session {
         let ahead = std::mem::take(&mut self.ahead).join("; ");
         let work = behind(client, &ahead, work(client));
         let outcome = match self.progress {
-            Progress::Failed => return Err(StoreError::Aborted),
+            Progress::Failed | Progress::Committed => return Err(StoreError::Aborted),
             Progress::Open => work.await,
             Progress::New => {
                 self.progress = Progress::Open;
@@ -225,7 +264,7 @@ impl Session {
             return Ok(());
         };
         let (sql, outcome) = match self.progress {
-            Progress::New => return Ok(()),
+            Progress::New | Progress::Committed => return Ok(()),
             Progress::Open => ("commit", Ok(())),
             // PostgreSQL answers COMMIT with a silent rollback here.
             Progress::Failed => ("rollback", Err(StoreError::Aborted)),
@@ -239,7 +278,7 @@ impl Session {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        if self.progress == Progress::New {
+        if matches!(self.progress, Progress::New | Progress::Committed) {
             return;
         }
         if let Err(error) = finish(connection, "rollback").await {
@@ -253,7 +292,7 @@ impl Drop for Session {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        if self.progress != Progress::New {
+        if !matches!(self.progress, Progress::New | Progress::Committed) {
             // Closes the connection; the server then rolls back.
             drop(Object::take(connection));
         }

@@ -73,6 +73,22 @@ impl TenantTx {
         }
     }
 
+    /// Makes the one that the parts of a joined transaction are lent in turn; nobody is entered.
+    pub(super) fn unentered(session: Session, slot: Slot, caller: Caller) -> Self {
+        Self {
+            session: Some(session),
+            slot,
+            caller,
+        }
+    }
+
+    /// Changes who acts, with the command that makes the database do the same.
+    pub(super) fn act_as(&mut self, caller: &Caller, command: String) -> Result<(), StoreError> {
+        self.session()?.command_ahead(command);
+        self.caller = caller.clone();
+        Ok(())
+    }
+
     /// Returns the tenant of the transaction.
     #[must_use]
     pub fn tenant(&self) -> TenantId {
@@ -159,7 +175,7 @@ impl TenantTx {
     }
 
     /// Returns the session, which is there until the drop.
-    fn session(&mut self) -> Result<&mut Session, StoreError> {
+    pub(super) fn session(&mut self) -> Result<&mut Session, StoreError> {
         self.session.as_mut().ok_or(StoreError::Aborted)
     }
 }

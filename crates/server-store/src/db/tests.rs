@@ -316,3 +316,88 @@ async fn lost_connection_runs_the_closure_again() {
         (2, 2)
     );
 }
+
+/// Writes streams for scopes that are given beside the parts, so that a row can come under the
+/// wrong part.
+const STREAMS_OF_PARTS: &str = "insert into streams (tenant_id, scope_id, n)
+    select $1, case when act_as(part) is not null then scope end, 7
+    from unnest($2::integer[], $3::uuid[]) as given (part, scope)
+    on conflict (tenant_id, scope_id) do update set n = excluded.n";
+
+#[tokio::test]
+async fn each_row_of_a_joined_statement_is_checked_in_the_context_of_its_part() {
+    let fixture = fixture().await;
+    let tenant = fixture.test.with_tenant("umbrella").await;
+    let mut callers = Vec::new();
+    let secrets = Secrets::load_or_create(&fixture.test.secrets_folder()).unwrap();
+    for name in ["bea", "cid", "dan"] {
+        let email = format!("{name}@umbrella.test");
+        let user = fixture.test.with_user(&tenant, &email).await;
+        let now = fixture.test.clock().now();
+        callers.push(secrets.verify(&user.access_token, now).unwrap());
+    }
+    let own: Vec<uuid::Uuid> = callers.iter().map(|it| it.user_id().get()).collect();
+    let mut swapped = own.clone();
+    swapped.swap(1, 2);
+    let mut all_of_last = own.clone();
+    all_of_last.fill(own[2]);
+    for (scopes, fits) in [(&own, true), (&swapped, false), (&all_of_last, false)] {
+        let (callers, own) = (&callers, &own);
+        let written = fixture
+            .db
+            .joined("test", callers, |mut tx| async move {
+                let parts = callers.iter().map(|caller| Entering {
+                    scope: caller.user_id().get(),
+                    device: caller.device_id().get(),
+                });
+                let parts: Vec<Entering> = parts.collect();
+                let (entered, _) = tx.enter(&parts, vec![]).await?;
+                assert!(entered.iter().all(|it| it.n.is_some() && it.device_known));
+                let tenant = tx.tenant().get();
+                let numbers = vec![1_i32, 2, 3];
+                let statement = Statement {
+                    sql: STREAMS_OF_PARTS,
+                    params: vec![
+                        (&tenant, Type::UUID),
+                        (&numbers, Type::INT4_ARRAY),
+                        (scopes, Type::UUID_ARRAY),
+                    ],
+                };
+                tx.shared(&[statement]).await?;
+                // Each part sees its own stream, nobody sees any.
+                let count = "select count(*) from streams where n = 7";
+                for part in 0..own.len() {
+                    let rows = tx.part(part)?.query(count, &[]).await?;
+                    assert_eq!(rows[0].try_get::<_, i64>(0)?, 1);
+                }
+                let nobody = Statement {
+                    sql: count,
+                    params: vec![],
+                };
+                let rows = tx.shared(&[nobody]).await?;
+                assert_eq!(rows[0][0].try_get::<_, i64>(0)?, 0);
+                Ok::<(), StoreError>(())
+            })
+            .await;
+        match written {
+            Ok(()) => assert!(fits),
+            Err(StoreError::Forbidden) => assert!(!fits),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_runs_in_a_joined_transaction_before_its_parts_are_entered() {
+    let fixture = fixture().await;
+    let callers = [fixture.caller.clone()];
+    let outcome = fixture
+        .db
+        .joined("test", &callers, |mut tx| async move {
+            assert!(matches!(tx.part(0), Err(StoreError::Aborted)));
+            assert!(matches!(tx.shared(&[]).await, Err(StoreError::Aborted)));
+            Ok::<(), StoreError>(())
+        })
+        .await;
+    outcome.unwrap();
+}

@@ -109,6 +109,11 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// Makes it from what was read for several callers at once.
+    pub(super) const fn new(authority: Authority, life: Life) -> Self {
+        Self { authority, life }
+    }
+
     /// Returns all scopes whose rows the caller may pull.
     pub(super) fn scopes(&self) -> Vec<Scope> {
         let mut scopes = self.authority.scopes();
@@ -164,7 +169,7 @@ pub async fn require(
     }
 }
 
-fn read_life(row: &Row) -> Result<Life, SyncError> {
+pub(super) fn read_life(row: &Row) -> Result<Life, SyncError> {
     let corrupt = || StoreError::Corrupt {
         table: "cluster",
         row: "epoch".to_owned(),

@@ -13,11 +13,24 @@ const SLEEP: &str = "select pg_sleep($1)";
 pub struct Faults {
     /// Reads the stream's counter without locking its row.
     pub stream_lock_off: bool,
+    /// Locks the streams of a joined transaction in the order in which their pushes came.
+    pub joined_order_off: bool,
+    /// How many of a hundred joined transactions are rolled back at their end.
+    pub joined_fails_percent: u8,
     /// Seconds to wait in the database between the last write and the commit.
     pub delay_s: f64,
 }
 
 impl Faults {
+    /// Fails when the joined transaction is one of those that shall be rolled back.
+    pub(super) fn fail_joined(&self) -> Result<(), SyncError> {
+        let random = crate::credential::random_bytes::<1>().map_err(crate::StoreError::from)?;
+        if u32::from(random[0]) * 100 < u32::from(self.joined_fails_percent) * 256 {
+            return Err(SyncError::BadRequest("rolled back by a test"));
+        }
+        Ok(())
+    }
+
     pub(super) async fn delay(&self, tx: &mut TenantTx) -> Result<(), SyncError> {
         if self.delay_s > 0.0 {
             tx.query(SLEEP, &[(&self.delay_s, Type::FLOAT8)]).await?;

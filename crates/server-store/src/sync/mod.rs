@@ -38,7 +38,7 @@ pub use heads::{Readable, readable};
 pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
 pub use pull::{Gate, Looked, look, pull};
 pub use push::{
-    ArchivedPart, ArchivedRow, PushContext, Restore, RestoreError, RestoreMode, Restored, move_rows,
+    ArchivedPart, ArchivedRow, PushContext, PushQueue, Restore, RestoreError, RestoreMode, Restored, move_rows,
     push,
     restore,
 };

@@ -44,6 +44,9 @@ pub(super) struct TableSql {
     pub(super) fetch: String,
     /// Inserts those that are not there yet and returns their ids: `$3` and on are the arrays.
     pub(super) insert: String,
+    /// Inserts rows of several parts of a joined transaction, `$2`, each in its part's scope, and
+    /// returns scopes and ids of those that were not there yet.
+    pub(super) insert_joined: String,
     /// Inserts or replaces rows and returns their ids.
     pub(super) upsert: String,
     /// Cursors behind `$3`, in order, at most `$4`.
@@ -96,6 +99,7 @@ fn make(table: &Table) -> TableSql {
         return TableSql {
             fetch: format!("select {columns} from {name}"),
             insert: String::new(),
+            insert_joined: String::new(),
             upsert: upsert_catalogue(table),
             cursors: format!(
                 "select cursor from {name} where cursor > $1 order by cursor limit $2"
@@ -123,6 +127,7 @@ fn make(table: &Table) -> TableSql {
         fetch: format!("select {columns} from {name} where {guard} and id = any ($3)"),
         upsert: format!("{insert} do update set {} returning id", replaced(table)),
         insert: format!("{insert} do nothing returning id"),
+        insert_joined: insert_joined(table),
         cursors: format!(
             "select cursor from {name} where {guard} and cursor > $3 order by cursor limit $4"
         ),
@@ -193,8 +198,9 @@ fn arrays(columns: &[(String, &str)], first: usize) -> String {
         .join(", ")
 }
 
-/// Returns the multi-row insert up to the action of its ON CONFLICT.
-fn insert(table: &Table) -> String {
+/// Returns the names of the columns of an insert behind tenant and scope, and their arrays from
+/// `$3` on.
+fn inserted(table: &Table) -> (String, String) {
     let common = INSERTED.into_iter().map(|(name, ty)| (name.to_owned(), ty));
     let own = table
         .columns
@@ -207,6 +213,24 @@ fn insert(table: &Table) -> String {
         .collect::<Vec<_>>()
         .join(", ");
     let arrays = arrays(&columns, 3);
+    (names, arrays)
+}
+
+/// Returns the multi-row insert of several parts. `act_as` stands in the select list, so that it
+/// runs for a row before the row is checked and stored, and not for all rows before the first.
+fn insert_joined(table: &Table) -> String {
+    let (names, arrays) = inserted(table);
+    format!(
+        "insert into {} (tenant_id, scope_id, {names}) select $1, act_as(part), {names} \
+         from unnest($2::integer[], {arrays}) as given (part, {names}) \
+         on conflict (tenant_id, scope_id, id) do nothing returning scope_id, id",
+        table.cloud
+    )
+}
+
+/// Returns the multi-row insert up to the action of its ON CONFLICT.
+fn insert(table: &Table) -> String {
+    let (names, arrays) = inserted(table);
     format!(
         "insert into {} (tenant_id, scope_id, {names}) select $1, $2, {names} \
          from unnest({arrays}) as given ({names}) on conflict (tenant_id, scope_id, id)",

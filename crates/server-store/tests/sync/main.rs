@@ -11,6 +11,7 @@ mod conflicts;
 mod descent;
 mod dump;
 mod facts;
+mod joined;
 mod moves;
 mod odd_input;
 mod pages;

@@ -6,7 +6,7 @@ use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::{PushReply, PushRequest};
 use coditect_protocol::{API_VERSION, ErrorCode, Scope};
 use coditect_server_store::credential::Caller;
-use coditect_server_store::sync::{self, ConflictEntry, Looked, PushContext, SyncError};
+use coditect_server_store::sync::{self, ConflictEntry, Looked, SyncError};
 use coditect_server_store::{StoreError, cluster, devices};
 
 use crate::app::progress;
@@ -27,20 +27,14 @@ const MINOR_VERSIONS_SERVED: u32 = 2;
 pub async fn push(
     state: &AppState,
     caller: &Caller,
-    request: &PushRequest,
+    request: PushRequest,
 ) -> Result<PushReply, AppError> {
     check_version(&request.api_version)?;
     let now = state.clock.now();
     if request.changes.iter().any(|change| change.op == Op::Upsert) {
         state.limits.check_storage(&state.db, caller, now).await?;
     }
-    let context = &PushContext::new(now.timestamp_millis(), &state.token_key);
-    let pushed = state
-        .db
-        .tenant("sync.push", caller, |mut tx| async move {
-            sync::push(&mut tx, request, context).await
-        })
-        .await;
+    let pushed = state.pushes.push(caller, request, now.timestamp_millis()).await;
     match pushed {
         Ok(reply) => Ok(reply),
         Err(error) => Err(refused(state, caller, error).await),

@@ -23,12 +23,22 @@ use crate::sync::{SyncError, sql};
 /// A row's key within a stream: table and id.
 pub(super) type Key = (&'static str, RowId);
 
+/// What is known of the facts among some changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Facts {
+    /// They are inserted where nothing is stored.
+    MayBeNew,
+    /// An insert has met them: they are read like all others.
+    AreThere,
+}
+
 /// Stores the changes; when the database refuses a value, halves them until the row is found
 /// that it is about, and rejects that one alone.
 pub(super) async fn bisecting(
     tx: &mut TenantTx,
     batch: &Batch<'_>,
     changes: &[Numbered<'_>],
+    facts: Facts,
     totals: &mut Totals,
 ) -> Result<Vec<(usize, Outcome)>, SyncError> {
     let mut outcomes = Vec::with_capacity(changes.len());
@@ -38,13 +48,11 @@ pub(super) async fn bisecting(
             continue;
         }
         let stored = tx
-            .savepoint("part", async |tx| store(tx, batch, part).await)
+            .savepoint("part", async |tx| store(tx, batch, part, facts).await)
             .await?;
         match stored {
             Ok(stored) => {
-                totals.head = totals.head.max(stored.totals.head);
-                totals.rows += stored.totals.rows;
-                totals.bytes += stored.totals.bytes;
+                totals.add(&stored.totals);
                 outcomes.extend(stored.outcomes);
             }
             Err(SyncError::Store(StoreError::Refused { sqlstate })) if part.len() == 1 => {
@@ -75,8 +83,12 @@ async fn store(
     tx: &mut TenantTx,
     batch: &Batch<'_>,
     changes: &[Numbered<'_>],
+    facts: Facts,
 ) -> Result<Stored, SyncError> {
-    let (fresh, mut rest) = split(changes);
+    let (fresh, mut rest) = match facts {
+        Facts::MayBeNew => split(changes),
+        Facts::AreThere => (Vec::new(), changes.iter().collect()),
+    };
     let mut changed = Changed::default();
     let mut outcomes = Vec::with_capacity(changes.len());
     let new: Vec<_> = fresh
@@ -138,11 +150,15 @@ pub(super) fn buried<'a>(
 /// Parts new facts, which one insert settles in most cases, from all that has to be read first.
 fn split<'a, 'b>(changes: &'b [Numbered<'a>]) -> (Vec<&'b Numbered<'a>>, Vec<&'b Numbered<'a>>) {
     let mut seen = HashSet::new();
-    changes.iter().partition(|Numbered { valid, .. }| {
-        let first = seen.insert((valid.table.cloud, valid.change.id));
-        let is_fact = valid.table.class == Class::Fact && valid.change.op == Op::Upsert;
-        first && is_fact
+    changes.iter().partition(|change| {
+        let first = seen.insert((change.valid.table.cloud, change.valid.change.id));
+        first && is_fact(change)
     })
+}
+
+/// Returns whether the change brings a fact.
+pub(super) fn is_fact(change: &Numbered<'_>) -> bool {
+    change.valid.table.class == Class::Fact && change.valid.change.op == Op::Upsert
 }
 
 type Read = (HashSet<Key>, HashMap<Key, Held>, Counters);

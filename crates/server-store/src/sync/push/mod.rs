@@ -6,7 +6,9 @@
 mod apply;
 mod counters;
 mod decide;
+mod joined;
 mod moves;
+mod queue;
 mod repeat;
 mod restore;
 mod trail;
@@ -14,6 +16,7 @@ pub(super) mod unfiled;
 mod write;
 
 pub use moves::move_rows;
+pub use queue::PushQueue;
 pub use restore::{
     ArchivedPart, ArchivedRow, Restore, RestoreError, RestoreMode, Restored, restore,
 };
@@ -34,10 +37,11 @@ use uuid::Uuid;
 use super::access::{self, Access, Question};
 use super::token::{self, Check, Holder, Known, Life, Token, TokenKey};
 use super::validate::{self, Refusal, Valid};
-use super::{SyncError, sql};
+use apply::Facts;
+use super::{SyncError, bodies, sql};
 use crate::StoreError;
 use crate::audit;
-use crate::credential::random_bytes;
+use crate::credential::{Caller, random_bytes};
 use crate::db::{Statement, TenantTx};
 
 const LOCK_STREAM: &str = "select n from streams where tenant_id = $1 and scope_id = $2
@@ -102,14 +106,18 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(tx: &TenantTx, request: &'a PushRequest, now_ms: i64) -> Result<Self, SyncError> {
+        Self::of(tx.caller(), request, now_ms)
+    }
+
+    fn of(caller: &Caller, request: &'a PushRequest, now_ms: i64) -> Result<Self, SyncError> {
         if request.changes.len() > PUSH_CHANGES_MAX {
             return Err(SyncError::BadRequest("a push has at most 1000 changes"));
         }
         let now = DateTime::from_timestamp_millis(now_ms);
         Ok(Self {
-            tenant: tx.tenant().get(),
+            tenant: caller.tenant().get(),
             scope: request.scope.id(),
-            user: tx.caller().user_id().get(),
+            user: caller.user_id().get(),
             device: request.device,
             id: request.batch_id.get(),
             now: now.ok_or(SyncError::BadRequest("the server's clock is out of range"))?,
@@ -135,6 +143,15 @@ struct Totals {
     bytes: i64,
 }
 
+impl Totals {
+    /// Adds what further rows of the same push amount to.
+    fn add(&mut self, other: &Self) {
+        self.head = self.head.max(other.head);
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Stores the batch and answers each of its changes.
 ///
 /// # Errors
@@ -149,32 +166,10 @@ pub async fn push(
     let batch = Batch::new(tx, request, context.now_ms)?;
     let (access, n, known) = open(tx, &batch, lock_stream(context)).await?;
     let life = access.life;
-    let holder = Holder {
-        tenant: batch.tenant,
-        device: batch.device,
-        file: request.file,
-    };
-    let sent = request.token.as_deref();
-    let sent = match sent.map(|text| Token::verify(text, context.key, holder)) {
-        Some(None) => return Err(SyncError::Fenced),
-        Some(Some(token)) => Some(token),
-        None => None,
-    };
-    let reply = |outcomes, token: Token| PushReply {
-        epoch: life.epoch,
-        token: token.sign(context.key, holder),
-        server_time_ms: context.now_ms,
-        outcomes,
-    };
-    match token::check(sent.as_ref(), request.batch_id, known.as_ref(), life) {
-        Check::Current => {}
-        Check::Repeated => {
-            let token = repeated_token(known.as_ref(), life)?;
-            return Ok(reply(repeat::answer(tx, &batch).await?, token));
-        }
-        Check::OtherEpoch => return Err(SyncError::EpochChanged { epoch: life.epoch }),
-        Check::DatabaseBehind => return Err(SyncError::EpochBehind { epoch: life.epoch }),
-        Check::Fenced => return Err(SyncError::Fenced),
+    let reply = |outcomes, token| reply(&batch, context, life, outcomes, token);
+    if admit(&batch, context, life, known.as_ref())? == Admitted::Again {
+        let token = repeated_token(known.as_ref(), life)?;
+        return Ok(reply(repeat::answer(tx, &batch).await?, token));
     }
     let (outcomes, totals) = store(tx, &batch, n).await?;
     let token = close(tx, &batch, life, known.as_ref(), &totals, &outcomes).await?;
@@ -182,6 +177,62 @@ pub async fn push(
     #[cfg(feature = "fault-injection")]
     context.faults.delay(tx).await?;
     Ok(reply(outcomes, token))
+}
+
+/// How a push that is not refused goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admitted {
+    /// It is carried out.
+    First,
+    /// It was carried out; its reply was lost.
+    Again,
+}
+
+/// Says whether a push is carried out, by the token that it sent and the life it is of.
+fn admit(
+    batch: &Batch<'_>,
+    context: &PushContext<'_>,
+    life: Life,
+    known: Option<&Known>,
+) -> Result<Admitted, SyncError> {
+    let request = batch.request;
+    let sent = request.token.as_deref();
+    let sent = match sent.map(|text| Token::verify(text, context.key, holder(batch))) {
+        Some(None) => return Err(SyncError::Fenced),
+        Some(Some(token)) => Some(token),
+        None => None,
+    };
+    let batch_id = request.batch_id;
+    match token::check_push(request.epoch, sent.as_ref(), batch_id, known, life) {
+        Check::Current => Ok(Admitted::First),
+        Check::Repeated => Ok(Admitted::Again),
+        Check::OtherEpoch => Err(SyncError::EpochChanged { epoch: life.epoch }),
+        Check::DatabaseBehind => Err(SyncError::EpochBehind { epoch: life.epoch }),
+        Check::Fenced => Err(SyncError::Fenced),
+    }
+}
+
+fn holder(batch: &Batch<'_>) -> Holder {
+    Holder {
+        tenant: batch.tenant,
+        device: batch.device,
+        file: batch.request.file,
+    }
+}
+
+fn reply(
+    batch: &Batch<'_>,
+    context: &PushContext<'_>,
+    life: Life,
+    outcomes: Vec<Outcome>,
+    token: Token,
+) -> PushReply {
+    PushReply {
+        epoch: life.epoch,
+        token: token.sign(context.key, holder(batch)),
+        server_time_ms: context.now_ms,
+        outcomes,
+    }
 }
 
 #[cfg_attr(
@@ -309,6 +360,14 @@ async fn store(
     batch: &Batch<'_>,
     n: i64,
 ) -> Result<(Vec<Outcome>, Totals), SyncError> {
+    let (mut outcomes, mut changes) = checked(batch, n);
+    let totals = carry_out(tx, batch, &mut changes, Facts::MayBeNew, &mut outcomes).await?;
+    Ok((whole(outcomes), totals))
+}
+
+/// Checks each change by itself and numbers those that pass, behind `n`; the others have their
+/// outcome.
+fn checked<'a>(batch: &Batch<'a>, n: i64) -> (Vec<Option<Outcome>>, Vec<Numbered<'a>>) {
     let mut outcomes: Vec<Option<Outcome>> = Vec::new();
     let mut changes = Vec::new();
     for (position, change) in batch.request.changes.iter().enumerate() {
@@ -324,12 +383,57 @@ async fn store(
             Err(refusal) => outcomes.push(Some(rejected(refusal))),
         }
     }
+    (outcomes, changes)
+}
+
+/// Decides and writes changes that passed the checks, in the order of their positions.
+async fn carry_out(
+    tx: &mut TenantTx,
+    batch: &Batch<'_>,
+    changes: &mut Vec<Numbered<'_>>,
+    facts: Facts,
+    outcomes: &mut [Option<Outcome>],
+) -> Result<Totals, SyncError> {
+    let place = bodies::Place {
+        tenant: batch.tenant,
+        scope: batch.scope,
+    };
+    refuse_without_body(tx, place, changes, outcomes).await?;
     let mut totals = Totals::default();
-    for (position, outcome) in apply::bisecting(tx, batch, &changes, &mut totals).await? {
+    let mut links = bodies::Links::default();
+    for (position, outcome) in apply::bisecting(tx, batch, changes, facts, &mut totals).await? {
+        let change = changes.binary_search_by_key(&position, |change| change.position);
+        if let Ok(at) = change {
+            links.note(&changes[at].valid, outcome.status);
+        }
         outcomes[position] = Some(outcome);
     }
+    totals.bytes += links.write(tx, place).await?;
+    Ok(totals)
+}
+
+fn whole(outcomes: Vec<Option<Outcome>>) -> Vec<Outcome> {
     let outcomes: Option<Vec<_>> = outcomes.into_iter().collect();
-    Ok((outcomes.expect("every change has an outcome"), totals))
+    outcomes.expect("every change has an outcome")
+}
+
+/// Takes out the changes that name a body which is not here.
+async fn refuse_without_body(
+    tx: &mut TenantTx,
+    place: bodies::Place,
+    changes: &mut Vec<Numbered<'_>>,
+    outcomes: &mut [Option<Outcome>],
+) -> Result<(), SyncError> {
+    let valid: Vec<_> = changes.iter().map(|change| &change.valid).collect();
+    let mut refusals = bodies::missing(tx, place, &valid).await?.into_iter();
+    changes.retain(|change| match refusals.next().flatten() {
+        Some(refusal) => {
+            outcomes[change.position] = Some(rejected(refusal));
+            false
+        }
+        None => true,
+    });
+    Ok(())
 }
 
 /// A change with its place in the request and the number that it gets if it is written.
@@ -351,6 +455,15 @@ fn rejected(refusal: Refusal) -> Outcome {
     }
 }
 
+/// Returns the token that acknowledges a push.
+fn next_token(life: Life, known: Option<&Known>) -> Result<Token, SyncError> {
+    Ok(Token {
+        life,
+        counter: known.map_or(0, |known| known.counter) + 1,
+        nonce: random_bytes().map_err(StoreError::from)?,
+    })
+}
+
 /// Moves the stream and the token on, counts, and leaves the entry in the audit trail.
 async fn close(
     tx: &mut TenantTx,
@@ -360,12 +473,8 @@ async fn close(
     totals: &Totals,
     outcomes: &[Outcome],
 ) -> Result<Token, SyncError> {
-    let counter = known.map_or(0, |known| known.counter) + 1;
-    let next = Token {
-        life,
-        counter,
-        nonce: random_bytes().map_err(StoreError::from)?,
-    };
+    let next = next_token(life, known)?;
+    let counter = next.counter;
     let known = known.filter(|known| known.epoch == life.epoch);
     let sums = Sums::of(batch, life.epoch, totals);
     let nonce = next.nonce.as_slice();

@@ -15,7 +15,7 @@ use super::apply::{Key, by_table};
 use super::counters::Counters;
 use super::decide::Changed;
 use super::{Batch, trail};
-use crate::db::{Statement, TenantTx};
+use crate::db::{Param, Statement, TenantTx};
 use crate::sync::columns::Array;
 use crate::sync::held::Held;
 use crate::sync::{SyncError, sql};
@@ -109,9 +109,27 @@ impl<'a> Rows<'a> {
 
     /// Returns one of the table's inserts with these rows.
     pub(super) fn statement<'b>(&'b self, batch: &'b Batch<'_>, sql: &'b str) -> Statement<'b> {
-        let mut params: Vec<crate::db::Param<'_>> = vec![
-            (&batch.tenant, Type::UUID),
-            (&batch.scope, Type::UUID),
+        let first = [
+            (&batch.tenant as _, Type::UUID),
+            (&batch.scope as _, Type::UUID),
+        ];
+        self.with(first, sql)
+    }
+
+    /// Returns the table's insert for several parts of a joined transaction, one for each row.
+    pub(super) fn joined<'b>(
+        &'b self,
+        tenant: &'b Uuid,
+        parts: &'b Vec<i32>,
+        sql: &'b str,
+    ) -> Statement<'b> {
+        let first = [(tenant as _, Type::UUID), (parts as _, Type::INT4_ARRAY)];
+        self.with(first, sql)
+    }
+
+    fn with<'b>(&'b self, first: [Param<'b>; 2], sql: &'b str) -> Statement<'b> {
+        let mut params: Vec<Param<'_>> = Vec::from(first);
+        let common: [Param<'_>; 10] = [
             (&self.ids, Type::UUID_ARRAY),
             (&self.users, Type::UUID_ARRAY),
             (&self.devices, Type::UUID_ARRAY),
@@ -123,6 +141,7 @@ impl<'a> Rows<'a> {
             (&self.updated, Type::TIMESTAMPTZ_ARRAY),
             (&self.deleted, Type::TIMESTAMPTZ_ARRAY),
         ];
+        params.extend(common);
         params.extend(self.own.iter().map(Array::param));
         Statement { sql, params }
     }
@@ -152,7 +171,7 @@ impl Digests {
     }
 
     fn statement<'a>(&'a self, batch: &'a Batch<'_>) -> Option<Statement<'a>> {
-        let params: Vec<crate::db::Param<'_>> = vec![
+        let params: Vec<Param<'_>> = vec![
             (&batch.tenant, Type::UUID),
             (&batch.scope, Type::UUID),
             (&self.tables, Type::TEXT_ARRAY),

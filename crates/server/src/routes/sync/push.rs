@@ -45,7 +45,7 @@ pub(crate) async fn handle(
     if let Some(sent_at_ms) = device_time(&headers) {
         request.sent_at_ms = sent_at_ms;
     }
-    app::sync::push(&state, &caller, &request).await.map(Json)
+    app::sync::push(&state, &caller, request).await.map(Json)
 }
 
 /// Returns the device's clock at the moment of sending. The batch says when it was made, which
