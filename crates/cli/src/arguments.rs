@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
     checkpoint, completions, config, conflict, context, daemon, device, doctor, dump, hook, import,
-    init, login, logout, man, org, process_queue, project, pull, queue, search, session, status,
-    sync, task, team, test, uninstall, verify,
+    init, login, logout, man, org, process_queue, project, pull, queue, search, session, share,
+    status, sync, task, team, test, uninstall, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -113,6 +113,10 @@ pub(crate) enum Command {
     Session(session::Session),
     /// Search messages, decisions, learnings, errors and tasks
     Search(search::Search),
+    /// Let others see rows: move them to a project, a team or the organisation
+    Share(share::Share),
+    /// Take shared rows back, so that only their author sees them
+    Unshare(share::Unshare),
     /// Versions that lost against a concurrent one
     #[command(subcommand)]
     Conflict(conflict::Conflict),

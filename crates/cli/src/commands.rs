@@ -24,6 +24,7 @@ pub(crate) mod queue;
 pub(crate) mod records;
 pub(crate) mod search;
 pub(crate) mod session;
+pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod task;
@@ -71,6 +72,8 @@ pub(crate) fn run(
         Command::Node(command) => records::run(context, command),
         Command::Edge(command) => records::run(context, command),
         Command::Session(command) => session::run(context, command),
+        Command::Share(command) => share::share(context, &command),
+        Command::Unshare(command) => share::unshare(context, &command),
         Command::Search(command) => search::run(context, &command),
         Command::Conflict(command) => conflict::run(context, command),
         Command::Queue(command) => queue::run(context, command),

@@ -16,7 +16,7 @@ const CANDIDATES_MAX: u32 = 6;
 const ROWS_MAX: u32 = 100_000;
 
 /// Whose rows: one's own, the organisation's, a team's or a project's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ScopeName {
     /// Only you, on all your devices.
     User,
@@ -24,6 +24,8 @@ pub(crate) enum ScopeName {
     Org,
     /// A team's or project's members.
     Shared(Scope),
+    /// The same, by kind (`team`, `project`) and name, or the beginning of the id.
+    Named(&'static str, String),
 }
 
 impl FromStr for ScopeName {
@@ -35,10 +37,16 @@ impl FromStr for ScopeName {
             "org" => return Ok(Self::Org),
             _ => {}
         }
-        match text.parse() {
-            Ok(scope @ (Scope::Team(_) | Scope::Project(_))) => Ok(Self::Shared(scope)),
-            _ => Err("expected user, org, team:ID or project:ID (coditect team list)".to_owned()),
+        if let Ok(scope @ (Scope::Team(_) | Scope::Project(_))) = text.parse() {
+            return Ok(Self::Shared(scope));
         }
+        let named = |kind: &'static str| {
+            let name = text.strip_prefix(kind)?.strip_prefix(':')?.trim();
+            (!name.is_empty()).then(|| Self::Named(kind, name.to_owned()))
+        };
+        named("team").or_else(|| named("project")).ok_or_else(|| {
+            "expected user, org, team:NAME or project:NAME (coditect team list)".to_owned()
+        })
     }
 }
 
@@ -47,7 +55,7 @@ impl ScopeName {
     ///
     /// # Errors
     /// When something shared is meant and the folder belongs to no organisation yet.
-    pub(crate) fn local(self, store: &LocalStore) -> anyhow::Result<String> {
+    pub(crate) fn local(&self, store: &LocalStore) -> anyhow::Result<String> {
         let owner = || {
             store
                 .owner_of_folder()
@@ -57,7 +65,67 @@ impl ScopeName {
             Self::User => Ok(coditect_protocol::scope::LOCAL_USER.to_owned()),
             Self::Org => Ok(Scope::Org(owner()?.tenant.get()).to_string()),
             Self::Shared(scope) => owner().map(|_| scope.to_string()).map_err(Into::into),
+            Self::Named(kind, name) => {
+                owner()?;
+                Ok(named_scope(store, kind, name)?.to_string())
+            }
         }
+    }
+}
+
+/// Returns the team or project of that name, or whose id begins so, among those that this device
+/// follows.
+fn named_scope(store: &LocalStore, kind: &str, wanted: &str) -> anyhow::Result<Scope> {
+    let mut known = store.scope_names()?;
+    known.retain(|(scope, _)| scope.kind() == kind);
+    let low = wanted.to_lowercase();
+    let by_name: Vec<Scope> = known
+        .iter()
+        .filter(|(_, name)| name.as_ref().is_some_and(|name| name.to_lowercase() == low))
+        .map(|(scope, _)| *scope)
+        .collect();
+    let by_id = |(scope, _): &&(Scope, Option<String>)| {
+        low.len() >= PREFIX_CHARS_MIN && scope.id().to_string().starts_with(&low)
+    };
+    let found = match by_name.as_slice() {
+        [] => known
+            .iter()
+            .filter(by_id)
+            .map(|(scope, _)| *scope)
+            .collect(),
+        _ => by_name,
+    };
+    match found.as_slice() {
+        [scope] => Ok(*scope),
+        [] => {
+            let message = format!("this device follows no {kind} '{wanted}'");
+            let error = CommandError::new(Exit::NotFound, message);
+            Err(error.hint("coditect sync; you must be a member").into())
+        }
+        _ => {
+            let message = format!("'{wanted}' fits several: use {kind}:ID");
+            let error = CommandError::new(Exit::NotFound, message);
+            Err(error.hint(format!("coditect {kind} list")).into())
+        }
+    }
+}
+
+/// Returns what people call a scope that the files store: `user`, `org`, or kind and name.
+pub(crate) fn scope_label(store: &LocalStore, local: &str) -> String {
+    let kind = local.split(':').next().unwrap_or(local);
+    let scope: Option<Scope> = local.parse().ok();
+    let known = store.scope_names().unwrap_or_default();
+    let name = known
+        .into_iter()
+        .find(|(known, _)| Some(*known) == scope)
+        .and_then(|(_, name)| name);
+    match (name, scope) {
+        (Some(name), _) => format!("{kind}:{name}"),
+        (None, Some(scope @ (Scope::Team(_) | Scope::Project(_)))) => {
+            let id: String = scope.id().to_string().chars().take(8).collect();
+            format!("{kind}:{id}")
+        }
+        _ => kind.to_owned(),
     }
 }
 
@@ -169,6 +237,24 @@ pub(crate) fn short_id(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scopes_are_given_by_id_or_name() {
+        let parse = |text: &str| text.parse::<ScopeName>();
+        assert_eq!(parse("user"), Ok(ScopeName::User));
+        assert_eq!(parse("org"), Ok(ScopeName::Org));
+        let id = uuid::Uuid::from_u128(7);
+        let by_id = parse(&format!("team:{id}"));
+        assert_eq!(by_id, Ok(ScopeName::Shared(Scope::Team(id))));
+        let by_name = parse("project: core app");
+        assert_eq!(
+            by_name,
+            Ok(ScopeName::Named("project", "core app".to_owned()))
+        );
+        for wrong in ["", "team", "team:", "teams:x", "user:x", "platform"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn tables_are_known_by_each_of_their_names() {

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use coditect_client::transport::Fallback;
-use coditect_client::{Compared, Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic};
+use coditect_client::{
+    Compared, Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic, membership,
+};
 use coditect_core::sync::{Options, Report};
 use coditect_local_store::{Error, Lease, LocalStore, Random};
-use coditect_protocol::DeviceId;
 use coditect_protocol::wire::auth::{DeviceInfo, PasswordLogin};
+use coditect_protocol::wire::membership::{ProjectList, TeamList};
+use coditect_protocol::{DeviceId, Scope};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::clock;
@@ -159,6 +162,7 @@ pub(crate) fn sync(context: &Context, store: &mut LocalStore, kind: Kind) -> any
         |progress| line.show(progress),
     ))??;
     line.clear();
+    learn_names(store, &mut transport)?;
     let mut state = context.state();
     state.note(&report, &clock::rfc3339(clock::now_ms()));
     state.store(&context.paths.state_file())?;
@@ -167,6 +171,31 @@ pub(crate) fn sync(context: &Context, store: &mut LocalStore, kind: Kind) -> any
         traffic: transport.http().traffic(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Asks what teams and projects are called that came with this run. Without an answer their ids
+/// have to do.
+fn learn_names(store: &mut LocalStore, transport: &mut HttpTransport) -> anyhow::Result<()> {
+    let known = store.scope_names()?;
+    if known.iter().all(|(_, name)| name.is_some()) {
+        return Ok(());
+    }
+    let asked = block_on(async {
+        let teams: TeamList = membership::get(transport, "/api/v1/teams/").await?;
+        let projects: ProjectList = membership::get(transport, "/api/v1/projects/").await?;
+        Ok::<_, coditect_core::sync::Failure>((teams.teams, projects.projects))
+    })?;
+    let Ok((teams, projects)) = asked else {
+        return Ok(());
+    };
+    let teams = teams
+        .into_iter()
+        .map(|team| (Scope::Team(team.id), team.name));
+    let projects = projects
+        .into_iter()
+        .map(|project| (Scope::Project(project.id), project.name));
+    store.name_scopes(&teams.chain(projects).collect::<Vec<_>>())?;
+    Ok(())
 }
 
 /// Compares all rows with the server's by sums that both sides make at this moment.

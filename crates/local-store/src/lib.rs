@@ -25,7 +25,7 @@
 //!   [`LocalStore::import_states`].
 //! - other scopes: [`LocalStore::share`], [`LocalStore::queued_moves`],
 //!   [`LocalStore::retry_moves`], [`LocalStore::next_move`], [`LocalStore::settle_move`],
-//!   [`LocalStore::refuse_move`].
+//!   [`LocalStore::refuse_move`], [`LocalStore::scope_names`], [`LocalStore::name_scopes`].
 //! - queue and conflicts: [`LocalStore::queue_state`], [`LocalStore::queue_entries`],
 //!   [`LocalStore::retry_parked`], [`LocalStore::clear_delays`], [`LocalStore::count_unmarked`],
 //!   [`LocalStore::conflicts`], [`LocalStore::settle_conflict`].
@@ -67,6 +67,7 @@ mod reconcile;
 mod record;
 mod rows;
 mod schema;
+mod scopes;
 mod search;
 mod settle;
 mod statements;

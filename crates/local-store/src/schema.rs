@@ -308,6 +308,7 @@ create table sync_move (
 );
 create unique index sync_move_row on sync_move (table_name, id);
 alter table sync_scope add column name text;
+alter table sync_scope add column name text;
 ";
 
 /// Sixth version: the last versions that a base had before, which tell whether what a server has

@@ -30,6 +30,7 @@ pub(crate) fn run(context: &mut Context, command: &ProcessQueue) -> anyhow::Resu
         store.clear_delays(file)?;
         if command.retry {
             store.retry_parked(file)?;
+            store.retry_moves(file)?;
         }
     }
     if context.is_offline() {

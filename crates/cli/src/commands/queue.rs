@@ -37,15 +37,17 @@ pub(crate) struct List {
 pub(crate) fn run(context: &Context, command: Queue) -> anyhow::Result<Exit> {
     let Queue::List(command) = command;
     let mut store = context.store()?;
-    let mut entries = Vec::new();
+    let (mut entries, mut moves) = (Vec::new(), Vec::new());
     for file in File::ALL {
         context.adopt(&mut store, file)?;
         entries.extend(store.queue_entries(file, command.parked, command.limit)?);
+        moves.extend(store.queued_moves(file, command.limit)?);
     }
+    moves.retain(|one| !command.parked || one.state == "parked");
     context
         .printer
-        .either(&json!({"queue": entries}), |printer| {
-            if entries.is_empty() {
+        .either(&json!({"queue": entries, "moves": moves}), |printer| {
+            if entries.is_empty() && moves.is_empty() {
                 printer.note("nothing waits");
                 return Ok(());
             }
@@ -63,6 +65,21 @@ pub(crate) fn run(context: &Context, command: Queue) -> anyhow::Result<Exit> {
                         (Some(text), None) | (None, Some(text)) => text.clone(),
                         (None, None) => String::new(),
                     },
+                ]);
+            }
+            for one in &moves {
+                let to = names::scope_label(&store, &one.to);
+                let because = match (&one.reason, &one.code) {
+                    (Some(reason), Some(code)) => format!(": {reason} ({code})"),
+                    _ => String::new(),
+                };
+                table.row([
+                    short_time(Some(&one.created_at)),
+                    by_cloud_name(&one.table).map_or(one.table.clone(), names::full_name),
+                    names::short_id(&one.id),
+                    one.state.clone(),
+                    "-".to_owned(),
+                    format!("move to {to}{because}"),
                 ]);
             }
             table.print(printer)

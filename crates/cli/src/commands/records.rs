@@ -112,7 +112,7 @@ impl<K: Described> FromArgMatches for Verb<K> {
         };
         Ok(match name {
             "add" => Self::Add {
-                scope: *matches.get_one("scope").unwrap_or(&ScopeName::User),
+                scope: matches.get_one("scope").cloned().unwrap_or(ScopeName::User),
                 fields: fields::given(matches, K::KIND),
             },
             "list" => Self::List(fields::list(matches, K::KIND)?),

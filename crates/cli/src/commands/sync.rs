@@ -16,10 +16,11 @@ Pulls what others changed, pushes what is queued, pulls again, and compares both
 met a concurrent change, or that the server refused, does not stop the others: see
 `coditect conflict list` and `coditect queue list --parked`.
 
---json: pushed, pulled, duplicates, conflicts, rejected (in this run), parked (now), bytes_sent and
+--json: pushed, pulled, moved (to another scope), duplicates, conflicts, rejected (in this run), parked (now), bytes_sent and
 bytes_received (bodies as they crossed the wire), duration_ms, converged (null when not known),
 offline_mode, reconciled, repairs (scope, table, fetched, queued, removed, skipped, damaged: rows
-that differed although nothing was new), rounds and repair_bytes (what finding them took), error.";
+that differed although nothing was new), rounds, rounds_behind (pulls meanwhile that only
+brought what others wrote) and repair_bytes (what finding them took), error.";
 
 /// Exchanges changes with the server.
 #[derive(Debug, Args)]
@@ -99,6 +100,9 @@ pub(super) fn queue(store: &LocalStore) -> anyhow::Result<(u64, u64)> {
     for file in File::ALL {
         let state = store.queue_state(file)?;
         sum = (sum.0 + state.queued, sum.1 + state.parked);
+        let moves = store.queued_moves(file, u32::MAX)?;
+        let parked = moves.iter().filter(|one| one.state == "parked").count() as u64;
+        sum = (sum.0 + moves.len() as u64 - parked, sum.1 + parked);
     }
     Ok(sum)
 }
@@ -126,6 +130,7 @@ fn document(run: &Run, parked: u64, error: Option<&CommandError>) -> Value {
     json!({
         "pushed": report.pushed,
         "pulled": report.pulled,
+        "moved": report.moved,
         "duplicates": report.duplicates,
         "conflicts": report.conflicts,
         "rejected": report.rejected,
@@ -138,6 +143,7 @@ fn document(run: &Run, parked: u64, error: Option<&CommandError>) -> Value {
         "reconciled": report.reconciled,
         "repairs": super::verify::repairs(report),
         "rounds": report.rounds,
+        "rounds_behind": report.rounds_behind,
         "repair_bytes": report.repair_bytes,
         "error": error.map(|error| error.message.clone()),
     })
@@ -150,6 +156,7 @@ fn print_lines(context: &Context, run: &Run, queued: u64, parked: u64) -> anyhow
         format!("pulled {}", grouped(report.pulled)),
     ];
     for (count, word) in [
+        (report.moved, "moved to another scope"),
         (report.duplicates, "known already"),
         (report.conflicts, "conflicts"),
         (report.rejected, "refused"),

@@ -88,7 +88,14 @@ pub(crate) fn add(
         printer.line(entry.id.as_deref().unwrap_or_default())
     })?;
     if !context.printer.is_json() {
-        context.printer.note(&format!("{} added", kind.noun));
+        let scope = names::scope_label(&store, &entry.scope);
+        let place = match scope.as_str() {
+            "user" => "only you see it".to_owned(),
+            scope => format!("in {scope}"),
+        };
+        context
+            .printer
+            .note(&format!("{} added; {place}", kind.noun));
     }
     Ok(Exit::Ok)
 }
@@ -112,7 +119,7 @@ pub(crate) fn list(context: &Context, kind: &Kind, list: &List) -> anyhow::Resul
                 let fixed = [
                     names::short_id(entry.id.as_deref().unwrap_or("-")),
                     short_time(entry.created_at.as_deref()),
-                    scope_word(&entry.scope),
+                    names::scope_label(&store, &entry.scope),
                 ];
                 let columns = kind.list.iter().map(|name| text(&entry.row, name));
                 table.row(fixed.into_iter().chain(columns));
@@ -133,7 +140,11 @@ fn select(store: &LocalStore, kind: &Kind, list: &List) -> anyhow::Result<Vec<Ro
         }
     }
     let mut filter = RowFilter {
-        scope: list.of_scope.map(|scope| scope.local(store)).transpose()?,
+        scope: list
+            .of_scope
+            .as_ref()
+            .map(|scope| scope.local(store))
+            .transpose()?,
         equals,
         limit: list.limit.max(PAGE_ROWS),
         ..RowFilter::default()
