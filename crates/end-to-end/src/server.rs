@@ -274,6 +274,22 @@ impl Server {
         serde_json::from_str(&self.admin_text(&[arguments, &["--json"]].concat())).unwrap()
     }
 
+    /// Runs an administration command like [`Server::admin`] that has to end with `code`.
+    ///
+    /// # Panics
+    /// When it ends with another one.
+    #[must_use]
+    pub fn admin_with_code(&self, arguments: &[&str], code: i32) -> Value {
+        let ran = self.run_admin(&[arguments, &["--json"]].concat());
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(
+            ran.status.code(),
+            Some(code),
+            "admin {arguments:?}: {errors}"
+        );
+        serde_json::from_slice(&ran.stdout).unwrap()
+    }
+
     /// Makes a user of a tenant and returns the id and a licence key.
     #[must_use]
     pub fn user(&self, tenant: &str, email: &str, role: &str) -> (String, String) {
@@ -291,14 +307,18 @@ impl Server {
         read_dump(&self.admin_text(&["dump", "--tenant", tenant])).1
     }
 
-    fn admin_text(&self, arguments: &[&str]) -> String {
-        let ran = Command::new(program("coditect-server"))
+    fn run_admin(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(program("coditect-server"))
             .arg("admin")
             .args(arguments)
             .arg("--data-dir")
             .arg(self.data_dir())
             .output()
-            .unwrap();
+            .unwrap()
+    }
+
+    fn admin_text(&self, arguments: &[&str]) -> String {
+        let ran = self.run_admin(arguments);
         let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
         assert!(ran.status.success(), "admin {arguments:?}: {errors}");
         String::from_utf8(ran.stdout).unwrap()

@@ -9,9 +9,11 @@
 
 mod clock;
 mod postgres;
+mod replica;
 mod s3;
 mod test_db;
 
 pub use clock::FakeClock;
+pub use replica::Replicated;
 pub use s3::S3;
 pub use test_db::{TestDb, TestTenant, TestUser};

@@ -67,6 +67,11 @@ impl TestDb {
     /// Makes a database like [`TestDb::new`], with room for `connections_max` transactions.
     pub async fn with_connections(connections_max: usize) -> Self {
         let cluster = tokio::task::spawn_blocking(Cluster::open).await.unwrap();
+        Self::on(cluster, connections_max).await.0
+    }
+
+    /// Makes a database on a cluster, and returns its name as well.
+    pub(crate) async fn on(cluster: Cluster, connections_max: usize) -> (Self, String) {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
         cluster.create_database(&name).await;
@@ -75,14 +80,15 @@ impl TestDb {
         let db = Db::connect(&settings).await.unwrap();
         let secrets_folder = tempfile::tempdir().unwrap();
         let secrets = Secrets::load_or_create(&secrets_folder.path().join("secrets")).unwrap();
-        Self {
-            name,
+        let made = Self {
+            name: name.clone(),
             cluster,
             db,
             clock: FakeClock::default(),
             secrets,
             secrets_folder,
-        }
+        };
+        (made, name)
     }
 
     /// Returns the store.

@@ -29,8 +29,8 @@ Exit code 7 when something is wrong and was not mended.
 --json: equal (null when not known), tables (scope, table, rows and digest on both sides, equal),
 checked, wrong (file, table, scope, id, damage), rows (scope, table, count and digest on both sides,
 equal, kept_right; null without --full), damaged_there (scope, table, ids; null without --full),
-repairs (scope, table, fetched, queued, removed, skipped, damaged), rounds, repair_bytes,
-unfinished, offline_mode, error.";
+repairs (scope, table, fetched, queued, removed, skipped, damaged), rounds, rounds_behind,
+repair_bytes, unfinished, offline_mode, error.";
 
 /// Compares this machine with the server, and mends what differs.
 #[derive(Debug, Args)]
@@ -174,6 +174,7 @@ fn document(report: &Report, seen: &Seen, error: Option<&CommandError>) -> Value
         "damaged_there": seen.compared.as_ref().map(damaged),
         "repairs": repairs(report),
         "rounds": report.rounds,
+        "rounds_behind": report.rounds_behind,
         "repair_bytes": report.repair_bytes,
         "unfinished": report.unfinished,
         "offline_mode": report.offline,

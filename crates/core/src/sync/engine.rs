@@ -282,6 +282,11 @@ impl Engine {
             // What a page before the head left without an answer is asked again.
             let behind = asked.iter().filter(|position| !reached(position));
             behind.for_each(|position| questions.add(wanted_at(position)));
+            // A pull that only brought what others wrote would have been made anyway.
+            if !asked.iter().any(reached) {
+                self.report.rounds -= 1;
+                self.report.rounds_behind += 1;
+            }
             applied.wanted.into_iter().for_each(|it| questions.add(it));
             repair::join(&mut self.report.repairs, &applied.repairs);
         }
@@ -339,8 +344,8 @@ impl Engine {
     /// Asks the next questions; at the end pushes what the server turned out to lack.
     fn descend(&mut self) -> Action {
         let more = self.questions.as_ref().is_some_and(|it| !it.is_empty());
-        let spent = self.report.rounds >= repair::ROUNDS_MAX
-            || self.report.repair_bytes >= repair::BYTES_MAX;
+        let rounds = self.report.rounds + self.report.rounds_behind;
+        let spent = rounds >= repair::ROUNDS_MAX || self.report.repair_bytes >= repair::BYTES_MAX;
         if more && !spent {
             return self.ask_positions();
         }
@@ -444,6 +449,13 @@ impl Engine {
             Err(Failure::Fenced(device)) => {
                 let file = batch.request.file;
                 self.reconcile(Action::Fence(file, device))
+            }
+            // A full plan says nothing about the rows: they wait for room as they are, and what
+            // needs none flows on.
+            Err(Failure::Refused(problem)) if problem.code == ErrorCode::QuotaExceeded => {
+                self.scopes.pop_front();
+                self.report.problem = Some(*problem);
+                self.next_batch()
             }
             // A refusal of the batch is counted, so that its rows are parked in the end and
             // the streams behind it flow on.

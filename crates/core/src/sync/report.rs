@@ -99,6 +99,9 @@ pub struct Report {
     pub repairs: Vec<super::TableRepair>,
     /// Round trips that looking for it took, the pushes apart.
     pub rounds: u32,
+    /// Pulls that were to look for it and met a stream that had moved on: they brought what others
+    /// wrote, and no answer.
+    pub rounds_behind: u32,
     /// Encoded bytes of its questions and answers.
     pub repair_bytes: u64,
     /// Whether the repair was cut off by its budget; the next run goes on.

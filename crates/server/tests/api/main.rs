@@ -18,6 +18,7 @@ mod membership;
 mod plans;
 mod problems;
 mod replica;
+mod replica;
 mod roles;
 mod scrub;
 mod seed_page;
