@@ -23,6 +23,9 @@ use crate::work::Work;
 
 /// Marks adopted in one transaction, so that other writers wait milliseconds only.
 const CHUNK_MARKS: usize = 200;
+/// Marks that one call adopts at most. Of millions the first are sent while the rest waits: the
+/// next batches adopt what they send.
+pub(crate) const ADOPTED_AT_ONCE: usize = 10_000;
 
 /// What an adoption did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,24 +61,42 @@ impl LocalStore {
         Ok(adopted)
     }
 
-    /// Adopts what is marked, without looking for rows whose mark was removed.
+    /// Adopts what is marked, oldest first and [`ADOPTED_AT_ONCE`] at most, without looking for
+    /// rows whose mark was removed. Returns whether there is more.
     pub(crate) fn adopt_marks(
         &mut self,
         file: File,
         now_ms: i64,
         adopted: &mut Adopted,
-    ) -> Result<()> {
-        let mut after = 0;
+    ) -> Result<bool> {
+        self.adopt_marks_behind(file, &mut 0, now_ms, adopted)
+    }
+
+    /// The same behind a mark's number, which moves on: what cannot be adopted yet is not looked
+    /// at twice.
+    pub(crate) fn adopt_marks_behind(
+        &mut self,
+        file: File,
+        after: &mut i64,
+        now_ms: i64,
+        adopted: &mut Adopted,
+    ) -> Result<bool> {
+        let mut left = ADOPTED_AT_ONCE;
         loop {
             // Looking does not need the write lock; most of the time there is nothing.
-            if fresh_marks(self.read(file)?, after, 1)
+            if fresh_marks(self.read(file)?, *after, 1)
                 .in_file(file)?
                 .is_empty()
             {
-                return Ok(());
+                return Ok(false);
             }
-            after = self.write(file, |work| {
-                let marks = fresh_marks(work.tx, after, CHUNK_MARKS).in_file(file)?;
+            if left == 0 {
+                return Ok(true);
+            }
+            left = left.saturating_sub(CHUNK_MARKS);
+            let behind = *after;
+            *after = self.write(file, |work| {
+                let marks = fresh_marks(work.tx, behind, CHUNK_MARKS).in_file(file)?;
                 let last = marks.last().map_or(i64::MAX, |mark| mark.n);
                 for mark in marks {
                     adopt_mark(work, &mark, now_ms, adopted)?;

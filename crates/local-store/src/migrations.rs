@@ -36,7 +36,14 @@ pub(crate) const STEPS: &[Step] = &[
         sql: schema::indexed,
         unless: None,
     },
-    // The fourth is that of the bodies.
+    Step {
+        version: 4,
+        sql: |file| match file {
+            File::Sessions => "alter table messages add column bodies text;",
+            _ => "",
+        },
+        unless: Some(("messages", "bodies")),
+    },
     Step {
         version: 5,
         sql: |_| schema::MOVES,
@@ -45,6 +52,14 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         version: 6,
         sql: |_| schema::PAST,
+        unless: None,
+    },
+    Step {
+        version: 7,
+        sql: |file| match file {
+            File::Sessions => schema::BODIES,
+            _ => schema::QUEUE,
+        },
         unless: None,
     },
 ];
@@ -139,6 +154,7 @@ mod tests {
         let later = Step {
             version: latest(STEPS) + 1,
             sql: |_| "alter table decisions add column later text;",
+            unless: None,
         };
         STEPS.iter().copied().chain([later]).collect()
     }

@@ -7,6 +7,7 @@ use coditect_core::sync::Outgoing;
 use coditect_core::{canonical, hash};
 use coditect_protocol::catalogue::{File, Merge, Table};
 use coditect_protocol::limits::{PUSH_BYTES_TARGET, PUSH_CHANGES_MAX, RETRY_CAP_MS, ROW_BYTES_MAX};
+use coditect_protocol::scope::LOCAL_USER;
 use coditect_protocol::wire::Op;
 use coditect_protocol::wire::push::{Change, CounterPart, PushRequest};
 use coditect_protocol::{API_VERSION, BatchId, ErrorCode, Scope, Version};
@@ -39,7 +40,7 @@ impl LocalStore {
     pub fn scopes_with_work(&mut self, file: File, now_ms: i64) -> Result<Vec<Scope>> {
         let owner = self.owner()?;
         self.finish_reconcile_at_head(file, now_ms)?;
-        self.adopt_marks(file, now_ms, &mut Adopted::default())?;
+        let more = self.adopt_marks(file, now_ms, &mut Adopted::default())?;
         let connection = self.read(file)?;
         let list = || -> rusqlite::Result<Vec<String>> {
             let mut statement = connection.prepare_cached(
@@ -55,7 +56,19 @@ impl LocalStore {
             let rows = statement.query_map([now_ms, WAIT_MS_MAX], |row| row.get(0))?;
             rows.collect()
         };
-        let scopes = list().in_file(file)?;
+        let mut scopes = list().in_file(file)?;
+        if more {
+            // Scopes of which nothing is adopted yet.
+            for text in fresh_scopes(connection).in_file(file)? {
+                let known = text
+                    .parse::<Scope>()
+                    .map(|scope| scope.to_local(owner.user.get()));
+                let local = known.unwrap_or_else(|_| LOCAL_USER.to_owned());
+                if !scopes.contains(&local) {
+                    scopes.push(local);
+                }
+            }
+        }
         let wire = scopes.iter().map(|text| from_local(file, text, owner));
         wire.collect()
     }
@@ -76,14 +89,25 @@ impl LocalStore {
         if let Some(stored) = stored_batch(self.read(file)?, file)?.filter(|_| resends) {
             return Ok(Some(stored));
         }
-        self.adopt_marks(file, now_ms, &mut Adopted::default())?;
         let local = scope.to_local(owner.user.get());
-        // Looking needs no write lock, and costs no wait for the disk.
-        let nothing = ready_marks(self.read(file)?, &local, now_ms, 1)
-            .in_file(file)?
-            .is_empty();
-        if nothing {
-            return Ok(None);
+        // Only what goes out is adopted, so that of millions the first leave at once.
+        let mut after = 0;
+        loop {
+            let ready = ready_marks(self.read(file)?, &local, now_ms, PUSH_CHANGES_MAX);
+            let ready = ready.in_file(file)?.len();
+            if ready >= PUSH_CHANGES_MAX {
+                break;
+            }
+            let mut adopted = Adopted::default();
+            if self.adopt_marks_behind(file, &mut after, now_ms, &mut adopted)? {
+                continue;
+            }
+            // Looking needs no write lock, and costs no wait for the disk.
+            let ready = ready_marks(self.read(file)?, &local, now_ms, 1);
+            if ready.in_file(file)?.is_empty() {
+                return Ok(None);
+            }
+            break;
         }
         self.write(file, |work| {
             // Another process cannot have made one: the caller holds the lease. But be sure.
@@ -109,6 +133,21 @@ impl LocalStore {
     pub(crate) fn owner(&self) -> Result<Owner> {
         self.owner.ok_or(Error::NotBound)
     }
+}
+
+/// Returns the scopes of marks that are not adopted yet, without a look at each of them.
+fn fresh_scopes(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(
+        "with recursive found (scope) as (
+           select min(row_scope) from sync_queue where state = 'queued' and adopted = 0
+           union all
+           select (select min(q.row_scope) from sync_queue q
+             where q.state = 'queued' and q.adopted = 0 and q.row_scope > found.scope)
+           from found where found.scope is not null)
+         select scope from found where scope is not null",
+    )?;
+    let scopes = statement.query_map([], |row| row.get(0))?;
+    scopes.collect()
 }
 
 /// Returns the wire form of a stored scope.

@@ -284,10 +284,19 @@ pub(crate) fn indexed(file: File) -> &'static str {
     &SQL[position(file)]
 }
 
-/// Fourth version: rows whose bodies are not here yet are found without looking at all rows.
+/// Seventh version: a queue of millions is taken from its front without a look at the rest, and
+/// rows whose bodies are not here yet are found without a look at all rows.
 pub(crate) const BODIES: &str = "
+create index sync_queue_fresh on sync_queue (n) where state = 'queued' and adopted = 0;
+create index sync_queue_batch on sync_queue (batch_id) where batch_id is not null;
 create index messages_bodies on messages (coalesce(timestamp, created_at))
   where bodies is not null;
+";
+
+/// The same of a file without bodies.
+pub(crate) const QUEUE: &str = "
+create index sync_queue_fresh on sync_queue (n) where state = 'queued' and adopted = 0;
+create index sync_queue_batch on sync_queue (batch_id) where batch_id is not null;
 ";
 
 /// Fifth version: rows that wait to be moved to another scope, or may not be.
@@ -307,7 +316,6 @@ create table sync_move (
   not_before_ms integer not null default 0
 );
 create unique index sync_move_row on sync_move (table_name, id);
-alter table sync_scope add column name text;
 alter table sync_scope add column name text;
 ";
 

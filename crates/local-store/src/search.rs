@@ -81,7 +81,7 @@ impl LocalStore {
         for file in files {
             match self.adopt_marks(file, now_ms, &mut Adopted::default()) {
                 // Somebody writes, or the disk is full; what is indexed can be searched.
-                Ok(()) | Err(Error::Busy(_) | Error::NoSpace { .. }) => {}
+                Ok(_) | Err(Error::Busy(_) | Error::NoSpace { .. }) => {}
                 Err(error) => return Err(error),
             }
             match self.index_new(file, 1) {

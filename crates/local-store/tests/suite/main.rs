@@ -7,6 +7,7 @@
 )]
 
 mod adoption;
+mod bodies;
 mod capture;
 mod engine;
 mod files;
