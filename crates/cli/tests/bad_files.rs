@@ -45,6 +45,7 @@ const COMMANDS: &[&[&str]] = &[
     &["org", "members"],
     &["dump", "--canonical"],
     &["import", "claude", "--from", "AGENT"],
+    &["context"],
     &[
         "login",
         "--server",
@@ -55,8 +56,18 @@ const COMMANDS: &[&[&str]] = &[
     ],
 ];
 
-/// Commands that open no database, or stay on.
-const WITHOUT: &[&str] = &["logout", "config", "completions", "man", "help", "daemon"];
+/// Commands that open no database, stay on, or never fail (hooks have a test of their own).
+const WITHOUT: &[&str] = &[
+    "logout",
+    "config",
+    "completions",
+    "man",
+    "help",
+    "daemon",
+    "init",
+    "uninstall",
+    "hook",
+];
 
 struct Home(tempfile::TempDir);
 
