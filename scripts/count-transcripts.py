@@ -6,7 +6,7 @@ Shares no code with the product: it is the second opinion that an import is comp
     count-transcripts.py DIR        DIR is the agent's folder (with projects/), or any folder or
                                     file of transcripts
 
-Counted are sessions and messages (`user`, `assistant` and `system` records, each record id once),
+Counted are records by type, sessions and messages (`user`, `assistant` and `system` records, each record id once),
 API message ids, how many of them are split over several records, and for each id the greatest
 value of each token number. A line may hold several objects; what cannot be read is listed.
 """
@@ -63,6 +63,7 @@ class Count:
     def __init__(self):
         self.files = 0
         self.records = 0
+        self.types = {}
         self.sessions = set()
         self.messages = {}
         self.parts = {}
@@ -85,6 +86,8 @@ class Count:
 
     def add(self, record, file_name, place):
         self.records += 1
+        kind = record.get("type") or ""
+        self.types[kind] = self.types.get(kind, 0) + 1
         if record.get("type") not in ROLES:
             return
         identity = record.get("uuid") or place
@@ -119,6 +122,7 @@ class Count:
         return {
             "files": self.files,
             "records": self.records,
+            "types": self.types,
             "sessions": len(self.sessions),
             "messages": len(self.messages),
             "roles": roles,

@@ -4,26 +4,27 @@
 //! Beside each transcript's state it keeps, per session, which transcripts tell about it: a
 //! session's row is always joined from all of them.
 
+mod pipeline;
 mod rows;
 mod sessions;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use coditect_capture::claude::{
-    Chunk, DamagedLine, FileState, ReadError, TranscriptReader, discover, pair_open_tools,
-};
+use coditect_capture::claude::{Chunk, DamagedLine, FileState, ReadError, pair_open_tools};
+use coditect_capture::{Format, find_transcripts};
 use coditect_core::redact::Report;
 use coditect_local_store::{self as local_store, ImportState, Ingested, LocalStore};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::Row;
 
+use crate::archive::{Archive, ArchiveError};
 pub(crate) use rows::leave_gaps_only;
 use sessions::Sessions;
+use steps::{Current, archive_of};
 
-/// Bytes of a transcript that become one piece.
-const PIECE_BYTES: usize = 256 * 1024;
 /// Rows stored in one transaction: at first, at least and at most. How many is found by how long
 /// they take, so that other writers wait milliseconds only.
 const ROWS_FIRST: usize = 100;
@@ -51,6 +52,9 @@ pub enum ImportError {
     /// A database failed.
     #[error(transparent)]
     Store(#[from] local_store::Error),
+    /// The archive cannot be read or written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// A transcript's state could not be written down.
     #[error("cannot write down the state of a transcript")]
     State(#[from] serde_json::Error),
@@ -78,6 +82,8 @@ pub struct Summary {
     pub damaged: Vec<DamagedLine>,
     /// Transcripts that could not be read, with the reason.
     pub unreadable: Vec<String>,
+    /// Transcripts of projects that do not want to be recorded.
+    pub left_out: u64,
     /// Secrets replaced, by kind.
     pub redacted: Report,
 }
@@ -105,11 +111,18 @@ pub struct Importer<'a> {
     summary: Summary,
     /// Rows stored in one transaction now.
     rows_per_write: usize,
+    /// Where transcripts are kept; none when the databases are in no folder.
+    archive: Option<Archive>,
+    /// Folders that a setting leaves out, and what was found about those that were met.
+    ignored: Vec<String>,
+    is_ignored: BTreeMap<String, bool>,
+    current: Current,
 }
 
 impl<'a> Importer<'a> {
     /// Makes an importer that stamps its rows with `now_ms`.
     pub fn new(store: &'a mut LocalStore, now_ms: i64) -> Result<Self> {
+        let archive = archive_of(store.folder());
         Ok(Self {
             sessions: Sessions::load(store)?,
             store,
@@ -118,7 +131,18 @@ impl<'a> Importer<'a> {
             progress: Progress::default(),
             summary: Summary::default(),
             rows_per_write: ROWS_FIRST,
+            archive,
+            ignored: Vec::new(),
+            is_ignored: BTreeMap::new(),
+            current: Current::default(),
         })
+    }
+
+    /// Leaves out what happened in these folders or below them.
+    #[must_use]
+    pub fn leaving_out(mut self, folders: Vec<String>) -> Self {
+        self.ignored = folders;
+        self
     }
 
     /// Imports what transcripts of a folder hold that are known to have changed; those that are
@@ -127,108 +151,76 @@ impl<'a> Importer<'a> {
     /// # Errors
     /// As [`Importer::run`].
     pub fn run_some(mut self, paths: &[PathBuf]) -> Result<Summary> {
+        let mut work = Vec::new();
         for path in paths {
+            // A link could lead to any file; an import of everything looks where it does.
+            let is_link = std::fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink());
             let Ok(path) = path.canonicalize() else {
                 continue;
             };
             self.summary.files += 1;
-            if let Some(earlier) = self.changed(&path)? {
-                self.transcript(&path, earlier, &mut |_| {})?;
+            if !is_link {
+                work.extend(self.work(path)?);
             }
         }
-        self.title_by_summaries()?;
-        self.pair_tools()?;
-        self.store.index_new(File::Sessions, 1)?;
+        self.store_all(work, &mut |_| {})?;
         Ok(self.summary)
     }
 
-    /// Imports what the folder's transcripts hold; `observe` is told after every piece.
+    /// Imports what the folder's transcripts of Claude Code hold; `observe` is told after every
+    /// piece.
     ///
     /// # Errors
     /// When there is no folder of transcripts, or the store fails. What was stored stays, and
     /// the next import goes on there.
-    pub fn run(mut self, folder: &Path, observe: impl FnMut(Progress)) -> Result<Summary> {
+    pub fn run(self, folder: &Path, observe: impl FnMut(Progress)) -> Result<Summary> {
+        self.run_format(Format::Claude, folder, observe)
+    }
+
+    /// Imports what the transcripts of an agent hold, or a text that was exported; `observe` is
+    /// told after every piece.
+    ///
+    /// # Errors
+    /// As [`Importer::run`].
+    pub fn run_format(
+        mut self,
+        format: Format,
+        folder: &Path,
+        observe: impl FnMut(Progress),
+    ) -> Result<Summary> {
         self.store.set_bulk(true)?;
-        let done = self.read_all(folder, observe);
+        let done = self.read_all(format, folder, observe);
         self.store.set_bulk(false)?;
         done.map(|()| self.summary)
     }
 
-    fn read_all(&mut self, folder: &Path, mut observe: impl FnMut(Progress)) -> Result<()> {
+    fn read_all(
+        &mut self,
+        format: Format,
+        folder: &Path,
+        mut observe: impl FnMut(Progress),
+    ) -> Result<()> {
         let folder = folder
             .canonicalize()
             .map_err(|source| ImportError::Folder {
                 path: folder.to_owned(),
                 source,
             })?;
-        let files = discover(&folder)?;
-        self.summary.files = files.len() as u64;
+        let found = find_transcripts(format, &folder)?;
+        self.summary.files = found.files.len() as u64;
+        self.summary.unreadable = found.left_out;
         let mut work = Vec::new();
-        for path in files {
-            if let Some(earlier) = self.changed(&path)? {
-                self.progress.bytes_total += left(&path, &earlier);
-                work.push((path, earlier));
+        for path in found.files {
+            if let Some(mut one) = self.work(path)? {
+                if format == Format::Text {
+                    one.earlier.format = Format::Text;
+                }
+                self.progress.bytes_total += left(&one.path, &one.earlier);
+                work.push(one);
             }
         }
         observe(self.progress);
-        for (path, earlier) in work {
-            self.transcript(&path, earlier, &mut observe)?;
-        }
-        self.title_by_summaries()?;
-        self.pair_tools()?;
-        self.store.index_new(File::Sessions, 1)?;
-        Ok(())
-    }
-
-    /// Returns the state of a transcript that may hold something new; none if it looks as it did.
-    fn changed(&mut self, path: &Path) -> Result<Option<FileState>> {
-        let source = path.to_string_lossy().into_owned();
-        let earlier = load_state(self.store, &source)?;
-        let Some(earlier) = earlier else {
-            return Ok(Some(FileState::new(source)));
-        };
-        let current = std::fs::metadata(path).is_ok_and(|metadata| earlier.is_current(&metadata));
-        Ok((!current).then_some(earlier))
-    }
-
-    fn transcript(
-        &mut self,
-        path: &Path,
-        earlier: FileState,
-        observe: &mut impl FnMut(Progress),
-    ) -> Result<()> {
-        let mut reader = match TranscriptReader::open(path, Some(earlier)) {
-            Ok(reader) => reader,
-            // It may have been removed since, or belong to somebody else; the others count.
-            Err(error) => {
-                self.summary.unreadable.push(error.to_string());
-                return Ok(());
-            }
-        };
-        self.summary.files_read += 1;
-        let mut offset = reader.state().offset;
-        loop {
-            let chunk = match reader.next_chunk(PIECE_BYTES) {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => break,
-                Err(error) => {
-                    self.summary.unreadable.push(error.to_string());
-                    break;
-                }
-            };
-            let state = reader.state().clone();
-            let read = state.offset.saturating_sub(offset);
-            offset = state.offset;
-            self.progress.bytes += read;
-            self.summary.bytes += read;
-            self.piece(chunk, state)?;
-            self.store.index_new(File::Sessions, ROWS_PER_INDEX)?;
-            observe(self.progress);
-        }
-        let state = reader.into_state();
-        self.write(Vec::new(), Some(&state))?;
-        self.states.insert(state.path.clone(), state);
-        Ok(())
+        self.store_all(work, &mut observe)
     }
 
     fn piece(&mut self, chunk: Chunk, state: FileState) -> Result<()> {
@@ -385,6 +377,15 @@ fn next_size(rows: usize, took: Duration) -> usize {
     // Half way, because one transaction tells little.
     let next = (rows + fits.min(1e6) as usize) / 2;
     next.clamp(*ROWS_RANGE.start(), *ROWS_RANGE.end())
+}
+
+/// Returns the transcripts that tell about a session, by what imports remember.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn sources_of_session(store: &LocalStore, session: &str) -> Result<Vec<String>> {
+    let mut sessions = Sessions::load(store)?;
+    Ok(sessions.sources(store, session)?.into_iter().collect())
 }
 
 fn import_state(state: &FileState) -> Result<ImportState> {

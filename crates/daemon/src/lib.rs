@@ -3,6 +3,7 @@
 //! `coditect` starts it.
 #![warn(missing_docs)]
 
+pub mod archive;
 pub mod control;
 pub mod hooks;
 pub mod importer;

@@ -175,6 +175,11 @@ impl TranscriptReader {
         Ok(Some(parser.feed_document(consumed)))
     }
 
+    /// Returns what follows the state's offset: the last line, if it has not ended.
+    pub fn tail(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// Returns the bytes that the last piece was read from; they end where the state's offset is.
     pub fn consumed(&self) -> &[u8] {
         &self.consumed
