@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use coditect_server_store::Db;
 use coditect_server_store::credential::Secrets;
-use coditect_server_store::sync::{PushQueue, TokenKey};
+use coditect_server_store::sync::{PageCache, PushQueue, TokenKey};
 use tokio::sync::Semaphore;
 
 use crate::app::hints::Hub;
@@ -45,6 +45,8 @@ pub struct AppState {
     pub hints: Hub,
     /// When each device's position was noted last.
     pub noted: Noted,
+    /// Pages that many devices ask for at once.
+    pub pages: PageCache,
     /// One permit for each large body that is being unpacked and read; the others wait with what
     /// arrived.
     pub(crate) unpacking: Arc<Semaphore>,
@@ -72,6 +74,7 @@ impl AppState {
             backups: None,
             hints,
             noted: Noted::default(),
+            pages: PageCache::default(),
             unpacking: Arc::new(Semaphore::new(UNPACKING_MAX)),
             permits,
         }

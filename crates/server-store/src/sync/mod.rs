@@ -36,7 +36,7 @@ pub use error::SyncError;
 pub use faults::Faults;
 pub use heads::{Readable, readable};
 pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
-pub use pull::{Gate, Looked, look, pull};
+pub use pull::{Gate, Looked, PageCache, Pulled, look, pull};
 pub use push::{
     ArchivedPart, ArchivedRow, PushContext, PushQueue, Restore, RestoreError, RestoreMode, Restored, move_rows,
     push,

@@ -73,6 +73,13 @@ pub(super) fn of(table: &Table) -> &'static TableSql {
     &STATEMENTS[position.expect("a table of the catalogue")]
 }
 
+/// Returns the statement that reads the next cursors of all the tables at once: an array for
+/// each. Its parameters are those of [`TableSql::cursors`].
+pub(super) fn cursors(tables: &[&Table]) -> String {
+    let arrays = tables.iter().map(|table| format!("array({})", of(table).cursors));
+    format!("select {}", arrays.collect::<Vec<_>>().join(", "))
+}
+
 /// Returns the text of the multi-row insert that a push of new facts runs, for a benchmark that
 /// runs the same statement by other means; `$1` and `$2` are tenant and scope, then come arrays.
 /// Empty for the platform's catalogue.

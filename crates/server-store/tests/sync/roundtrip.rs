@@ -218,7 +218,8 @@ fn push_and_pull_can_run_on_any_thread() {
         tx: &mut TenantTx,
         pull: &coditect_protocol::wire::pull::PullRequest,
         key: &sync::TokenKey,
+        cache: &sync::PageCache,
     ) {
-        assert_send(sync::pull(tx, pull, key));
+        assert_send(sync::pull(tx, pull, key, cache));
     }
 }

@@ -11,7 +11,9 @@ use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
 use coditect_protocol::wire::push::{Change, CounterPart, Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Row, Stored};
 use coditect_protocol::{API_VERSION, BatchId, Cursor, DeviceId, RowId, Scope, Version};
-use coditect_server_store::sync::{self, PushContext, PushQueue, SyncError, TokenKey};
+use coditect_server_store::sync::{
+    self, PageCache, PushContext, PushQueue, SyncError, TokenKey,
+};
 use coditect_server_store::{Caller, Db};
 use coditect_testkit::{TestDb, TestUser};
 use serde_json::{Value, json};
@@ -222,7 +224,9 @@ impl Peer {
     pub(crate) async fn ask(&self, request: &PullRequest) -> Result<PullReply, SyncError> {
         self.db
             .tenant_snapshot("sync.pull", &self.caller, |mut tx| async move {
-                sync::pull(&mut tx, request, &TokenKey::new(&self.secret)).await
+                let (key, cache) = (TokenKey::new(&self.secret), PageCache::default());
+                let pulled = sync::pull(&mut tx, request, &key, &cache).await?;
+                Ok(pulled.into_reply().unwrap())
             })
             .await
     }

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use coditect_protocol::wire::pull::PullReply;
+use coditect_protocol::wire::pull::Page;
 use coditect_protocol::{DeviceId, Epoch};
 use coditect_server_store::credential::Caller;
-use coditect_server_store::sync::SyncError;
+use coditect_server_store::sync::{Pulled, SyncError};
 use coditect_server_store::sync::progress::{self, Reading, VIEW};
 use coditect_server_store::sync::views::Listed;
 
@@ -88,15 +88,17 @@ pub(super) async fn of_pull(
     state: &AppState,
     caller: &Caller,
     device: DeviceId,
-    reply: &PullReply,
+    pulled: &Pulled,
 ) {
-    let reading = |page: &coditect_protocol::wire::pull::Page| Reading {
+    let reply = pulled.heads();
+    let reading = |(page, rows): (&Page, usize)| Reading {
         scope: page.scope,
         file: page.file.as_str(),
         n: page.cursor.n,
-        rows: page.changes.len(),
+        rows,
     };
-    let readings: Vec<Reading> = reply.pages.iter().map(reading).collect();
+    let pages = reply.pages.iter().zip(pulled.counts());
+    let readings: Vec<Reading> = pages.map(reading).collect();
     let at_head = reply.pages.iter().all(|page| page.at_head);
     note(state, caller, device, reply.epoch, &readings, at_head).await;
 }

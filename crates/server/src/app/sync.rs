@@ -2,11 +2,11 @@
 
 use coditect_protocol::wire::Op;
 use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
-use coditect_protocol::wire::pull::{PullReply, PullRequest};
+use coditect_protocol::wire::pull::PullRequest;
 use coditect_protocol::wire::push::{PushReply, PushRequest};
 use coditect_protocol::{API_VERSION, ErrorCode, Scope};
 use coditect_server_store::credential::Caller;
-use coditect_server_store::sync::{self, ConflictEntry, Looked, SyncError};
+use coditect_server_store::sync::{self, ConflictEntry, Looked, Pulled, SyncError};
 use coditect_server_store::{StoreError, cluster, devices};
 
 use crate::app::progress;
@@ -99,32 +99,32 @@ pub async fn pull(
     state: &AppState,
     caller: &Caller,
     request: &PullRequest,
-) -> Result<PullReply, AppError> {
+) -> Result<Pulled, AppError> {
     check_version(&request.api_version)?;
     let pulled = match state.db.has_replica() {
         true => pull_by_replica(state, caller, request).await,
         false => pull_here(state, caller, request).await,
     };
-    let reply = match pulled {
-        Ok(reply) => reply,
+    let pulled = match pulled {
+        Ok(pulled) => pulled,
         Err(error) => return Err(refused(state, caller, error).await),
     };
     // A single table that was asked for says nothing about the rest of its file.
     if request.table.is_none() {
-        progress::of_pull(state, caller, request.device, &reply).await;
+        progress::of_pull(state, caller, request.device, &pulled).await;
     }
-    Ok(reply)
+    Ok(pulled)
 }
 
 async fn pull_here(
     state: &AppState,
     caller: &Caller,
     request: &PullRequest,
-) -> Result<PullReply, SyncError> {
+) -> Result<Pulled, SyncError> {
     state
         .db
         .tenant_snapshot("sync.pull", caller, |mut tx| async move {
-            sync::pull(&mut tx, request, &state.token_key).await
+            sync::pull(&mut tx, request, &state.token_key, &state.pages).await
         })
         .await
 }
@@ -135,11 +135,11 @@ async fn pull_by_replica(
     state: &AppState,
     caller: &Caller,
     request: &PullRequest,
-) -> Result<PullReply, SyncError> {
+) -> Result<Pulled, SyncError> {
     let looked = state
         .db
         .tenant_snapshot("sync.pull", caller, |mut tx| async move {
-            sync::look(&mut tx, request, &state.token_key).await
+            sync::look(&mut tx, request, &state.token_key, &state.pages).await
         })
         .await?;
     let gate = match looked {

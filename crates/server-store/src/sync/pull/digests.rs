@@ -7,6 +7,7 @@ use coditect_core::digest::Digest;
 use coditect_protocol::Scope;
 use coditect_protocol::catalogue::{Class, Direction, TABLES, Table, by_cloud_name};
 use coditect_protocol::wire::pull::{Page, PullRequest, TableDigest};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -20,45 +21,63 @@ const PLATFORM: &str = "select table_name, rows, count, xor from platform_digest
 
 type ByTable = HashMap<(Uuid, &'static str), Digest>;
 
-/// Adds the digests to the pages that reach the head.
+/// What is asked about the digests of all positions; owns the parameters.
+#[derive(Debug)]
+pub(super) struct Asked {
+    tenant: Uuid,
+    device: Uuid,
+    scopes: Vec<Uuid>,
+    everywhere: Vec<&'static str>,
+    platform: bool,
+}
+
+impl Asked {
+    pub(super) fn new(tenant: Uuid, request: &PullRequest) -> Self {
+        let scopes = request.positions.iter().map(|position| position.scope);
+        let tables = TABLES.iter();
+        let everywhere = tables.filter(|table| table.direction != Direction::Up);
+        Self {
+            tenant,
+            device: request.device.get(),
+            platform: scopes.clone().any(|scope| scope == Scope::Platform),
+            scopes: scopes.map(Scope::id).collect(),
+            everywhere: everywhere.map(|table| table.cloud).collect(),
+        }
+    }
+
+    /// Returns the statements: one, and with the platform's catalogue another.
+    pub(super) fn statements(&self) -> Vec<Statement<'_>> {
+        let streams = Statement {
+            sql: STREAMS,
+            params: vec![
+                (&self.tenant, Type::UUID),
+                (&self.scopes, Type::UUID_ARRAY),
+                (&self.device, Type::UUID),
+                (&self.everywhere, Type::TEXT_ARRAY),
+            ],
+        };
+        let platform = self.platform.then_some(Statement {
+            sql: PLATFORM,
+            params: vec![],
+        });
+        std::iter::once(streams).chain(platform).collect()
+    }
+}
+
+/// Adds the digests to the pages that reach the head; `answers` are those to
+/// [`Asked::statements`], of the same snapshot.
 pub(super) async fn add(
     tx: &mut TenantTx,
     request: &PullRequest,
+    answers: &[Vec<Row>],
     pages: &mut [Page],
 ) -> Result<(), SyncError> {
-    let scopes: Vec<Uuid> = pages
-        .iter()
-        .filter(|page| page.at_head)
-        .map(|page| page.scope.id())
-        .collect();
-    if scopes.is_empty() {
-        return Ok(());
-    }
-    let (tenant, device) = (tx.tenant().get(), request.device.get());
-    let everywhere: Vec<&str> = TABLES
-        .iter()
-        .filter(|table| table.direction != Direction::Up)
-        .map(|table| table.cloud)
-        .collect();
-    let statements = [
-        Statement {
-            sql: STREAMS,
-            params: vec![
-                (&tenant, Type::UUID),
-                (&scopes, Type::UUID_ARRAY),
-                (&device, Type::UUID),
-                (&everywhere, Type::TEXT_ARRAY),
-            ],
-        },
-        Statement {
-            sql: PLATFORM,
-            params: vec![],
-        },
-    ];
-    let answers = tx.pipeline(&statements).await?;
+    let device = request.device.get();
+    let of_streams = answers.first().map_or(&[][..], Vec::as_slice);
+    let of_platform = answers.get(1).map_or(&[][..], Vec::as_slice);
     let mut digests = ByTable::new();
     let mut damaged: Vec<Uuid> = Vec::new();
-    for row in &answers[0] {
+    for row in of_streams {
         let digest = Digest {
             rows: row.try_get(2)?,
             count: row.try_get(3)?,
@@ -69,7 +88,7 @@ pub(super) async fn add(
             damaged.push(row.try_get(0)?);
         }
     }
-    for row in &answers[1] {
+    for row in of_platform {
         let digest = Digest {
             rows: row.try_get(1)?,
             count: row.try_get(2)?,
@@ -80,13 +99,18 @@ pub(super) async fn add(
     for page in pages.iter_mut().filter(|page| page.at_head) {
         page.digests = Some(of_page(page, &digests));
     }
+    let at_head = |scope: &Uuid| {
+        let mut pages = pages.iter().filter(|page| page.at_head);
+        pages.any(|page| page.scope.id() == *scope)
+    };
+    damaged.retain(at_head);
     if !damaged.is_empty() {
         super::damaged::add(tx, device, &damaged, pages).await?;
     }
     Ok(())
 }
 
-fn xor(row: &tokio_postgres::Row, position: usize) -> Result<u64, SyncError> {
+fn xor(row: &Row, position: usize) -> Result<u64, SyncError> {
     Ok(row.try_get::<_, i64>(position)?.cast_unsigned())
 }
 

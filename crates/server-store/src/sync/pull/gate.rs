@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use coditect_protocol::catalogue::File;
 use coditect_protocol::permissions::Permission;
-use coditect_protocol::wire::pull::{PullReply, PullRequest};
+use coditect_protocol::wire::pull::PullRequest;
 use coditect_protocol::{Epoch, Scope};
 
-use super::{Opened, check, open, read};
+use super::{Opened, PageCache, Pulled, check, open, read};
 use crate::db::TenantTx;
 use crate::sync::SyncError;
 use crate::sync::token::TokenKey;
@@ -21,7 +21,7 @@ const BEHIND_MIN: i64 = 100;
 #[derive(Debug)]
 pub enum Looked {
     /// It answered the pull itself.
-    Answered(PullReply),
+    Answered(Pulled),
     /// There is much to read, which the replica may do.
     Elsewhere(Gate),
 }
@@ -48,12 +48,13 @@ pub async fn look(
     tx: &mut TenantTx,
     request: &PullRequest,
     key: &TokenKey,
+    cache: &PageCache,
 ) -> Result<Looked, SyncError> {
     let wanted = check(request)?;
     let opened = open(tx, request, key).await?;
     match gate(request, &opened)? {
         Some(gate) => Ok(Looked::Elsewhere(gate)),
-        None => read(tx, request, wanted, opened)
+        None => read(tx, request, wanted, opened, cache)
             .await
             .map(Looked::Answered),
     }
@@ -92,15 +93,17 @@ impl Gate {
         &self,
         tx: &mut TenantTx,
         key: &TokenKey,
-    ) -> Result<Option<PullReply>, SyncError> {
-        let reply = super::pull(tx, &self.request, key).await?;
-        Ok(self.admit(reply))
+    ) -> Result<Option<Pulled>, SyncError> {
+        // What a replica reads is not kept: it may lack what the primary has said since.
+        let pulled = super::pull(tx, &self.request, key, &PageCache::default()).await?;
+        Ok(self.admit(pulled))
     }
 
     /// Returns the answer if it is of this life of the database, complete, and nowhere says that
     /// a stream ends before the head that the primary named: so digests are of that head or a
     /// later one, and own writes are in it. What lies before the head may come from anywhere.
-    fn admit(&self, reply: PullReply) -> Option<PullReply> {
+    fn admit(&self, mut pulled: Pulled) -> Option<Pulled> {
+        let reply = &mut pulled.reply;
         let asked = self.request.positions.iter();
         let asked = asked.map(|position| (position.scope, position.file));
         let came = reply.pages.iter().map(|page| (page.scope, page.file));
@@ -109,17 +112,15 @@ impl Gate {
             !page.at_head || head.is_some_and(|head| page.cursor.n >= *head)
         });
         let fits = reply.epoch == self.epoch && asked.eq(came) && recent;
-        fits.then(|| PullReply {
-            scopes: self.scopes.clone(),
-            ..reply
-        })
+        reply.scopes.clone_from(&self.scopes);
+        fits.then_some(pulled)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coditect_protocol::wire::pull::{Page, Position};
+    use coditect_protocol::wire::pull::{Page, Position, PullReply};
     use coditect_protocol::{Cursor, DeviceId};
     use uuid::Uuid;
 
@@ -162,7 +163,7 @@ mod tests {
             heads: HashMap::from([((SCOPE, File::Org), 500)]),
             scopes: vec![SCOPE],
         };
-        let admitted = |reply| gate.admit(reply).is_some();
+        let admitted = |reply| gate.admit(Pulled::from(reply)).is_some();
         assert!(admitted(answer(500, true)) && admitted(answer(501, true)));
         assert!(!admitted(answer(499, true)), "the head is an older one");
         assert!(admitted(answer(300, false)), "what lies before the head");
@@ -176,6 +177,9 @@ mod tests {
             "a scope that the replica does not know of"
         );
         // Who may read what is the primary's to say.
-        assert_eq!(gate.admit(answer(500, true)).unwrap().scopes, [SCOPE]);
+        assert_eq!(
+            gate.admit(answer(500, true).into()).unwrap().heads().scopes,
+            [SCOPE]
+        );
     }
 }

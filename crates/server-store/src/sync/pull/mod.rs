@@ -1,13 +1,17 @@
 //! Pull: what happened in the caller's streams since a position, on one snapshot.
 
+mod cache;
 mod damaged;
 mod descent;
 mod digests;
+mod encode;
 mod gate;
 mod page;
+mod pulled;
 mod tokens;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use coditect_protocol::catalogue::{Class, Direction, File, Table, by_cloud_name};
 use coditect_protocol::limits::{PULL_BYTES_TARGET, PULL_CURSORS_MAX};
@@ -22,7 +26,10 @@ use super::SyncError;
 use super::access::{self, Access, Question};
 use super::token::TokenKey;
 use crate::db::{Statement, TenantTx};
+pub use cache::PageCache;
 pub use gate::{Gate, Looked, look};
+use pulled::Changes;
+pub use pulled::Pulled;
 use tokens::Said;
 
 const HEADS: &str = "select scope_id, head_platform, head_org, head_sessions, head_projects
@@ -42,10 +49,11 @@ pub async fn pull(
     tx: &mut TenantTx,
     request: &PullRequest,
     key: &TokenKey,
-) -> Result<PullReply, SyncError> {
+    cache: &PageCache,
+) -> Result<Pulled, SyncError> {
     let wanted = check(request)?;
     let opened = open(tx, request, key).await?;
-    read(tx, request, wanted, opened).await
+    read(tx, request, wanted, opened, cache).await
 }
 
 /// Refuses what is too much or unknown; returns the one `up` table that is asked for.
@@ -67,6 +75,8 @@ fn check(request: &PullRequest) -> Result<Option<&'static Table>, SyncError> {
 struct Opened {
     access: Access,
     heads: Heads,
+    /// What the database says about digests.
+    digests: Vec<Vec<Row>>,
 }
 
 /// Reads what the caller may do and how far the streams are, and judges the tokens.
@@ -88,22 +98,43 @@ async fn open(
         sql: HEADS,
         params: vec![(&tenant, Type::UUID), (&scopes, Type::UUID_ARRAY)],
     });
-    statements.push(Statement {
+    let asks = |scope| {
+        let mut positions = request.positions.iter();
+        positions.any(|position| position.scope == scope)
+    };
+    let platform = asks(Scope::Platform).then_some(Statement {
         sql: PLATFORM_HEAD,
         params: vec![],
     });
+    let asked = digests::Asked::new(tenant, request);
     let said = Said::new(tenant, request);
-    statements.extend(said.statement());
-    let answers = tx.pipeline(&statements).await?;
+    let (with_platform, with_tokens) = (platform.is_some(), said.statement());
+    let with_digests = if request.table.is_none() {
+        asked.statements()
+    } else {
+        Vec::new()
+    };
+    let tokens = usize::from(with_tokens.is_some());
+    statements.extend(platform);
+    statements.extend(with_tokens);
+    statements.extend(with_digests);
+    let mut answers = tx.pipeline(&statements).await?;
     let access = question.read(&answers[..access::STATEMENTS])?;
-    let heads = Heads::read(
-        &answers[access::STATEMENTS],
-        &answers[access::STATEMENTS + 1],
-    )?;
+    let mut rest = answers.split_off(access::STATEMENTS).into_iter();
+    let streams = rest.next().unwrap_or_default();
+    let platform = match with_platform {
+        true => rest.next().unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let heads = Heads::read(&streams, &platform)?;
     // Before the cursors: those of a life that the database forgot cannot be told from others.
-    let known = answers.get(access::STATEMENTS + 2);
-    said.check(known.map_or(&[], Vec::as_slice), key, access.life)?;
-    Ok(Opened { access, heads })
+    let known: Vec<Row> = rest.by_ref().take(tokens).flatten().collect();
+    said.check(&known, key, access.life)?;
+    Ok(Opened {
+        access,
+        heads,
+        digests: rest.collect(),
+    })
 }
 
 /// Reads the pages.
@@ -111,32 +142,68 @@ async fn read(
     tx: &mut TenantTx,
     request: &PullRequest,
     wanted: Option<&'static Table>,
-    Opened { access, heads }: Opened,
-) -> Result<PullReply, SyncError> {
+    opened: Opened,
+    cache: &PageCache,
+) -> Result<Pulled, SyncError> {
+    let Opened { access, heads, .. } = opened;
     let epoch = access.life.epoch;
     let mut pages = Vec::with_capacity(request.positions.len());
+    let mut changes = Vec::with_capacity(request.positions.len());
     let mut budget = Budget::default();
     let readable = |position: &&Position| access.may(Permission::SyncPull, position.scope);
     for position in request.positions.iter().filter(readable) {
         let head = heads.of(position);
         let from = start(position, epoch, head)?;
-        let tables = tables(position, wanted);
-        let mut page = page::read(tx, position, &tables, epoch, from..head, &mut budget).await?;
+        let (mut page, rows) = match wanted {
+            Some(_) => {
+                let tables = tables(position, wanted);
+                page::read(tx, position, &tables, epoch, from..head, &mut budget).await?
+            }
+            None => cached(tx, position, epoch, from..head, &mut budget, cache).await?,
+        };
         if let Some(descent) = position.descent.as_ref().filter(|_| page.at_head) {
             let stream = (position.scope, position.file);
             let answer = descent::answer(tx, descent, stream, request.device, &mut budget);
             page.descent = Some(answer.await?);
         }
         pages.push(page);
+        changes.push(rows);
     }
     if wanted.is_none() {
-        digests::add(tx, request, &mut pages).await?;
+        digests::add(tx, request, &opened.digests, &mut pages).await?;
     }
-    Ok(PullReply {
+    let reply = PullReply {
         epoch,
         scopes: access.scopes(),
         pages,
-    })
+    };
+    Ok(Pulled { reply, changes })
+}
+
+/// Reads a page, or takes it from the cache. The caller was found to be allowed to pull the scope,
+/// and the head that the page is known by was read as the caller, in this transaction.
+async fn cached(
+    tx: &mut TenantTx,
+    position: &Position,
+    epoch: Epoch,
+    range: Range<i64>,
+    budget: &mut Budget,
+    cache: &PageCache,
+) -> Result<(Page, Changes), SyncError> {
+    let (tenant, head) = (tx.tenant().get(), range.end);
+    let key = PageCache::key(tenant, position.scope, position.file, epoch, &range);
+    if let Some(kept) = key.as_ref().and_then(|key| cache.find(key))
+        && budget.bytes > kept.json.len()
+    {
+        budget.take(kept.json.len());
+        return Ok((empty(position, epoch, head, true), Changes::clone(&kept)));
+    }
+    let tables = tables(position, None);
+    let (page, changes) = page::read(tx, position, &tables, epoch, range, budget).await?;
+    if let Some(key) = key.filter(|_| page.at_head) {
+        cache.keep(key, &changes);
+    }
+    Ok((page, changes))
 }
 
 /// Bytes that a change takes besides its columns' values.

@@ -1,29 +1,30 @@
 //! One page: the rows of a file's tables, merged in cursor order, as many as fit.
 //!
 //! The cursors are read first, from the indexes alone; then the rows themselves, by ranges that
-//! are sized by what the rows before them weighed.
+//! are sized by what the rows before them weighed, and encoded as they come.
 
 use std::ops::Range;
 
 use coditect_protocol::catalogue::Table;
 use coditect_protocol::limits::PULL_CHANGES_MAX;
-use coditect_protocol::wire::Stored;
 use coditect_protocol::wire::pull::{Page, Position};
 use coditect_protocol::{Epoch, Scope};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{Budget, OVERHEAD_BYTES, empty};
+use super::pulled::Changes;
+use super::{Budget, OVERHEAD_BYTES, empty, encode};
 use crate::db::{Param, Statement, TenantTx};
-use crate::sync::held::Held;
 use crate::sync::{SyncError, sql};
 
 /// Rows fetched at once: at first, at least, at most.
-const FETCH_FIRST: usize = 64;
+const FETCH_FIRST: usize = 128;
 const FETCH_MIN: usize = 8;
 const FETCH_MAX: usize = 512;
 
-/// Reads the changes after `range.start`, up to the head at `range.end`.
+/// Reads the changes after `range.start`, up to the head at `range.end`. The page itself comes
+/// without them.
 pub(super) async fn read(
     tx: &mut TenantTx,
     position: &Position,
@@ -31,12 +32,13 @@ pub(super) async fn read(
     epoch: Epoch,
     range: Range<i64>,
     budget: &mut Budget,
-) -> Result<Page, SyncError> {
+) -> Result<(Page, Changes), SyncError> {
+    let mut changes = Changes::default();
     if range.start >= range.end {
-        return Ok(empty(position, epoch, range.end, true));
+        return Ok((empty(position, epoch, range.end, true), changes));
     }
     if budget.bytes == 0 {
-        return Ok(empty(position, epoch, range.start, false));
+        return Ok((empty(position, epoch, range.start, false), changes));
     }
     let source = Source {
         tenant: tx.tenant().get(),
@@ -51,14 +53,15 @@ pub(super) async fn read(
     while !rest.is_empty() {
         let (chunk, others) = rest.split_at(fetch.min(rest.len()));
         rest = others;
-        let rows = rows(tx, &source, tables, chunk).await?;
-        let bytes: usize = rows.iter().map(|(_, bytes)| bytes).sum();
-        for (stored, bytes) in rows {
-            if !budget.take(bytes) {
-                return Ok(page);
+        let mut bytes = 0;
+        for (table, row) in rows(tx, &source, tables, chunk).await? {
+            let size = row.raw_size_bytes() + OVERHEAD_BYTES;
+            bytes += size;
+            if !budget.take(size) {
+                return Ok((page, changes));
             }
-            page.cursor.n = stored.cursor;
-            page.changes.push(stored);
+            page.cursor.n = encode::cursor(&row)?;
+            changes.push(table, &row)?;
         }
         let average = (bytes / chunk.len()).max(1);
         fetch = (budget.bytes / average).clamp(FETCH_MIN, FETCH_MAX);
@@ -67,7 +70,7 @@ pub(super) async fn read(
         page.cursor.n = range.end;
         page.at_head = true;
     }
-    Ok(page)
+    Ok((page, changes))
 }
 
 /// Where rows are read from; owns the parameters that every statement begins with.
@@ -101,21 +104,19 @@ async fn places(
     tables: &[&'static Table],
     from: i64,
 ) -> Result<Vec<Place>, SyncError> {
-    let (scope, limit) = (source.scope.id(), PULL_CHANGES_MAX as i64 + 1);
-    let statements: Vec<_> = tables
-        .iter()
-        .map(|table| Statement {
-            sql: &sql::of(table).cursors,
-            params: source.params(&scope, &from, &limit),
-        })
-        .collect();
-    if statements.is_empty() {
+    if tables.is_empty() {
         return Ok(Vec::new());
     }
+    let (scope, limit) = (source.scope.id(), PULL_CHANGES_MAX as i64 + 1);
+    let statement = Statement {
+        sql: &sql::cursors(tables),
+        params: source.params(&scope, &from, &limit),
+    };
     let mut places = Vec::new();
-    for (table, rows) in tx.pipeline(&statements).await?.iter().enumerate() {
-        for row in rows {
-            places.push((row.try_get(0)?, table));
+    for row in tx.pipeline(&[statement]).await?.remove(0) {
+        for table in 0..tables.len() {
+            let cursors: Vec<i64> = row.try_get(table)?;
+            places.extend(cursors.into_iter().map(|cursor| (cursor, table)));
         }
     }
     places.sort_unstable();
@@ -123,13 +124,13 @@ async fn places(
     Ok(places)
 }
 
-/// Returns the rows at the places, in order, with the bytes that each takes.
+/// Returns the rows at the places, in order.
 async fn rows(
     tx: &mut TenantTx,
     source: &Source,
     tables: &[&'static Table],
     places: &[Place],
-) -> Result<Vec<(Stored, usize)>, SyncError> {
+) -> Result<Vec<(&'static Table, Row)>, SyncError> {
     let scope = source.scope.id();
     let ranges: Vec<(&'static Table, i64, i64)> = tables
         .iter()
@@ -150,15 +151,17 @@ async fn rows(
             params: source.params(&scope, first, last),
         })
         .collect();
-    let mut changes = Vec::with_capacity(places.len());
+    let mut found = Vec::with_capacity(places.len());
     for ((table, ..), rows) in ranges.iter().zip(tx.pipeline(&statements).await?) {
-        for row in &rows {
-            let bytes = row.raw_size_bytes() + OVERHEAD_BYTES;
-            changes.push((Held::read(table, row)?.into_stored(table), bytes));
+        for row in rows {
+            found.push((encode::cursor(&row)?, *table, row));
         }
     }
-    changes.sort_unstable_by_key(|(stored, _)| stored.cursor);
-    Ok(changes)
+    if ranges.len() > 1 {
+        found.sort_unstable_by_key(|(cursor, ..)| *cursor);
+    }
+    let rows = found.into_iter().map(|(_, table, row)| (table, row));
+    Ok(rows.collect())
 }
 
 #[cfg(test)]

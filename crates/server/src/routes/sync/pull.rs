@@ -1,9 +1,10 @@
 //! `POST /api/v1/sync/pull`
 
-use axum::Json;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use coditect_protocol::ErrorCode;
-use coditect_protocol::wire::pull::{PullReply, PullRequest};
+use coditect_protocol::wire::pull::PullRequest;
 
 use crate::app;
 use crate::auth::Authenticated;
@@ -36,6 +37,7 @@ pub(crate) async fn handle(
     State(state): State<AppState>,
     Authenticated(caller): Authenticated,
     body: SyncJson<PullRequest>,
-) -> Result<Json<PullReply>, AppError> {
-    app::sync::pull(&state, &caller, &body.0).await.map(Json)
+) -> Result<impl IntoResponse, AppError> {
+    let pulled = app::sync::pull(&state, &caller, &body.0).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], pulled.into_json()))
 }
