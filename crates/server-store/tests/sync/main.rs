@@ -5,6 +5,7 @@
 mod any_row;
 mod bodies;
 mod catalogue;
+mod checkpoints;
 mod clocks;
 mod colleagues;
 mod conflicts;

@@ -17,6 +17,9 @@ use crate::sync::columns;
 use crate::sync::held::Held;
 use crate::sync::validate::{self, Refusal};
 
+/// The table whose rows take a permission of their own to delete.
+const CHECKPOINTS: &str = "context_checkpoints";
+
 /// All that a push changes besides the counters.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
@@ -186,6 +189,11 @@ pub(super) fn refusal(
     held: &Held,
     status: Status,
 ) -> Option<Refusal> {
+    let deletes = change.valid.change.op == Op::Delete && !held.deleted();
+    if deletes && batch.keeps_checkpoints && change.valid.table.cloud == CHECKPOINTS {
+        let reason = "the role does not allow to delete checkpoints";
+        return Some(Refusal::new(ErrorCode::PermissionDenied, reason));
+    }
     let reason = match change.valid.table.direction {
         Direction::Up if held.origin != batch.device => "the row belongs to another device",
         Direction::Mirror if held.user != Some(batch.user) => "the row has another author",

@@ -101,6 +101,8 @@ struct Batch<'a> {
     id: Uuid,
     now: DateTime<Utc>,
     skew: Skew,
+    /// Whether the role does not allow to delete checkpoints.
+    keeps_checkpoints: bool,
     request: &'a PushRequest,
 }
 
@@ -122,6 +124,7 @@ impl<'a> Batch<'a> {
             id: request.batch_id.get(),
             now: now.ok_or(SyncError::BadRequest("the server's clock is out of range"))?,
             skew: Skew::measure(now_ms, request.sent_at_ms),
+            keeps_checkpoints: false,
             request,
         })
     }
@@ -166,6 +169,10 @@ pub async fn push(
     let batch = Batch::new(tx, request, context.now_ms)?;
     let (access, n, known) = open(tx, &batch, lock_stream(context)).await?;
     let life = access.life;
+    let batch = Batch {
+        keeps_checkpoints: !access.may(Permission::CheckpointsDelete, request.scope),
+        ..batch
+    };
     let reply = |outcomes, token| reply(&batch, context, life, outcomes, token);
     if admit(&batch, context, life, known.as_ref())? == Admitted::Again {
         let token = repeated_token(known.as_ref(), life)?;

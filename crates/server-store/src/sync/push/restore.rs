@@ -21,7 +21,7 @@ use super::apply::{Key, by_table};
 use super::counters::{self, Counters};
 use super::decide::{Changed, Kept};
 use super::unfiled::{self, Opened};
-use super::{Batch, write};
+use super::{Batch, moves, write};
 use crate::StoreError;
 use crate::audit;
 use crate::credential::random_uuid;
@@ -225,8 +225,16 @@ impl Work {
         self.keys
             .extend(live.iter().map(|(table, row)| (table.cloud, row.stored.id)));
         let mut held = fetch(tx, batch, &live).await?;
+        let buried: Vec<(Key, &Held)> = held
+            .iter()
+            .filter(|(_, held)| held.deleted())
+            .map(|(key, held)| (*key, held))
+            .collect();
+        // What was moved to another scope since is there, and would be twice.
+        let gone = moves::gone(tx, batch, &buried).await?;
         let (back, stays): (Vec<Filed>, Vec<Filed>) = live.into_iter().partition(|(table, row)| {
-            self.comes_back(held.get(&(table.cloud, row.stored.id)), row)
+            let key = (table.cloud, row.stored.id);
+            !gone.contains_key(&key) && self.comes_back(held.get(&key), row)
         });
         self.done.skipped += stays.len() as u64;
         self.done.restored += back.len() as u64;

@@ -154,7 +154,12 @@ async fn check<'a>(
     };
     let (role, grants) = standing.ok_or(StoreError::NotMember)?;
     let authority = Authority::new(&caller, role, grants, &belongings)?;
-    Access::new(authority, life).require(Permission::SyncPush, request.scope)?;
+    let access = Access::new(authority, life);
+    access.require(Permission::SyncPush, request.scope)?;
+    let batch = Batch {
+        keeps_checkpoints: !access.may(Permission::CheckpointsDelete, request.scope),
+        ..batch
+    };
     Ok(entered.n.map(|n| (batch, n)))
 }
 
