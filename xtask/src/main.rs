@@ -1,4 +1,5 @@
-//! The project's own tools: `cargo xtask tidy`, `cargo xtask generate`, `cargo xtask bench`.
+//! The project's own tools: `cargo xtask tidy`, `cargo xtask generate`, `cargo xtask bench`,
+//! `cargo xtask heavy-user`.
 //!
 //! Owns the checks that neither rustc, clippy nor cargo-deny can make, and the files that are made
 //! from the code. Of the product it knows only `protocol`.
@@ -16,6 +17,8 @@ const USAGE: &str = "usage: cargo xtask <command>
   tidy                check crate edges, database drivers, sizes, forbidden words, links
   generate            write the files that are made from the code
   generate --check    only say whether they are up to date
+  heavy-user --scale F --out DIR
+                      make a home with a device like that of the measured heavy user
   bench [OPTIONS]     build for release and measure; `bench --help` lists the options";
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
             Ok(())
         }
         ["generate", "--check"] => generate::check(&workspace_root()?),
+        ["heavy-user", options @ ..] => run_heavy_user(&workspace_root()?, options),
         ["bench", options @ ..] => run_bench(&workspace_root()?, options),
         [] | ["help" | "--help" | "-h"] => {
             report(USAGE);
@@ -78,6 +82,27 @@ fn run_bench(root: &Path, options: &[&str]) -> anyhow::Result<()> {
         .context("running cargo")?;
     if !status.success() {
         bail!("the benchmark failed");
+    }
+    Ok(())
+}
+
+/// Builds the maker of heavy users, and runs it.
+fn run_heavy_user(root: &Path, options: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--release", "--quiet", "--locked"])
+        .args([
+            "--package",
+            "coditect-end-to-end",
+            "--example",
+            "heavy_user",
+            "--",
+        ])
+        .args(options)
+        .current_dir(root)
+        .status()
+        .context("running cargo")?;
+    if !status.success() {
+        bail!("no heavy user was made");
     }
     Ok(())
 }

@@ -238,6 +238,17 @@ impl Device {
             .unwrap()
     }
 
+    /// Starts the program, whose standard output the caller reads.
+    #[must_use]
+    pub fn command_piped(&self, arguments: &[&str]) -> Child {
+        self.command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
     /// Runs SQL on one of the databases with the `sqlite3` program, as another tool would.
     ///
     /// # Panics

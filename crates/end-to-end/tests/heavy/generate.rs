@@ -1,0 +1,220 @@
+//! A device folder like that of the measured heavy user: 287,000 messages, a fifth of them with
+//! outputs of tools, 8.2 million finished calls of tools, 17.8 million answers with their tokens.
+//! Seeded, streamed in small transactions through the same door as an import.
+
+use coditect_local_store::{LocalStore, Random};
+use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::Row;
+use serde_json::{Value, json};
+
+/// Rows at scale 1.
+pub(crate) const MESSAGES: f64 = 287_000.0;
+pub(crate) const TOOL_CALLS: f64 = 8_200_000.0;
+pub(crate) const ANSWERS: f64 = 17_800_000.0;
+/// Rows stored in one transaction.
+const AT_ONCE: usize = 500;
+/// Messages of a session.
+const SESSION: u64 = 400;
+/// Files of a project, which its tools read again and again.
+const FILES: usize = 120;
+const NOW_MS: i64 = 1_790_000_000_000;
+
+/// What was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Messages.
+    pub(crate) messages: u64,
+    /// Finished calls of tools.
+    pub(crate) tool_calls: u64,
+    /// Answers with their tokens.
+    pub(crate) answers: u64,
+}
+
+impl Made {
+    /// Returns how many rows a scale asks for.
+    pub(crate) fn of_scale(scale: f64) -> Self {
+        let rows = |all: f64| ((all * scale).round() as u64).max(1);
+        Self {
+            messages: rows(MESSAGES),
+            tool_calls: rows(TOOL_CALLS),
+            answers: rows(ANSWERS),
+        }
+    }
+
+    /// Returns all rows.
+    pub(crate) fn rows(self) -> u64 {
+        self.messages + self.tool_calls + self.answers
+    }
+}
+
+/// Fills a store; `observe` is told the rows so far. The same seed makes the same rows.
+pub(crate) fn fill(
+    store: &mut LocalStore,
+    wanted: Made,
+    seed: u64,
+    mut message: impl FnMut(&Row),
+    mut observe: impl FnMut(u64),
+) -> Result<(), coditect_local_store::Error> {
+    let mut maker = Maker::new(seed);
+    let mut done = 0;
+    let tables = [
+        ("context_messages", wanted.messages),
+        ("context_tool_analytics", wanted.tool_calls),
+        ("context_token_economics", wanted.answers),
+    ];
+    for (table, count) in tables {
+        let mut number = 0;
+        while number < count {
+            let to = count.min(number + AT_ONCE as u64);
+            let rows: Vec<(&str, Row)> = (number..to)
+                .map(|number| (table, maker.row(table, number)))
+                .collect();
+            if table == "context_messages" {
+                rows.iter().for_each(|(_, row)| message(row));
+            }
+            let now_ms = NOW_MS + number as i64;
+            store.ingest(File::Sessions, rows, None, now_ms)?;
+            done += to - number;
+            number = to;
+            observe(done);
+        }
+    }
+    Ok(())
+}
+
+/// Makes rows; each follows from the seed and its number.
+struct Maker {
+    random: Random,
+    words: Vec<String>,
+    files: Vec<String>,
+}
+
+impl Maker {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::Seeded(seed);
+        let parts = [
+            "ta", "re", "mo", "lin", "con", "er", "the", "ver", "pa", "si", "ou", "ing", "ment",
+            "is", "der", "al", "fo", "qu", "ble", "st",
+        ];
+        let words: Vec<String> = (0..4_000)
+            .map(|_| {
+                let length = 2 + random.bits() % 3;
+                (0..length)
+                    .map(|_| parts[(random.bits() % parts.len() as u64) as usize])
+                    .collect()
+            })
+            .collect();
+        let mut maker = Self {
+            random,
+            words,
+            files: Vec::new(),
+        };
+        maker.files = (0..FILES)
+            .map(|_| {
+                let bytes = 2_000 + maker.below(50_000);
+                maker.text(bytes as usize)
+            })
+            .collect();
+        maker
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.random.bits() % end
+    }
+
+    /// Returns words of that many bytes and a few more; few words make up most of it.
+    fn text(&mut self, bytes: usize) -> String {
+        let mut text = String::with_capacity(bytes + 32);
+        while text.len() < bytes {
+            let fraction = (self.random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
+            let rank = (self.words.len() as f64).powf(fraction) as usize;
+            text.push_str(&self.words[rank.min(self.words.len()) - 1]);
+            match self.below(40) {
+                0 => text.push_str(".\n"),
+                1 => {
+                    let number = self.random.bits();
+                    text.push_str(&format!("(0x{number:x});\n    "));
+                }
+                _ => text.push(' '),
+            }
+        }
+        text
+    }
+
+    fn row(&mut self, table: &str, number: u64) -> Row {
+        let session = format!("session-{:08}", number / SESSION);
+        let value = match table {
+            "context_messages" => self.message(number, &session),
+            "context_tool_analytics" => json!({
+                "tool_name": (["Read", "Bash", "Edit", "Grep"][(number % 4) as usize]),
+                "session_id": session,
+                "tool_use_id": format!("toolu_{number:024x}"),
+                "timestamp": time(number),
+                "duration_ms": self.below(5_000),
+                "success": number % 20 != 0,
+                "input_bytes": self.below(2_000),
+                "output_bytes": self.below(60_000),
+            }),
+            _ => json!({
+                "session_id": session,
+                "api_message_id": format!("msg_{number:024x}"),
+                "llm_model": "model-4",
+                "timestamp": time(number),
+                "input_tokens": self.below(4_000),
+                "output_tokens": self.below(2_000),
+                "cache_read_input_tokens": self.below(150_000),
+                "duration_ms": self.below(30_000),
+            }),
+        };
+        match value {
+            Value::Object(row) => row,
+            _ => Row::new(),
+        }
+    }
+
+    /// Four messages of five are words of people and agents, the fifth is what a tool gave: a
+    /// file, whole or in part, as often before, sometimes edited since.
+    fn message(&mut self, number: u64, session: &str) -> Value {
+        let tool = number % 5 == 4;
+        let content = if tool {
+            let file = self.below(FILES as u64) as usize;
+            if self.below(10) == 0 {
+                let line = self.text(80);
+                let at = self.below(self.files[file].len() as u64) as usize;
+                let at = self.files[file].floor_char_boundary(at);
+                self.files[file].insert_str(at, &line);
+            }
+            let whole = &self.files[file];
+            let lines = whole.lines().enumerate();
+            lines
+                .map(|(at, line)| format!("{:>6}\t{line}\n", at + 1))
+                .collect()
+        } else {
+            let bytes = 40 + self.below(800) * (1 + self.below(3));
+            self.text(bytes as usize)
+        };
+        let by_user = tool || number % 5 == 0;
+        let blocks = tool.then(|| {
+            json!([{"type": "tool_result", "tool_use_id": format!("toolu_{number:024x}"),
+                "content": content}])
+        });
+        json!({
+            "message_id": format!("{session}-{number:010}"),
+            "session_id": session,
+            "role": if by_user { "user" } else { "assistant" },
+            "message_type": if by_user { "user" } else { "assistant" },
+            "content": content,
+            "content_blocks": blocks,
+            "timestamp": time(number),
+            "agent": "claude",
+            "cwd": "/home/ann/src/project",
+            "git_branch": "main",
+            "source_type": "jsonl",
+            "sequence": number % SESSION + 1,
+        })
+    }
+}
+
+fn time(number: u64) -> String {
+    coditect_core::canonical::time_from_ms(NOW_MS - 30_000_000_000 + number as i64 * 1_000)
+}

@@ -1,0 +1,233 @@
+//! The heavy user: a device with years of work links to a server, is interrupted twice, and a new
+//! device gets it all: what was said first, long outputs of tools after it.
+//!
+//! `make test` runs it small. HEAVY_SCALE sets the size (1 is 287,000 messages, 8.2 million calls
+//! of tools and 17.8 million answers), CODITECT_TEST_PROGRAMS the folder of the programs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failure is the test's, and the figures are what it is for"
+)]
+
+mod generate;
+
+use std::io::Write as _;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use coditect_end_to_end::{Device, Server, signal};
+use coditect_local_store::{LocalStore, Random};
+use coditect_protocol::wire::Row;
+use serde_json::Value;
+
+use generate::{Made, fill};
+
+/// Size when none is asked for.
+const SCALE: f64 = 0.0005;
+/// Messages below which memory says nothing about streams.
+const MEMORY_ROWS_MIN: u64 = 100_000;
+const MIB: u64 = 1024 * 1024;
+
+fn scale() -> f64 {
+    let asked = std::env::var("HEAVY_SCALE").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(SCALE)
+}
+
+/// Bytes of rows that would be packed one by one.
+#[derive(Default)]
+struct RowWise {
+    plain: u64,
+    packed: u64,
+}
+
+impl RowWise {
+    fn add(&mut self, row: &Row) {
+        let text = serde_json::to_vec(row).unwrap();
+        let level = flate2::Compression::new(6);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+        encoder.write_all(&text).unwrap();
+        self.plain += text.len() as u64;
+        self.packed += encoder.finish().unwrap().len() as u64;
+    }
+}
+
+/// Highest resident memory of a process so far, in bytes; 0 once it is gone.
+fn peak_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kb = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kb.unwrap_or(0) * 1024
+}
+
+fn rest() {
+    // tidy: may sleep: what is watched is another process
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// Watches a process until it ends or `until` holds; returns its highest memory.
+fn watch(child: &mut Child, mut until: impl FnMut() -> bool) -> u64 {
+    let mut peak = 0;
+    loop {
+        peak = peak.max(peak_bytes(child.id()));
+        if child.try_wait().unwrap().is_some() || until() {
+            return peak;
+        }
+        rest();
+    }
+}
+
+fn stored(server: &Server) -> u64 {
+    let sql = "select coalesce(sum(rows_pushed), 0)::bigint from device_cursors";
+    let said = server.query(sql).unwrap_or_default();
+    said.first().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Syncs until nothing is queued; returns what the last run said and the bytes of all.
+fn sync_all(device: &Device, peak: &mut u64) -> (Value, u64) {
+    let mut sent = 0;
+    loop {
+        let mut child = device.command_piped(&["sync", "--json"]);
+        let reader = child.stdout.take().unwrap();
+        let said = std::thread::spawn(move || std::io::read_to_string(reader).unwrap());
+        *peak = (*peak).max(watch(&mut child, || false));
+        let code = child.wait().unwrap().code();
+        let said: Value = serde_json::from_str(&said.join().unwrap()).unwrap();
+        sent += said["bytes_sent"].as_u64().unwrap();
+        if code == Some(0) && said["converged"] == true {
+            return (said, sent);
+        }
+        assert_ne!(said["converged"], false, "{said}");
+    }
+}
+
+#[test]
+fn the_heavy_user_is_taken_in_and_comes_to_a_new_device() {
+    let scale = scale();
+    let wanted = Made::of_scale(scale);
+    let mut server = Server::start();
+    let license = server.bootstrap("license_key");
+    let first = Device::new();
+    let folder = first.home().join(".coditect-data/context-storage");
+    let mut row_wise = RowWise::default();
+    let began = Instant::now();
+    let mut store = LocalStore::open(&folder, 0, Random::Seeded(1)).unwrap();
+    fill(&mut store, wanted, 1, |row| row_wise.add(row), |_| {}).unwrap();
+    drop(store);
+    let made_s = began.elapsed().as_secs_f64();
+    println!(
+        "made {} rows, {:.0} rows/s",
+        wanted.rows(),
+        wanted.rows() as f64 / made_s
+    );
+    first.login(&server, &license);
+
+    // Up, and twice interrupted.
+    let (mut client_peak, mut server_peak) = (0, 0);
+    let began = Instant::now();
+    let mut child = first.spawn(&["sync"]);
+    let peak = watch(&mut child, || stored(&server) * 5 > wanted.rows());
+    client_peak = peak.max(client_peak);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let at_first = stored(&server);
+    assert!(
+        at_first < wanted.rows(),
+        "it was over before it was interrupted"
+    );
+    let mut child = first.spawn(&["sync"]);
+    let peak = watch(&mut child, || stored(&server) * 2 > wanted.rows());
+    client_peak = peak.max(client_peak);
+    server_peak = peak_bytes(server.pid().unwrap()).max(server_peak);
+    server.kill();
+    server.restart();
+    client_peak = watch(&mut child, || false).max(client_peak);
+    let (said, _) = sync_all(&first, &mut client_peak);
+    let up_s = began.elapsed().as_secs_f64();
+    assert_eq!(
+        (&said["rejected"], &said["parked"]),
+        (&0.into(), &0.into()),
+        "{said}"
+    );
+    for (table, rows) in [
+        ("context_messages", wanted.messages),
+        ("context_tool_analytics", wanted.tool_calls),
+        ("context_token_economics", wanted.answers),
+    ] {
+        let count = server.ask(&format!(
+            "select count(*) from {table} where deleted_at is null"
+        ));
+        assert_eq!(count, [rows.to_string()], "{table}");
+    }
+    println!(
+        "up: {:.0} rows/s with both interruptions, the first at {at_first} rows",
+        wanted.rows() as f64 / up_s
+    );
+
+    // Down to a new device.
+    let second = Device::linked(&server, &license);
+    let began = Instant::now();
+    let mut child = second.command_piped(&["sync", "--json"]);
+    let reader = child.stdout.take().unwrap();
+    let text = std::thread::spawn(move || std::io::read_to_string(reader).unwrap());
+    let mut usable = None;
+    let watched = watch(&mut child, || {
+        // All messages can be searched; long ones by their beginnings.
+        if usable.is_none() {
+            let sql = "select count(*) from messages";
+            let ran = second.try_sql("sessions", sql);
+            if ran.stdout.trim() == wanted.messages.to_string() {
+                usable = Some(began.elapsed());
+            }
+        }
+        false
+    });
+    let down_s = began.elapsed().as_secs_f64();
+    assert!(child.wait().unwrap().success());
+    let said: Value = serde_json::from_str(&text.join().unwrap()).unwrap();
+    let converged = match said["converged"] == true {
+        true => said.clone(),
+        false => second.converge(),
+    };
+    assert_eq!(converged["converged"], true, "{converged}");
+    let lacking = second.sql(
+        "sessions",
+        "select count(*) from messages where bodies is not null",
+    );
+    assert_eq!(lacking.trim(), "0");
+    let received = said["bytes_received"].as_u64().unwrap();
+    let usable_s = usable.map_or(down_s, |time| time.as_secs_f64());
+    println!(
+        "down: usable after {usable_s:.1} s, everything after {down_s:.1} s; {:.2} MiB on the wire, \
+         {:.3} of {:.2} MiB packed row by row, {:.2} MiB plain",
+        received as f64 / MIB as f64,
+        received as f64 / row_wise.packed as f64,
+        row_wise.packed as f64 / MIB as f64,
+        row_wise.plain as f64 / MIB as f64,
+    );
+    server_peak = peak_bytes(server.pid().unwrap()).max(server_peak);
+    println!(
+        "memory: client {} MiB up, {} MiB down; server {} MiB",
+        client_peak / MIB,
+        watched / MIB,
+        server_peak / MIB
+    );
+    if wanted.rows() >= MEMORY_ROWS_MIN {
+        assert!(client_peak.max(watched) < 100 * MIB, "memory of the client");
+        assert!(server_peak < 100 * MIB, "memory of the server");
+    }
+    let content = "select count(*) || ' ' || sum(length(content)) from messages";
+    assert_eq!(
+        first.sql("sessions", content),
+        second.sql("sessions", content)
+    );
+    let (_, mine) = first.dump();
+    let (_, theirs) = second.dump();
+    let messages = |dump: coditect_end_to_end::Dump| -> Vec<_> {
+        dump.into_iter()
+            .filter(|(key, _)| format!("{key:?}").contains("context_messages"))
+            .collect()
+    };
+    if scale <= 0.01 {
+        assert!(messages(mine) == messages(theirs), "the replicas differ");
+    }
+}
