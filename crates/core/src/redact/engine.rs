@@ -51,25 +51,31 @@ pub fn redact_text<'a>(text: &'a str, report: &mut Report) -> Cow<'a, str> {
 }
 
 /// One secret that was replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
     /// Where it started in the original text, in bytes.
     pub start: usize,
     /// Where it ended there.
     pub end: usize,
     /// Its kind, as in the marker.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
+}
+
+impl Replaced {
+    /// Returns the bytes of the marker that takes its place.
+    #[must_use]
+    pub fn marker_bytes(&self) -> usize {
+        MARKER_START.len() + self.kind.len() + 1
+    }
 }
 
 /// Returns what [`redact_text`] returns, and which bytes of the original stand no more.
 pub fn redact_listed(text: &str) -> (Cow<'_, str>, Vec<Replaced>) {
     let Some(scanner) = SCANNER.as_ref() else {
-        let end = text.len();
-        let kind = "rules-unavailable";
         let all = Replaced {
             start: 0,
-            end,
-            kind,
+            end: text.len(),
+            kind: Cow::Borrowed("rules-unavailable"),
         };
         return (Cow::Borrowed("[REDACTED:rules-unavailable]"), vec![all]);
     };
@@ -80,56 +86,57 @@ pub fn redact_listed(text: &str) -> (Cow<'_, str>, Vec<Replaced>) {
         if found.is_empty() {
             break;
         }
-        list = in_original(&list, &found);
+        let listed = found.iter().map(|secret| Replaced {
+            start: secret.range.start,
+            end: secret.range.end,
+            kind: Cow::Borrowed(secret.kind),
+        });
+        list = compose(&list, &listed.collect::<Vec<_>>());
         out = Cow::Owned(replaced(&out, &found));
     }
     (out, list)
 }
 
-/// Joins what earlier rounds replaced with what was found in their result.
-fn in_original(earlier: &[Replaced], found: &[Found]) -> Vec<Replaced> {
+/// Joins what was replaced in a text with what was then replaced in the result; both in order.
+#[must_use]
+pub fn compose(earlier: &[Replaced], later: &[Replaced]) -> Vec<Replaced> {
     // Where each earlier marker stands in the text that was searched.
     let mut markers = Vec::with_capacity(earlier.len());
     let (mut out, mut original) = (0, 0);
     for one in earlier {
-        out += one.start - original;
-        let start = out;
-        out += MARKER_START.len() + one.kind.len() + 1;
+        let start = out + (one.start - original);
+        out = start + one.marker_bytes();
         original = one.end;
-        markers.push((start..out, *one));
+        markers.push((start..out, one));
     }
     let place = |at: usize, is_end: bool| {
-        let before = markers.iter().rev().find(|(range, _)| range.start < at);
-        match before {
-            Some((range, one)) if at < range.end || (at == range.end && is_end) => {
-                if is_end {
-                    one.end
-                } else {
-                    one.start
-                }
-            }
-            Some((range, one)) => one.end + (at - range.end),
-            None => at,
+        let count = markers.partition_point(|(range, _)| range.start < at);
+        let Some((range, one)) = count.checked_sub(1).map(|last| &markers[last]) else {
+            return at;
+        };
+        if at >= range.end {
+            one.end + (at - range.end)
+        } else if is_end {
+            one.end
+        } else {
+            one.start
         }
     };
-    let mut list: Vec<Replaced> = found
+    let new: Vec<Replaced> = later
         .iter()
         .map(|secret| Replaced {
-            start: place(secret.range.start, false),
-            end: place(secret.range.end, true),
-            kind: secret.kind,
+            start: place(secret.start, false),
+            end: place(secret.end, true),
+            kind: secret.kind.clone(),
         })
         .collect();
-    let covered = |one: &Replaced| {
-        list.iter()
-            .any(|new| new.start <= one.start && one.end <= new.end)
+    let is_covered = |one: &&Replaced| {
+        let before = new.partition_point(|new| new.start <= one.start);
+        before > 0 && one.end <= new[before - 1].end
     };
-    let kept: Vec<Replaced> = earlier
-        .iter()
-        .filter(|one| !covered(one))
-        .copied()
-        .collect();
-    list.extend(kept);
+    let kept = earlier.iter().filter(|one| !is_covered(one)).cloned();
+    let mut list: Vec<Replaced> = kept.collect();
+    list.extend(new);
     list.sort_by_key(|one| one.start);
     list
 }

@@ -15,10 +15,10 @@ mod report;
 mod rules;
 mod value;
 
-pub use engine::{Replaced, redact_listed, redact_text, text_has_secret};
+pub use engine::{Replaced, compose, redact_listed, redact_text, text_has_secret};
 pub use own::{OwnRules, OwnRulesError};
 pub use report::Report;
-pub use value::redact_value;
+pub use value::{kind_under_key, redact_value};
 
 /// Start of every marker that takes a secret's place, as in `[REDACTED:jwt]`.
 pub const MARKER_START: &str = "[REDACTED:";

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::engine::{class_of_key, redact_text};
-use super::rules::Class;
 use super::{MARKER_START, Report, assign};
 
 /// Replaces every secret in the strings and keys of `value`, and counts them in `report`.
@@ -16,6 +15,13 @@ pub fn redact_value(value: &mut Value, report: &mut Report) {
         Value::Object(fields) => redact_object(fields, report),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+/// Returns the kind of secret that `value` is because it stands under `key`, if it is one.
+#[must_use]
+pub fn kind_under_key(key: &str, value: &str) -> Option<&'static str> {
+    let class = class_of_key(key)?;
+    assign::is_secret_under(class, value).then(|| class.kind())
 }
 
 fn redact_string(text: &mut String, report: &mut Report) {
@@ -29,9 +35,10 @@ fn redact_object(fields: &mut Map<String, Value>, report: &mut Report) {
     for (key, value) in fields.iter_mut() {
         redact_value(value, report);
         if let Value::String(text) = value
-            && let Some(class) = class_of_key(key)
+            && let Some(kind) = kind_under_key(key, text)
         {
-            redact_under_key(class, text, report);
+            *text = format!("{MARKER_START}{kind}]");
+            report.add(kind);
         }
         if let Cow::Owned(new_key) = redact_text(key, &mut Report::default()) {
             renamed.push((key.clone(), new_key));
@@ -42,12 +49,5 @@ fn redact_object(fields: &mut Map<String, Value>, report: &mut Report) {
             redact_text(&old_key, report);
             fields.insert(new_key, value);
         }
-    }
-}
-
-fn redact_under_key(class: Class, text: &mut String, report: &mut Report) {
-    if assign::is_secret_under(class, text) {
-        *text = format!("{MARKER_START}{}]", class.kind());
-        report.add(class.kind());
     }
 }
