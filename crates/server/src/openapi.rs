@@ -5,6 +5,7 @@ mod rows;
 use std::sync::OnceLock;
 
 use coditect_protocol::openapi::{ContentHash, Timestamp};
+use coditect_protocol::wire::DEVICE_TIME_HEADER;
 use coditect_protocol::wire::{
     Op, Stored, auth, backups, bodies, context, descent, devices, hints, history, moves, pull, push,
 };
@@ -166,6 +167,14 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
                 left out",
             "schema": { "type": "string", "format": "uuid" } })
     });
+    let has_time = endpoint.operation.request == Some("PushRequest");
+    let device_time = has_time.then(|| {
+        json!({ "name": DEVICE_TIME_HEADER, "in": "header", "required": false,
+            "description": "The device's clock when the request left it, in milliseconds since \
+                1970; goes before the time in the body, which is that of the batch",
+            "schema": { "type": "integer", "format": "int64" } })
+    });
+    let in_header = in_header.into_iter().chain(device_time);
     in_path.chain(in_query).chain(in_header).collect()
 }
 
