@@ -23,6 +23,12 @@ const WORK_EVERY: Duration = Duration::from_secs(60);
 /// The same while events wait in the spool.
 const WORK_EVERY_SPOOLED: Duration = Duration::from_secs(5);
 
+/// The same while the file's log is long.
+const WORK_EVERY_LONG_LOG: Duration = Duration::from_secs(20);
+/// Length of the log from which a hook notices it, in bytes: where no daemon holds the file open,
+/// each hook reads all of it. A worker that opens and closes the file writes it back.
+const LOG_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Where a call's files are, and what the owner wants.
 struct Surroundings {
     paths: Paths,
@@ -109,7 +115,11 @@ fn act(
         return Ok(None);
     }
     let folder = Folder::new(&surroundings.paths.data_dir());
-    let mut store = open(&surroundings.paths, File::Sessions);
+    let mut store = if event.has_rows() {
+        open(&surroundings.paths, File::Sessions)
+    } else {
+        Ok(None)
+    };
     let recorded = record(&folder, &mut store, &event, now_ms);
     let answer = answer(surroundings, &store, &event, place.as_deref(), now_ms);
     let every = match (&recorded, event.session.as_ref()) {
@@ -117,6 +127,7 @@ fn act(
         (Ok(Recorded::Spooled), _) => Some(WORK_EVERY_SPOOLED),
         (_, Some(SessionChange::Begun { .. })) => Some(WORK_EVERY),
         _ if event.read_transcript => Some(WORK_EVERY),
+        _ if event.has_rows() && has_long_log(&surroundings.paths) => Some(WORK_EVERY_LONG_LOG),
         _ => None,
     };
     if let Some(every) = every
@@ -135,6 +146,13 @@ type Opened = coditect_local_store::Result<Option<LocalStore>>;
 
 fn open(paths: &Paths, file: File) -> Opened {
     LocalStore::open_one(&paths.context_storage(), file, WAIT, Random::System)
+}
+
+fn has_long_log(paths: &Paths) -> bool {
+    let log = paths
+        .context_storage()
+        .join(format!("{}.db-wal", File::Sessions));
+    std::fs::metadata(log).is_ok_and(|log| log.len() > LOG_BYTES_MAX)
 }
 
 /// Stores an event, or writes it to the spool when the file is busy, missing or of no use now.
