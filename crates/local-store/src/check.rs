@@ -8,7 +8,7 @@ use coditect_core::digest::term;
 use coditect_protocol::RowId;
 use coditect_protocol::catalogue::{Direction, File, Table};
 use coditect_protocol::wire::descent::NamedRows;
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 
 use crate::LocalStore;
@@ -89,6 +89,35 @@ impl LocalStore {
                 return Ok(checked);
             }
         }
+    }
+
+    /// Looks once more at rows that were wrong, and returns those that still are.
+    ///
+    /// # Errors
+    /// As [`LocalStore::check_rows`].
+    pub fn check_again(&mut self, file: File, wrong: &[Wrong]) -> Result<Vec<Wrong>> {
+        let mut still = Vec::new();
+        for chunk in wrong.chunks(CHUNK_ROWS) {
+            self.write(file, |work| {
+                for wrong in chunk {
+                    let (scope, id) = (wrong.scope.as_str(), wrong.id.as_str());
+                    let Some(table) = statements::table_in(file, &wrong.table) else {
+                        continue;
+                    };
+                    let Some(known) = fingerprint(work, table, scope, id).in_file(file)? else {
+                        continue;
+                    };
+                    if let Some(damage) = damage_of(work, table, scope, id, known)? {
+                        still.push(Wrong {
+                            damage,
+                            ..wrong.clone()
+                        });
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(still)
     }
 
     /// Looks at the next slice of every file, if it is time: as much as a whole round a day
@@ -232,6 +261,21 @@ fn bases_behind(
         Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
     })?;
     keys.collect()
+}
+
+/// Returns the fingerprint of a base.
+fn fingerprint(
+    work: &Work<'_>,
+    table: &Table,
+    scope: &str,
+    id: &str,
+) -> rusqlite::Result<Option<i64>> {
+    work.tx
+        .prepare_cached(
+            "select fingerprint from sync_base where table_name = ?1 and scope = ?2 and id = ?3",
+        )?
+        .query_row([table.cloud, scope, id], |row| row.get(0))
+        .optional()
 }
 
 fn damage_of(

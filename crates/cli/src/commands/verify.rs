@@ -71,13 +71,14 @@ pub(crate) fn run(context: &mut Context, verify: &Verify) -> anyhow::Result<Exit
     };
     let run = remote::sync(context, &mut store, kind)?;
     // What was mended is not wrong any more.
-    let after = if verify.full && verify.repair && !before.wrong.is_empty() {
-        read_all(&mut store)?
+    let wrong = if verify.repair {
+        look_again(&mut store, &before)?
     } else {
-        Read {
-            checked: before.checked,
-            wrong: before.wrong.clone(),
-        }
+        before.wrong.clone()
+    };
+    let after = Read {
+        checked: before.checked,
+        wrong,
     };
     let answered = run.report.problem.is_none() && !run.report.offline;
     let compared = if verify.full && answered {
@@ -122,6 +123,19 @@ fn read_all(store: &mut LocalStore) -> anyhow::Result<Read> {
             .extend(checked.wrong.into_iter().map(|wrong| (file, wrong)));
     }
     Ok(read)
+}
+
+/// Returns the rows that are still wrong.
+fn look_again(store: &mut LocalStore, read: &Read) -> anyhow::Result<Vec<(File, Wrong)>> {
+    let _lease = store.lease()?;
+    let mut still = Vec::new();
+    for file in File::ALL {
+        let of_file = read.wrong.iter().filter(|(of, _)| *of == file);
+        let wrong: Vec<_> = of_file.map(|(_, wrong)| wrong.clone()).collect();
+        let wrong = store.check_again(file, &wrong)?;
+        still.extend(wrong.into_iter().map(|wrong| (file, wrong)));
+    }
+    Ok(still)
 }
 
 fn print(context: &Context, run: &Run, seen: &Seen) -> anyhow::Result<Exit> {
