@@ -9,7 +9,8 @@ use coditect_client::{
     Compared, Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic, membership,
 };
 use coditect_core::sync::{Options, Report};
-use coditect_local_store::{Error, Lease, LocalStore, Random};
+use coditect_local_store::{Error, LackingRow, Lease, LocalStore, Random};
+use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::auth::{DeviceInfo, PasswordLogin};
 use coditect_protocol::wire::membership::{ProjectList, TeamList};
 use coditect_protocol::{DeviceId, Scope};
@@ -152,14 +153,15 @@ pub(crate) fn sync(context: &Context, store: &mut LocalStore, kind: Kind) -> any
         retries: RETRIES,
         random: random.bits(),
     };
-    let line = SyncLine::new(context);
+    let line = SyncLine::new(context, queued(store)?);
+    let traffic = transport.http().counters();
     let report = block_on(coditect_client::sync(
         store,
         &mut transport,
         options,
         clock::now_ms,
         &mut random,
-        |progress| line.show(progress),
+        |progress| line.show(progress, traffic.read()),
     ))??;
     line.clear();
     learn_names(store, &mut transport)?;
@@ -171,6 +173,26 @@ pub(crate) fn sync(context: &Context, store: &mut LocalStore, kind: Kind) -> any
         traffic: transport.http().traffic(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Returns how many changes wait, over all files.
+fn queued(store: &LocalStore) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for file in File::ALL {
+        sum += store.queue_state(file)?.queued;
+    }
+    Ok(sum)
+}
+
+/// Fetches the long texts of rows; says whether the server answered.
+pub(crate) fn fetch_bodies(
+    context: &Context,
+    store: &mut LocalStore,
+    rows: &[LackingRow],
+) -> anyhow::Result<bool> {
+    let mut transport = transport(context, store)?;
+    let fetched = block_on(coditect_client::bodies::fetch(store, &mut transport, rows))??;
+    Ok(fetched.is_some())
 }
 
 /// Asks what teams and projects are called that came with this run. Without an answer their ids
@@ -231,34 +253,119 @@ pub(crate) fn exit_of(report: &Report) -> Exit {
 }
 
 /// One line on a terminal that says how far a run is.
-struct SyncLine(Option<ProgressBar>);
+struct SyncLine {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    /// Changes that were queued when it began.
+    queued: u64,
+}
 
 impl SyncLine {
-    fn new(context: &Context) -> Self {
+    fn new(context: &Context, queued: u64) -> Self {
+        let started = Instant::now();
         if !context.printer.is_interactive() || context.printer.is_json() {
-            return Self(None);
+            return Self {
+                bar: None,
+                started,
+                queued,
+            };
         }
         let bar = ProgressBar::new_spinner().with_message("connecting");
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(TICK);
-        Self(Some(bar))
+        Self {
+            bar: Some(bar),
+            started,
+            queued,
+        }
     }
 
-    fn show(&self, progress: Progress) {
-        let Some(bar) = &self.0 else { return };
-        let (received, sent) = (grouped(progress.received), grouped(progress.sent));
-        bar.set_message(if progress.waiting {
-            "waiting for the server".to_owned()
-        } else {
-            format!("{received} received, {sent} sent")
-        });
+    fn show(&self, progress: Progress, traffic: Traffic) {
+        if let Some(bar) = &self.bar {
+            let seconds = self.started.elapsed().as_secs_f64();
+            bar.set_message(message(progress, traffic, self.queued, seconds));
+        }
     }
 
     fn clear(&self) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Says rows, bytes, rate and the time that is left, as far as these are known.
+fn message(progress: Progress, traffic: Traffic, queued: u64, seconds: f64) -> String {
+    if progress.waiting {
+        return "waiting for the server".to_owned();
+    }
+    let (received, sent) = (grouped(progress.received), grouped(progress.sent));
+    let mib = (traffic.sent + traffic.received) as f64 / f64::from(1 << 20);
+    let rows = progress.received + progress.sent + progress.bodies;
+    let rate = rows as f64 / seconds.max(0.001);
+    let (what, to_go) = if progress.bodies > 0 || progress.bodies_left > 0 {
+        let left = grouped(progress.bodies_left);
+        (
+            format!("; {left} long texts to fetch"),
+            progress.bodies_left,
+        )
+    } else {
+        let of = match queued > progress.sent {
+            true => format!(" of {}", grouped(queued)),
+            false => String::new(),
+        };
+        (of, queued.saturating_sub(progress.sent))
+    };
+    let moved = if progress.bodies > 0 || progress.bodies_left > 0 {
+        progress.bodies
+    } else {
+        progress.sent
+    };
+    let left = match moved {
+        0 => String::new(),
+        moved => time_left(to_go as f64 * seconds / moved as f64),
+    };
+    format!("{received} received, {sent} sent{what} ({mib:.1} MiB, {rate:.0}/s{left})")
+}
+
+fn time_left(seconds: f64) -> String {
+    match seconds as u64 {
+        0 => String::new(),
+        seconds @ 1..120 => format!(", {seconds} s left"),
+        seconds => format!(", {} min left", seconds / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_rows_bytes_rate_and_time_left() {
+        let mut progress = Progress {
+            received: 1_000,
+            sent: 2_500,
+            ..Progress::default()
+        };
+        let traffic = Traffic {
+            sent: 3 << 20,
+            received: 1 << 20,
+        };
+        assert_eq!(
+            message(progress, traffic, 10_000, 10.0),
+            "1,000 received, 2,500 sent of 10,000 (4.0 MiB, 350/s, 30 s left)"
+        );
+        (progress.bodies, progress.bodies_left) = (10, 1_000);
+        assert_eq!(
+            message(progress, traffic, 0, 10.0),
+            "1,000 received, 2,500 sent; 1,000 long texts to fetch (4.0 MiB, 351/s, 16 min left)"
+        );
+        progress.waiting = true;
+        assert_eq!(
+            message(progress, traffic, 0, 10.0),
+            "waiting for the server"
+        );
     }
 }

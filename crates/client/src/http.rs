@@ -7,6 +7,7 @@ mod upgrade;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -121,8 +122,26 @@ pub struct Http {
     client: reqwest::Client,
     base: Url,
     clock: Option<fn() -> i64>,
-    sent: AtomicU64,
-    received: AtomicU64,
+    sent: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
+}
+
+/// The bytes of a client, readable while it works.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    sent: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
+}
+
+impl Counters {
+    /// Returns the bytes so far.
+    #[must_use]
+    pub fn read(&self) -> Traffic {
+        Traffic {
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// A reply that was read whole.
@@ -174,8 +193,8 @@ impl Http {
             client: builder.build().map_err(HttpError::Setup)?,
             base,
             clock: options.clock,
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
+            sent: Arc::default(),
+            received: Arc::default(),
         })
     }
 
@@ -188,9 +207,15 @@ impl Http {
     /// Returns the bytes so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
-        Traffic {
-            sent: self.sent.load(Ordering::Relaxed),
-            received: self.received.load(Ordering::Relaxed),
+        self.counters().read()
+    }
+
+    /// Returns the counters of its bytes, to look at while it works.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sent: Arc::clone(&self.sent),
+            received: Arc::clone(&self.received),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `coditect search`.
 
 use clap::{Args, ValueEnum};
-use coditect_local_store::{Hit, SearchQuery};
+use coditect_local_store::{Hit, LocalStore, SearchQuery};
 use coditect_protocol::catalogue::by_cloud_name;
 use serde_json::{Value, json};
 
@@ -123,6 +123,13 @@ pub(crate) fn run(context: &Context, command: &Search) -> anyhow::Result<Exit> {
         if hits.is_empty() {
             printer.note("nothing found");
             return Ok(());
+        }
+        let parts = hits
+            .iter()
+            .filter(|hit| LocalStore::lacks_bodies(hit.table, &hit.row))
+            .count();
+        if parts > 0 {
+            printer.note(&format!("of {parts} hits only the beginning is here yet"));
         }
         let mut table = Table::new(&["kind", "time", "id", "found"]);
         for hit in &hits {

@@ -1,5 +1,7 @@
 //! `coditect session`.
 
+mod export;
+
 use clap::{Args, Subcommand};
 use coditect_local_store::{LocalStore, RowFilter, RowView};
 use coditect_protocol::catalogue::{Table as Synced, by_cloud_name};
@@ -9,6 +11,7 @@ use super::records::{self, text};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::names;
+use crate::remote;
 use crate::table::{Table, grouped, one_line, short_time};
 
 /// Sessions that are looked at for a list, newest last.
@@ -28,6 +31,8 @@ pub(crate) enum Session {
     List(List),
     /// Show one with its messages
     Show(Show),
+    /// Give its transcript back, as it was but for secrets
+    Export(export::Export),
 }
 
 /// Which sessions to list.
@@ -55,6 +60,9 @@ pub(crate) struct Show {
     /// Only messages of this role: user, assistant, system
     #[arg(long)]
     role: Option<String>,
+    /// Fetch long texts that are not on this machine yet
+    #[arg(long)]
+    fetch: bool,
 }
 
 /// Runs the command.
@@ -62,6 +70,7 @@ pub(crate) fn run(context: &Context, command: Session) -> anyhow::Result<Exit> {
     match command {
         Session::List(command) => list(context, &command),
         Session::Show(command) => show(context, &command),
+        Session::Export(command) => export::run(context, &command),
     }
 }
 
@@ -129,7 +138,7 @@ fn list(context: &Context, command: &List) -> anyhow::Result<Exit> {
 }
 
 fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
-    let store = context.adopted_store(&[sessions().file])?;
+    let mut store = context.adopted_store(&[sessions().file])?;
     let session = names::row(
         &store,
         sessions(),
@@ -137,7 +146,27 @@ fn show(context: &Context, command: &Show) -> anyhow::Result<Exit> {
         &command.id,
         Some("session_id"),
     )?;
-    let messages = messages(&store, &session, command)?;
+    let mut messages = messages(&store, &session, command)?;
+    let lacking: Vec<String> = messages
+        .iter()
+        .filter(|message| LocalStore::lacks_bodies("context_messages", &message.row))
+        .filter_map(|message| message.id.clone())
+        .collect();
+    if !lacking.is_empty() && command.fetch {
+        let rows = store.lacking_of("context_messages", &lacking)?;
+        if !remote::fetch_bodies(context, &mut store, &rows)? {
+            context.printer.note("the server does not answer");
+        }
+        messages = self::messages(&store, &session, command)?;
+    } else if !lacking.is_empty() {
+        let count = lacking.len();
+        context.printer.note(&format!(
+            "of {count} messages only the beginning is here yet"
+        ));
+        context
+            .printer
+            .hint(&format!("coditect session show {} --fetch", command.id));
+    }
     let documents: Vec<Value> = messages.iter().map(records::document).collect();
     let document = json!({"session": records::document(&session), "messages": documents});
     if context.printer.is_json() {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use coditect_client::SyncState;
+use coditect_daemon::archive::Archive;
 use coditect_local_store::LocalStore;
 use coditect_protocol::catalogue::{File, by_cloud_name};
 use coditect_protocol::wire::pull::TableDigest;
@@ -18,8 +19,9 @@ Asks nobody: the server's side is what the last sync saw. It says `converged` wh
 queued and every digest equals the server's.
 
 --json: tenant_id, user_id, device_id, server, profile, offline_mode, queue_depth (changes that
-wait, all files), parked, conflicts, oldest_queued_at, last_sync_at, last_error, converged (null
-before the first sync), streams [{scope, table, rows, digest, server_digest, cursor}].";
+wait, all files), parked, conflicts, bodies_to_fetch (rows whose long texts are not here yet),
+bodies_to_send (queued rows with long texts), oldest_queued_at, last_sync_at, last_error, converged (null
+before the first sync), archive {files, chunks, bytes_original, bytes_stored, redactions}, streams [{scope, table, rows, digest, server_digest, cursor}].";
 
 /// Shows what is linked, queued and in step.
 #[derive(Debug, Args)]
@@ -54,12 +56,13 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
         conflicts += store.conflicts(file, false)?.len() as u64;
         unmarked += store.count_unmarked(file)?;
     }
+    let bodies = store.pending_bodies()?;
     let state = context.state();
     let streams = streams(&store, &state)?;
     let equal = streams.iter().all(|stream| stream.equal == Some(true));
     let converged = state
         .converged
-        .map(|converged| converged && equal && queued == 0 && unmarked == 0);
+        .map(|converged| converged && equal && queued == 0 && unmarked == 0 && bodies.down == 0);
     let owner = store.owner_of_folder();
     let offline = context.is_offline() || state.offline;
     let document = json!({
@@ -73,6 +76,9 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
         "queue_depth": queued,
         "parked": parked,
         "conflicts": conflicts,
+        "bodies_to_fetch": bodies.down,
+        "bodies_to_send": bodies.up,
+        "archive": Archive::new(&context.paths.data_dir()).space()?,
         "oldest_queued_at": oldest,
         "last_sync_at": state.last_sync_at,
         "last_error": state.last_error,
@@ -164,6 +170,12 @@ fn print(context: &Context, document: &Value, streams: &[Stream]) -> anyhow::Res
     printer.line(&format!(
         "queued {queued}, parked {parked}, conflicts {conflicts}"
     ))?;
+    let (down, up) = (number("bodies_to_fetch"), number("bodies_to_send"));
+    if (down.as_str(), up.as_str()) != ("0", "0") {
+        printer.line(&format!(
+            "rows with long texts: {down} to fetch, {up} to send"
+        ))?;
+    }
     if !streams.is_empty() {
         printer.line("")?;
         let mut table = Table::new(&["scope", "table", "#rows", "in step"]);
