@@ -11,20 +11,7 @@ use crate::identity::Role;
 
 /// Teams and projects of a person (`$2`), one row for each way in. A team in the archive lets its
 /// members read its projects, no more.
-pub(crate) const OF_PERSON: &str = "select s.scope_id, s.kind, m.role, s.archived_at is not null
-    from scope_members m
-    join scopes s on s.tenant_id = m.tenant_id and s.scope_id = m.scope_id
-    where m.tenant_id = $1 and s.tenant_id = $1 and m.user_id = $2
-    union all
-    select p.scope_id, p.kind,
-    case when t.archived_at is null then l.role else 'viewer' end, p.archived_at is not null
-    from scope_members m
-    join project_teams l on l.tenant_id = m.tenant_id and l.team_id = m.scope_id
-    join scopes t on t.tenant_id = m.tenant_id and t.scope_id = m.scope_id
-    join scopes p on p.tenant_id = m.tenant_id and p.scope_id = l.scope_id
-    where m.tenant_id = $1 and l.tenant_id = $1 and t.tenant_id = $1 and p.tenant_id = $1
-    and m.user_id = $2
-    order by 1";
+pub(crate) const OF_PERSON: &str = "select scope_id, kind, role, archived from member_of($1, $2)";
 
 /// A team or project that a person belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

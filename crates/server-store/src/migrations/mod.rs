@@ -11,6 +11,7 @@ mod m20261120_000005_device_guard;
 mod m20261120_000006_roles;
 mod m20261120_000007_descent;
 mod m20261120_000008_joined;
+mod m20261120_000009_member_of;
 mod m20261120_000010_moves;
 mod m20261120_000011_plans;
 mod m20261120_000012_bodies;
@@ -77,6 +78,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000006_roles::migration(),
         m20261120_000007_descent::migration(),
         m20261120_000008_joined::migration(),
+        m20261120_000009_member_of::migration(),
         m20261120_000010_moves::migration(),
         m20261120_000011_plans::migration(),
         m20261120_000012_bodies::migration(),
