@@ -1,6 +1,8 @@
 //! The canonical form of a row: what is hashed, compared and sent. Client and server use the
 //! same functions, so that equal rows have equal bytes.
 
+pub(crate) mod json;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, TimeZone, Utc};
 use coditect_protocol::catalogue::{Column, ColumnType, Table};
 use coditect_protocol::limits::INTEGER_MAX;
@@ -41,6 +43,45 @@ pub fn row(table: &Table, mut raw: Row) -> Row {
     }
     crate::body::keep_fitting_names(table, &mut canonical);
     canonical
+}
+
+/// Returns whether [`row`] would give the row back as it is, without copying anything. `false`
+/// also for rows with misfits or names of bodies, which only [`row`] looks at.
+#[must_use]
+pub fn is_plainly_canonical(table: &Table, row: &Row) -> bool {
+    let names_bodies = table
+        .body_names()
+        .is_some_and(|place| row.contains_key(place.name));
+    let is_column = |(name, value): (&String, &Value)| {
+        let column = table.column(name);
+        column.is_some_and(|column| is_canonical_value(column, value))
+    };
+    !names_bodies && !row.contains_key(EXTRA) && row.iter().all(is_column)
+}
+
+/// Returns whether [`value`] would give the value back as it is; not so for NULL, which a row
+/// does not hold.
+fn is_canonical_value(column: &Column, value: &Value) -> bool {
+    match column.ty {
+        ColumnType::Text | ColumnType::Blob => value.is_string(),
+        ColumnType::Integer => value.as_i64().is_some_and(is_exact),
+        ColumnType::Real => value.is_f64(),
+        ColumnType::Boolean => value.is_boolean(),
+        ColumnType::Timestamp => value.as_str().is_some_and(is_time),
+        ColumnType::Json => !value.is_null() && is_canonical_json(value),
+    }
+}
+
+fn is_canonical_json(value: &Value) -> bool {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().is_some_and(|double| whole_of(double).is_none())
+        }
+        Value::Number(number) => number.as_i64().is_some_and(is_exact),
+        Value::Array(items) => items.iter().all(is_canonical_json),
+        Value::Object(map) => map.values().all(is_canonical_json),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
 }
 
 /// Returns the value in the canonical form of the column's type.
@@ -135,6 +176,26 @@ pub fn time(text: &str) -> Option<String> {
     parse_time(text).and_then(format_time)
 }
 
+/// Returns whether the text is a time as [`time`] writes it.
+#[must_use]
+pub fn is_time(text: &str) -> bool {
+    const FORM: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
+    let bytes = text.as_bytes();
+    let fits = |(byte, form): (&u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        form => byte == form,
+    };
+    if bytes.len() != FORM.len() || !bytes.iter().zip(FORM).all(fits) {
+        return false;
+    }
+    let number = |from: usize, to: usize| {
+        let digits = bytes[from..to].iter();
+        digits.fold(0_u32, |sum, digit| sum * 10 + u32::from(digit - b'0'))
+    };
+    let day = NaiveDate::from_ymd_opt(number(0, 4).cast_signed(), number(5, 7), number(8, 10));
+    day.is_some() && number(11, 13) < 24 && number(14, 16) < 60 && number(17, 19) < 60
+}
+
 /// Returns the time of milliseconds since 1970, as [`time`] writes it; the nearest that can be
 /// written when out of range.
 #[must_use]
@@ -194,6 +255,45 @@ mod tests {
             panic!("a row is an object")
         };
         Value::Object(row(by_cloud_name(table).unwrap(), raw))
+    }
+
+    #[test]
+    fn what_is_plainly_canonical_stays_as_it_is() {
+        let table = by_cloud_name("org_decisions").unwrap();
+        let plain = |raw: &Value| is_plainly_canonical(table, raw.as_object().unwrap());
+        for (raw, expected) in [
+            (json!({"title": "t", "confidence": 0.5, "tags": ["a", 1, 1.5, null, {"b": -3}]}), true),
+            (json!({"title": "t", "confidence": 1}), false),
+            (json!({"title": "t", "confidence": null}), false),
+            (json!({"title": "t", "tags": null}), false),
+            (json!({"title": "t", "tags": [1.0]}), false),
+            (json!({"title": "t", "tags": [9_007_199_254_740_993_i64]}), false),
+            (json!({"title": "t", "tags": [1e300]}), true),
+            (json!({"title": 5}), false),
+            (json!({"title": "t", "unknown": 1}), false),
+            (json!({"title": "t", "extra": {"confidence": "high"}}), false),
+        ] {
+            assert_eq!(plain(&raw), expected, "{raw}");
+            let same = canonical("org_decisions", raw.clone()) == raw;
+            assert!(!expected || same, "{raw}");
+        }
+        for text in [
+            "2026-02-03T03:51:03.761000Z",
+            "2026-02-29T03:51:03.761000Z",
+            "2024-02-29T23:59:59.999999Z",
+            "2026-02-03T03:51:60.000000Z",
+            "2026-02-03T24:00:00.000000Z",
+            "0000-01-01T00:00:00.000000Z",
+            "9999-12-31T23:59:59.999999Z",
+            "2026-13-03T03:51:03.761000Z",
+            "2026-02-03t03:51:03.761000z",
+            "2026-02-03T03:51:03.761Z",
+            "2026-02-03 03:51:03.761000Z",
+            " 026-02-03T03:51:03.761000Z",
+            "",
+        ] {
+            assert_eq!(is_time(text), time(text).as_deref() == Some(text), "{text}");
+        }
     }
 
     #[test]

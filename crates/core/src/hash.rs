@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
 
-use crate::canonical::EXTRA;
+use crate::canonical::{EXTRA, json};
 
 /// SHA-256 of a row's canonical register; 64 lowercase hexadecimal digits as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,7 +83,10 @@ pub fn content(table: &Table, row: &Row) -> ContentHash {
             register.insert(column.name, Cow::Owned(stands));
         }
     }
-    let bytes = serde_json_canonicalizer::to_vec(&register).unwrap_or_default();
+    // Names of columns are ASCII, so the map's order is the canonical one.
+    let mut bytes = Vec::with_capacity(1_024);
+    let entries = register.iter().map(|(name, value)| (*name, &**value));
+    json::write_entries(entries, &mut bytes);
     ContentHash(Sha256::digest(&bytes).into())
 }
 
