@@ -486,6 +486,43 @@ mod tests {
     }
 
     #[test]
+    fn a_full_plan_and_a_rate_limit_count_as_no_refusal() {
+        let mut script = pull(1, "00000000000000aa");
+        let problem = Box::new(Problem::new(ErrorCode::QuotaExceeded, "full"));
+        script.extend([
+            Input::Queued(vec![SCOPE]),
+            Input::Batch(Some(batch())),
+            Input::Pushed(Err(Failure::Refused(problem))),
+        ]);
+        script.extend(vec![Input::Queued(Vec::new()); 3]);
+        script.extend(pull(1, "00000000000000aa"));
+        let (log, report) = run(Options::default(), script);
+        assert!(!log.contains(&"Refuse".to_owned()), "{log:?}");
+        assert_eq!(log.iter().filter(|name| *name == "Push").count(), 1);
+        assert_eq!((report.rejected, report.pushed), (0, 0));
+        assert_eq!(report.problem.unwrap().code, ErrorCode::QuotaExceeded);
+
+        let mut script = pull(1, "00000000000000aa");
+        let problem = Box::new(Problem::new(ErrorCode::RateLimited, "too fast"));
+        let limited = || Input::Pushed(Err(Failure::RateLimited(7, problem.clone())));
+        script.extend([
+            Input::Queued(vec![SCOPE]),
+            Input::Batch(Some(batch())),
+            limited(),
+            limited(),
+        ]);
+        let options = Options {
+            retries: 1,
+            ..Options::default()
+        };
+        let (log, report) = run(options, script);
+        assert!(!log.contains(&"Refuse".to_owned()), "{log:?}");
+        assert_eq!(log[log.len() - 4..], ["Push", "Wait", "Push", "Done"]);
+        assert_eq!(report.rejected, 0);
+        assert_eq!(report.problem.unwrap().code, ErrorCode::RateLimited);
+    }
+
+    #[test]
     fn a_refused_move_is_put_aside_and_the_rest_goes_on() {
         let problem = Box::new(Problem::new(ErrorCode::NotFound, "no such scope"));
         let mut script = pull(1, SAME);
