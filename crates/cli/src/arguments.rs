@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
     checkpoint, completions, config, conflict, context, daemon, device, doctor, dump, hook, import,
-    init, login, logout, man, org, process_queue, project, pull, queue, search, session, share,
+    init, login, logout, man, mcp, org, process_queue, project, pull, queue, scrub, search, session, share,
     status, sync, task, team, test, uninstall, verify,
 };
 
@@ -117,6 +117,8 @@ pub(crate) enum Command {
     Share(share::Share),
     /// Take shared rows back, so that only their author sees them
     Unshare(share::Unshare),
+    /// Take secrets out of what is stored
+    Scrub(scrub::Scrub),
     /// Versions that lost against a concurrent one
     #[command(subcommand)]
     Conflict(conflict::Conflict),
@@ -131,6 +133,8 @@ pub(crate) enum Command {
     Hook(hook::Hook),
     /// Show what a session in this folder begins with
     Context(context::Show),
+    /// Serve the memory to agents (Model Context Protocol)
+    Mcp(mcp::Mcp),
     /// Keep this machine in step by itself
     #[command(subcommand)]
     Daemon(daemon::Daemon),

@@ -15,6 +15,7 @@ pub(crate) mod init;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod man;
+pub(crate) mod mcp;
 pub(crate) mod membership;
 pub(crate) mod org;
 pub(crate) mod process_queue;
@@ -22,6 +23,7 @@ pub(crate) mod project;
 pub(crate) mod pull;
 pub(crate) mod queue;
 pub(crate) mod records;
+pub(crate) mod scrub;
 pub(crate) mod search;
 pub(crate) mod session;
 pub(crate) mod share;
@@ -51,7 +53,7 @@ pub(crate) fn run(
     match arguments.command {
         Command::Login(command) => login::run(context, command),
         Command::Logout(_) => logout::run(context),
-        Command::Import(import::Import::Claude(command)) => import::run(context, &command),
+        Command::Import(command) => import::run(context, &command),
         Command::Sync(command) => sync::run(context, &command),
         Command::Status(_) => status::run(context),
         Command::Test(_) => test::run(context),
@@ -74,6 +76,7 @@ pub(crate) fn run(
         Command::Session(command) => session::run(context, command),
         Command::Share(command) => share::share(context, &command),
         Command::Unshare(command) => share::unshare(context, &command),
+        Command::Scrub(command) => scrub::run(context, &command),
         Command::Search(command) => search::run(context, &command),
         Command::Conflict(command) => conflict::run(context, command),
         Command::Queue(command) => queue::run(context, command),
@@ -81,6 +84,7 @@ pub(crate) fn run(
         Command::Uninstall(command) => uninstall::run(context, &command),
         Command::Hook(command) => Ok(hook::run(context, command)),
         Command::Context(command) => context::run(context, &command),
+        Command::Mcp(command) => mcp::run(context, &command),
         Command::Daemon(command) => daemon::run(context, &command),
         Command::Pull(command) => pull::run(context, &command),
         Command::Config(command) => config::run(context, command),
