@@ -56,6 +56,11 @@ soak: build
 	KILL_ROUNDS=$${KILL_ROUNDS:-210} SET_BACK_ROUNDS=$${SET_BACK_ROUNDS:-72} \
 		cargo nextest run --locked --profile soak --test-threads 1 -p coditect-end-to-end \
 		-E 'binary(kill) | binary(kill_local) | binary(set_back) | binary(copies)'
+	FUZZ_MINUTES=$${FUZZ_MINUTES:-60} cargo nextest run --locked --profile soak \
+		-p coditect-capture -p coditect-daemon \
+		-E 'binary(fuzz) | test(no_damage_of_its_files_makes_it_panic)'
+	LONG_LINE_MB=$${LONG_LINE_MB:-1024} cargo nextest run --locked --profile soak \
+		-p coditect-daemon -E 'binary(transcripts)'
 	SIMULATION_SEEDS=$${SIMULATION_SEEDS:-10000} SCENARIO_SEEDS=$${SCENARIO_SEEDS:-1000} \
 		cargo nextest run --locked --profile soak --cargo-profile soak \
 		-p coditect-simulation -E 'test(seeds_) | test(scenario_)'

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 
 use coditect_client::{CloudConfig, ConfigFile, CredentialFile, Paths, SyncState};
+use coditect_core::redact::{OwnRules, OwnRulesError};
 use coditect_local_store::{Error, LocalStore, Random};
 use coditect_protocol::catalogue::File;
 
@@ -38,6 +39,7 @@ impl Context {
         let paths = Paths::new(&home, profile.or(configured.as_deref()))
             .map_err(|error| CommandError::new(Exit::Usage, error.to_string()))?;
         let cloud = config.cloud(paths.profile())?;
+        own_rules(&ordinary)?;
         logs::start(&paths.logs_dir());
         Ok(Self {
             environment,
@@ -108,6 +110,29 @@ impl Context {
     pub(crate) fn store_config(&mut self) -> anyhow::Result<()> {
         self.config.store(self.paths.profile(), &self.cloud)?;
         Ok(())
+    }
+}
+
+/// Uses the owner's own rules of redaction, if there are any. Without them nothing may be stored
+/// that they would have kept out, so a file that cannot be used ends the command.
+fn own_rules(paths: &Paths) -> anyhow::Result<()> {
+    let file = paths.config_file().with_file_name("redaction.json");
+    let rules = match std::fs::read_to_string(&file) {
+        Ok(rules) => rules,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", file.display()));
+        }
+    };
+    let unusable = |error: OwnRulesError| {
+        let error = CommandError::new(Exit::Usage, format!("{}: {error}", file.display()));
+        error.hint("docs/PRIVACY.md says what it may hold")
+    };
+    let rules = OwnRules::read(&rules).map_err(unusable)?;
+    // A second context in one process finds the same rules in use.
+    match rules.install() {
+        Ok(()) | Err(OwnRulesError::InUse) => Ok(()),
+        Err(error) => Err(unusable(error).into()),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod importer;
 mod machine;
 pub mod schedule;
+pub mod scrub;
 pub mod service;
 mod status;
 pub mod watch;

@@ -56,6 +56,7 @@ mod lease;
 mod leave;
 mod marks;
 mod migrations;
+mod notes;
 mod moves;
 mod outgoing;
 mod outside;

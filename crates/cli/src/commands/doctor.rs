@@ -123,6 +123,7 @@ pub(crate) fn run(context: &Context, command: &Doctor) -> anyhow::Result<Exit> {
     checks.extend(files::strangers(context));
     checks.push(files::permissions(context));
     checks.push(files::space(context));
+    checks.push(files::archive(context));
     checks.extend(server::checks(context));
     let healthy = checks.iter().all(|check| check.ok);
     let document = serde_json::json!({

@@ -1,9 +1,10 @@
 //! `coditect import`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use coditect_capture::Format;
 use coditect_daemon::importer::{ImportError, Importer, Progress, Summary};
 use coditect_local_store::Ingested;
 use coditect_protocol::catalogue::by_cloud_name;
@@ -23,51 +24,126 @@ Reads what is new since the last import: sessions, messages, tokens, tool calls,
 replaced before anything is stored. Lines that are damaged are named; whole records in them count.
 Run it again whenever you like: what is known changes nothing.
 
+What was read is kept in the archive, without its secrets, whatever becomes of the file.
+
 Examples:
   coditect import claude
+  coditect import codex
   coditect import claude --from /backup/.claude --json | jq .damaged
 
 --json: files, files_read, bytes, records, rows {sessions, messages, task_tracking, task_messages,
 tool_analytics, token_economics: {inserted, updated, unchanged, kept_out}}, other_records,
-damaged [{file, line, reason}], unreadable, redacted {kind: count}.";
+damaged [{file, line, reason}], unreadable, left_out (transcripts of projects that opted out),
+redacted {kind: count}.";
+
+const TEXT_HELP: &str = "\
+Its kind is told by its marks: circles or bullets of a compact export, headings or rules of a
+standard one, headings of a page (.md); else it is one message.
+
+Examples:
+  coditect import text 2026-02-03-talk.txt";
 
 /// Brings in what other programs have recorded.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Import {
     /// Transcripts of Claude Code
-    Claude(Claude),
+    #[command(after_help = HELP)]
+    Claude(Folder),
+    /// Transcripts of Codex CLI
+    #[command(after_help = HELP)]
+    Codex(Folder),
+    /// Transcripts of Gemini CLI
+    #[command(after_help = HELP)]
+    Gemini(Folder),
+    /// Conversations that were exported as text
+    #[command(after_help = TEXT_HELP)]
+    Text(Text),
 }
 
-/// Imports transcripts of Claude Code.
+/// Where an agent keeps its transcripts.
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
-pub(crate) struct Claude {
-    /// The agent's folder, the one with projects/ (default: CLAUDE_CONFIG_DIR or ~/.claude)
+pub(crate) struct Folder {
+    /// The agent's folder (default: CLAUDE_CONFIG_DIR or ~/.claude, CODEX_HOME or ~/.codex,
+    /// ~/.gemini)
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
 }
 
+/// Texts to import.
+#[derive(Debug, Args)]
+pub(crate) struct Text {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
 /// Runs the command.
-pub(crate) fn run(context: &Context, command: &Claude) -> anyhow::Result<Exit> {
-    let folder = command
-        .from
-        .clone()
-        .or_else(|| context.environment.claude_dir.clone());
+pub(crate) fn run(context: &Context, command: &Import) -> anyhow::Result<Exit> {
+    let environment = &context.environment;
+    let home = environment.user_home.as_ref();
+    match command {
+        Import::Claude(folder) => {
+            let own = environment.claude_dir.clone();
+            agent(
+                context,
+                Format::Claude,
+                folder.from.clone().or(own),
+                "projects",
+            )
+        }
+        Import::Codex(folder) => {
+            let own = environment.codex_dir.clone();
+            agent(
+                context,
+                Format::Codex,
+                folder.from.clone().or(own),
+                "sessions",
+            )
+        }
+        Import::Gemini(folder) => {
+            let own = home.map(|home| home.join(".gemini"));
+            agent(context, Format::Gemini, folder.from.clone().or(own), "tmp")
+        }
+        Import::Text(text) => {
+            for file in &text.files {
+                if !file.is_file() {
+                    let message = format!("{} is no file", file.display());
+                    return Err(CommandError::new(Exit::NotFound, message).into());
+                }
+                import(context, Format::Text, file)?;
+            }
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn agent(
+    context: &Context,
+    format: Format,
+    folder: Option<PathBuf>,
+    inside: &str,
+) -> anyhow::Result<Exit> {
     let folder = folder.ok_or_else(|| {
         CommandError::new(Exit::Usage, "nothing says where the transcripts are").hint("--from DIR")
     })?;
-    if !folder.join("projects").is_dir() {
-        let message = format!("{} has no folder projects/", folder.display());
+    if !folder.join(inside).is_dir() {
+        let message = format!("{} has no folder {inside}/", folder.display());
         let error = CommandError::new(Exit::NotFound, message);
         return Err(error
             .hint("--from names the agent's folder, such as ~/.claude")
             .into());
     }
+    import(context, format, &folder)?;
+    Ok(Exit::Ok)
+}
+
+fn import(context: &Context, format: Format, folder: &Path) -> anyhow::Result<()> {
     let mut store = context.store()?;
     let bar = Bar::new(context);
-    let importer = Importer::new(&mut store, clock::now_ms())?;
+    let ignored = context.config.hooks()?.ignore;
+    let importer = Importer::new(&mut store, clock::now_ms())?.leaving_out(ignored);
     let summary = importer
-        .run(&folder, |progress| bar.show(progress))
+        .run_format(format, folder, |progress| bar.show(progress))
         .map_err(|error| match error {
             // So that its exit code is found.
             ImportError::Store(error) => anyhow::Error::from(error),
@@ -99,7 +175,7 @@ pub(crate) fn run(context: &Context, command: &Claude) -> anyhow::Result<Exit> {
         table.print(printer)
     })?;
     remark(context, &summary);
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 /// Says on standard error what a person should know.
@@ -111,6 +187,12 @@ fn remark(context: &Context, summary: &Summary) {
             .map(|(kind, count)| format!("{count} {kind}"))
             .collect();
         printer.note(&format!("secrets replaced: {}", kinds.join(", ")));
+    }
+    if summary.left_out > 0 && !printer.is_json() {
+        let count = summary.left_out;
+        printer.note(&format!(
+            "{count} transcripts belong to projects that opted out"
+        ));
     }
     for line in summary.damaged.iter().take(DAMAGED_SHOWN) {
         printer.warning(&format!(
@@ -172,6 +254,7 @@ fn document(summary: &Summary) -> Value {
         "other_records": summary.other_records,
         "damaged": damaged.collect::<Vec<_>>(),
         "unreadable": summary.unreadable,
+        "left_out": summary.left_out,
         "redacted": redacted,
     })
 }

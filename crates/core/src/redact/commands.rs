@@ -64,7 +64,10 @@ pub(super) const COMMANDS: &[TokenRule] = &[
     token(
         "password",
         &["htpasswd "],
-        r#"htpasswd [^\n|;&]{0,100}?-[a-zA-Z]*b[a-zA-Z]*(?: +[^\s-]\S*){2} +["']?(?P<s>[^\s"'\\]{3,})"#,
+        concat!(
+            r"htpasswd [^\n|;&]{0,100}?-[a-zA-Z]*b[a-zA-Z]*(?: +[^\s-]\S*){2} +",
+            r#"["']?(?P<s>[^\s"'\\]{3,})"#,
+        ),
         Nothing,
     ),
     token(
@@ -114,7 +117,11 @@ pub(super) const COMMANDS: &[TokenRule] = &[
     token(
         "secret",
         &["ENV ", "ARG ", "setx ", "set -x ", "set -gx ", "setenv "],
-        r#"(?:ENV|ARG|setx|set -g?x|setenv) [A-Z0-9_]*(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)[A-Z0-9_]* +["']?(?P<s>[^\s"'\\$<{=][^\s"'\\]{5,})"#,
+        concat!(
+            r"(?:ENV|ARG|setx|set -g?x|setenv) [A-Z0-9_]*",
+            r"(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)[A-Z0-9_]* +",
+            r#"["']?(?P<s>[^\s"'\\$<{=][^\s"'\\]{5,})"#,
+        ),
         Nothing,
     ),
     token(

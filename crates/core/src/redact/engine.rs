@@ -379,7 +379,12 @@ impl Scanner {
 
     fn curl_password(&self, text: &str, at: usize) -> Option<Range<usize>> {
         let pattern = self.curl_user.as_ref()?;
-        let password = pattern.captures(clip(text, at, WINDOW_BYTES))?.get(2)?;
+        let found = pattern.captures(clip(text, at, WINDOW_BYTES))?;
+        // The colon of a marker is none between a user and a password.
+        if found.get(0)?.as_str().contains(MARKER_START) {
+            return None;
+        }
+        let password = found.get(2)?;
         let value = password.as_str();
         let numeric = value.bytes().all(|b| b.is_ascii_digit());
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);

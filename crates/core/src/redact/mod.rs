@@ -1,7 +1,8 @@
 //! Finds secrets in text and JSON and replaces each by one fixed marker per kind.
 //!
-//! Owns the rules (as data, in `rules`, `providers` and `commands`; a person's own in `own`), the scan and the report. It must not know where the text
-//! comes from or goes to: it keeps nothing, logs nothing and never returns what it removed.
+//! Owns the rules (as data, in `rules`, `providers`, `commands`; a person's own in `own`), the
+//! scan and the report. It must not know where the text comes from or goes to: it keeps nothing,
+//! logs nothing and never returns what it removed.
 //!
 //! One Aho-Corasick pass looks for the literals that every rule starts with; only where one is
 //! found is an anchored expression tried. Clean text therefore costs one pass and no copy.

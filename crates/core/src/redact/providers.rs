@@ -52,7 +52,10 @@ pub(super) const PROVIDERS: &[TokenRule] = &[
     token(
         "authress-key",
         &["sc_", "ext_", "scauth_", "authress_"],
-        r"(?:sc|ext|scauth|authress)_[A-Za-z0-9]{5,30}\.[A-Za-z0-9]{4,6}\.acc[_-][A-Za-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,120}",
+        concat!(
+            r"(?:sc|ext|scauth|authress)_[A-Za-z0-9]{5,30}\.[A-Za-z0-9]{4,6}\.",
+            r"acc[_-][A-Za-z0-9-]{10,32}\.[A-Za-z0-9+/_=-]{30,120}",
+        ),
         Nothing,
     ),
     token("aws-access-key", &["A3T"], r"A3T[A-Z0-9]{17}\b", Digit),
@@ -435,7 +438,10 @@ pub(super) const PROVIDERS: &[TokenRule] = &[
     token(
         "teams-webhook",
         &["webhook.office.com/webhookb2/"],
-        r"webhook\.office\.com/webhookb2/[A-Za-z0-9@-]{60,}/IncomingWebhook/[A-Za-z0-9]{32}/[a-z0-9-]{36}(?:/[A-Za-z0-9_-]+)?",
+        concat!(
+            r"webhook\.office\.com/webhookb2/[A-Za-z0-9@-]{60,}/IncomingWebhook/",
+            r"[A-Za-z0-9]{32}/[a-z0-9-]{36}(?:/[A-Za-z0-9_-]+)?",
+        ),
         Nothing,
     ),
     token_behind(

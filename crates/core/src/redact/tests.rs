@@ -314,6 +314,14 @@ fn hostile_repetition_is_read_to_its_end() {
 }
 
 #[test]
+fn the_colon_of_a_marker_parts_no_user_from_a_password() {
+    let text = "curl -u annDB_PASSWORD=hunter22 && x";
+    let (out, _) = redacted(text);
+    assert_eq!(out, "curl -u annDB_PASSWORD=[REDACTED:password] && x");
+    assert_eq!(redacted(&out).0, out);
+}
+
+#[test]
 fn every_reported_kind_is_listed() {
     let kinds = kinds();
     for kind in [

@@ -182,6 +182,67 @@ fn a_scrub_takes_out_what_was_missed_and_keeps_the_places() {
     assert_eq!(archive.scrub(false).unwrap(), Scrubbed::default());
 }
 
+/// Lists and chunks that something has changed are errors or shorter beginnings, never a panic.
+/// `FUZZ_MINUTES` makes it a ninth of so long, as one of the fuzz targets.
+#[test]
+fn no_damage_of_its_files_makes_it_panic() {
+    let (_folder, archive) = archive();
+    let text = lines(0, 6);
+    let line = text.len() / 6;
+    for at in 0..6 {
+        let part = &text.as_bytes()[at * line..(at + 1) * line];
+        let piece = redact_lines((at * line) as u64, part, false);
+        archive.append("/t", "claude", piece).unwrap();
+    }
+    let list = archive.list("/t");
+    let whole = std::fs::read(&list).unwrap();
+    let chunk = walk(&archive.folder().join("chunks")).remove(0);
+    let packed = std::fs::read(&chunk).unwrap();
+    let minutes = std::env::var("FUZZ_MINUTES")
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok());
+    let began = std::time::Instant::now();
+    let goes_on = |rounds: u32| match minutes {
+        Some(minutes) => began.elapsed().as_secs() < minutes * 60 / 9,
+        None => rounds < 200,
+    };
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut rounds = 0;
+    while goes_on(rounds) {
+        rounds += 1;
+        let mut next = |limit: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % limit.max(1) as u64).unwrap()
+        };
+        let is_chunk = next(3) == 0;
+        let (mut bytes, path) = match is_chunk {
+            true => (packed.clone(), &chunk),
+            false => (whole.clone(), &list),
+        };
+        for _ in 0..=next(6) {
+            let at = next(bytes.len());
+            match next(4) {
+                0 => bytes.truncate(at),
+                1 if at < bytes.len() => bytes[at] = next(256).to_le_bytes()[0],
+                2 => drop(bytes.splice(at..at, b"99999999999999999".iter().copied())),
+                _ => drop(bytes.drain(at..(at + 9).min(bytes.len()))),
+            }
+        }
+        std::fs::write(path, &bytes).unwrap();
+        let _ = archive.restore("/t");
+        let _ = archive.verify();
+        let _ = archive.space();
+        let _ = archive.scrub(true);
+        let _ = archive.end("/t");
+        std::fs::write(&list, &whole).unwrap();
+        std::fs::write(&chunk, &packed).unwrap();
+    }
+    println!("archive: {rounds} inputs, none failed");
+    assert!(archive.verify().unwrap().is_empty());
+}
+
 fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut left = vec![folder.to_owned()];

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use coditect_daemon::archive::Archive;
 use coditect_local_store::{Damage, LocalStore};
 use coditect_protocol::catalogue::File;
 
@@ -34,6 +35,25 @@ pub(super) fn unusable(context: &Context) -> Vec<Check> {
         })
     });
     refused.collect()
+}
+
+/// Reads the whole archive of transcripts.
+pub(super) fn archive(context: &Context) -> Check {
+    let archive = Archive::new(&context.paths.data_dir());
+    let check = || -> anyhow::Result<Check> {
+        let wrong = archive.verify()?;
+        let space = archive.space()?;
+        let detail = format!(
+            "{} transcripts of {} bytes in {} bytes",
+            space.files, space.bytes_original, space.bytes_stored
+        );
+        Ok(match wrong.first() {
+            None => Check::ok("archive", detail),
+            Some(first) => Check::error("archive", format!("{} damaged: {first}", wrong.len()))
+                .hint("put the folder archive back from a copy; new ones are kept all the same"),
+        })
+    };
+    Check::of("archive", check())
 }
 
 /// Checks the pages of a file and the rows in it.
