@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::canonical::EXTRA;
 use crate::clock::mint;
-use crate::hash::ContentHash;
+use crate::hash::{self, ContentHash};
 
 /// A row as the server has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,9 +120,7 @@ fn insert(table: &Table, incoming: &Incoming<'_>) -> Verdict {
 fn fact(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
     match (incoming.change.op, &existing.row, &incoming.change.row) {
         (Op::Delete, Some(_), _) => Verdict::store(Status::Applied, tombstone(existing, incoming)),
-        (Op::Upsert, Some(stored), Some(pushed))
-            if existing.hash == incoming.hash && !same_register(table, stored, pushed) =>
-        {
+        (Op::Upsert, Some(stored), Some(pushed)) if is_damaged(table, existing, incoming) => {
             let row = joined(table, pushed, Some(stored), incoming);
             let version = mint(incoming.corrected, Some(existing.version));
             Verdict::store(Status::Merged, write(version, existing.hash, Some(row)))
@@ -131,13 +129,18 @@ fn fact(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict 
     }
 }
 
-/// Returns whether two rows have the same register. Two rows of one hash that have not: the bytes
-/// of one are damaged, and a pushed row's hash was just made from its bytes.
-#[must_use]
-pub fn same_register(table: &Table, one: &Row, other: &Row) -> bool {
+/// Returns whether the stored bytes are not those of the stored hash, while the pushed ones are.
+/// Rows of one hash have one register, though not always in one form: a long value may be in the
+/// row or apart from it. So the hash decides, where the forms differ.
+fn is_damaged(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> bool {
+    let (Some(stored), Some(pushed)) = (&existing.row, &incoming.change.row) else {
+        return false;
+    };
     let hashed = table.columns.iter().filter(|column| column.hashed());
     let mut names = hashed.map(|column| column.name).chain([EXTRA]);
-    names.all(|name| one.get(name) == other.get(name))
+    existing.hash == incoming.hash
+        && names.any(|name| stored.get(name) != pushed.get(name))
+        && hash::content(table, stored) != existing.hash
 }
 
 fn record(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
@@ -191,8 +194,7 @@ fn update(table: &Table, existing: &Existing, stored: &Row, incoming: &Incoming<
     };
     let version = mint(incoming.corrected, Some(existing.version));
     if !incoming.change.register || existing.hash == incoming.hash {
-        // Of one hash the pushed bytes are the right ones, should the stored ones be damaged.
-        let row = if existing.hash == incoming.hash {
+        let row = if is_damaged(table, existing, incoming) {
             joined(table, pushed, Some(stored), incoming)
         } else {
             joined(table, stored, Some(pushed), incoming)
