@@ -16,8 +16,9 @@ use crate::transport::Transport;
 
 /// Positions in one request; each asks about all tables of its file.
 const POSITIONS_AT_ONCE: usize = 200;
-/// How often a stream is asked again that has more to read than a reply holds.
-const ATTEMPTS_MAX: u32 = 8;
+/// How often a stream is asked again that has more to read than a reply holds: twenty million
+/// rows, which nobody writes in the time of one comparison.
+const ATTEMPTS_MAX: u32 = 10_000;
 
 /// A table of a stream, by the rows themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
