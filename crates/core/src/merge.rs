@@ -1,7 +1,7 @@
 //! The server's decision about one pushed change (DESIGN 4, PROTOCOL 15 to 21). Pure: the
 //! store reads what is there, asks here, and writes what comes out.
 
-use coditect_protocol::catalogue::{Class, ColumnType, Merge, Table};
+use coditect_protocol::catalogue::{Class, ColumnType, Direction, Merge, Table};
 use coditect_protocol::wire::push::{Change, Status};
 use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{DeviceId, Version};
@@ -146,9 +146,12 @@ fn is_damaged(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> bo
 fn record(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
     match (incoming.change.op, &existing.row) {
         (Op::Delete, None) => Verdict::keep(Status::Duplicate),
-        (Op::Delete, Some(_)) => delete(existing, incoming),
+        (Op::Delete, Some(_)) => delete(table, existing, incoming),
         // A counter alone resurrects nothing.
         (Op::Upsert, None) if !incoming.change.register => Verdict::keep(Status::Superseded),
+        (Op::Upsert, None) if is_what_was_deleted(table, existing, incoming) => {
+            Verdict::keep(Status::Superseded)
+        }
         (Op::Upsert, None) => resurrect(table, existing, incoming),
         (Op::Upsert, Some(stored)) => update(table, existing, stored, incoming),
     }
@@ -158,9 +161,9 @@ fn record(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdic
 /// update in this sense: the delete then still carries the register's hash. Of a content below
 /// its base, in a database that was set back, nobody knows whether it was made before the delete
 /// or beside it: it is deleted, and kept as the losing side of a conflict.
-fn delete(existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
+fn delete(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
     let removes = || tombstone(existing, incoming);
-    if follows(existing, incoming) || existing.hash == incoming.hash {
+    if follows(table, existing, incoming) || existing.hash == incoming.hash {
         Verdict::store(Status::Applied, removes())
     } else if incoming.change.base > Some(existing.version) {
         Verdict {
@@ -173,13 +176,20 @@ fn delete(existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
     }
 }
 
+/// Returns whether a row comes again with the very content that was deleted, from one who had it
+/// before: a server that was set back is given what it lacks, and the delete came first.
+fn is_what_was_deleted(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> bool {
+    let had = incoming.change.base.is_some() && !follows(table, existing, incoming);
+    had && existing.hash == incoming.hash
+}
+
 fn resurrect(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> Verdict {
     let row = incoming
         .change
         .row
         .as_ref()
         .map(|row| joined(table, row, None, incoming));
-    let status = if follows(existing, incoming) {
+    let status = if follows(table, existing, incoming) {
         Status::Applied
     } else {
         Status::Merged
@@ -208,7 +218,7 @@ fn update(table: &Table, existing: &Existing, stored: &Row, incoming: &Incoming<
     // What was made from a later version is the later one, whatever its device's clock says.
     let newer = (incoming.corrected, incoming.sender) > (existing.version, existing.device)
         || incoming.change.base > Some(existing.version);
-    let clean = follows(existing, incoming);
+    let clean = follows(table, existing, incoming);
     if clean || newer {
         let row = joined(table, pushed, Some(stored), incoming);
         let status = match clean {
@@ -234,15 +244,17 @@ fn update(table: &Table, existing: &Existing, stored: &Row, incoming: &Incoming<
 
 /// Returns whether the change was made knowing what is stored: it names that version as its base,
 /// or a base with the same content, or an earlier state of it, which a database that was set back
-/// has. That the sender wrote the version proves nothing: it may have merged a counter beside
-/// another's register (ADR 0020).
-fn follows(existing: &Existing, incoming: &Incoming<'_>) -> bool {
+/// has; of a row that one device alone writes every version below the base is one. That the sender
+/// wrote the version proves nothing: it may have merged a counter beside another's register
+/// (ADR 0020).
+fn follows(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> bool {
     let (stored, change) = (Some(existing.version), incoming.change);
     let same = || {
         let hash = change.base_hash.as_ref().and_then(|hash| hash.parse().ok());
         existing.row.is_some() && hash == Some(existing.hash)
     };
-    change.base == stored || change.follows == stored || same()
+    let alone = table.direction == Direction::Up && change.base > stored;
+    change.base == stored || change.follows == stored || alone || same()
 }
 
 fn tombstone(existing: &Existing, incoming: &Incoming<'_>) -> Write {
@@ -569,6 +581,23 @@ mod tests {
         assert_eq!(verdict.status, Status::Merged);
         let write = verdict.write.unwrap();
         assert!(write.row.is_some() && write.version > deleted.version);
+    }
+
+    #[test]
+    fn what_was_deleted_does_not_come_back_with_one_who_had_it() {
+        let mut deleted = existing(learnings(), 20, A, None);
+        let learning = learning("same");
+        let table = learnings();
+        let row = canonical::row(
+            table,
+            learning.as_ref().unwrap().as_object().unwrap().clone(),
+        );
+        deleted.hash = hash::content(table, &row);
+        let push = |base| push(base, 10, learning.clone());
+        let verdict = |base| run("org_skill_learnings", Some(&deleted), push(base)).status;
+        assert_eq!(verdict(Some(10)), Status::Superseded);
+        assert_eq!(verdict(Some(20)), Status::Applied);
+        assert_eq!(verdict(None), Status::Merged);
     }
 
     #[test]

@@ -395,7 +395,7 @@ impl Work<'_> {
         let (Some(old), Some(live)) = (old, live) else {
             return Ok(());
         };
-        let own = self.is_own(old.device)? && old.generation < self.generation && !old.deleted;
+        let own = old.device == self.device && old.generation < self.generation && !old.deleted;
         let overtaken = old.version < stored.version && old.hash.to_string() != stored.hash;
         let kept = self.guards.overtaken && self.reconciling;
         if !(kept && own && overtaken && is_set_back(self.tx).in_file(self.file)?) {

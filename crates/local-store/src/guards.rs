@@ -79,8 +79,6 @@ pub struct Guards {
     pub base_hash: bool,
     /// What was sent in a batch that was forgotten is known. Off: it is not.
     pub sent: bool,
-    /// What the folder wrote under a former device id is its own. Off: it is another's.
-    pub former: bool,
     /// A pull is applied whatever the versions say. Off: only what is newer is stored.
     pub any_version: bool,
     /// A reply older than what a pull brought meanwhile settles nothing. Off: it is stored.
@@ -129,7 +127,6 @@ impl Default for Guards {
             past: true,
             sent: true,
             base_hash: true,
-            former: true,
             any_version: true,
             stale_reply: true,
             late_page: true,

@@ -151,8 +151,6 @@ pub(crate) fn is_set_back(connection: &Connection) -> rusqlite::Result<bool> {
 
 /// Key of the file's note of what was sent and never answered, while it reads everything again.
 const SENT: &str = "sent_unanswered";
-/// Key of the file's note of the device ids that it had.
-const FORMER: &str = "former_devices";
 
 /// Forgets the stored batch of another epoch: no server would carry it out. The token stays; in
 /// the epoch that it is of it is still what the server knows the file by. A batch that names no
@@ -233,33 +231,6 @@ impl Work<'_> {
             .get(&place(table.cloud, scope, id))
             .is_some_and(|known| known == hash))
     }
-
-    /// Returns whether a device id is this file's, or was before a fence.
-    pub(crate) fn is_own(&self, device: DeviceId) -> Result<bool> {
-        if device == self.device {
-            return Ok(true);
-        }
-        let former = meta(self.tx, FORMER)
-            .in_file(self.file)?
-            .unwrap_or_default();
-        let device = device.to_string();
-        Ok(self.guards.former && former.split(' ').any(|text| text == device))
-    }
-}
-
-/// Notes the id that a file had.
-fn note_former(work: &Work<'_>) -> Result<()> {
-    let Some(own) = meta(work.tx, "device_id").in_file(work.file)? else {
-        return Ok(());
-    };
-    let former = meta(work.tx, FORMER)
-        .in_file(work.file)?
-        .unwrap_or_default();
-    if former.split(' ').any(|text| text == own) {
-        return Ok(());
-    }
-    let all = format!("{own} {former}");
-    set_meta(work.tx, FORMER, all.trim_end()).in_file(work.file)
 }
 
 fn start(work: &mut Work<'_>, kind: &str) -> Result<()> {
@@ -344,7 +315,6 @@ fn push_parts(work: &mut Work<'_>, table: &'static Table, now_ms: i64) -> Result
 pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     let file = work.file;
     forget_token(work)?;
-    note_former(work)?;
     set_meta(work.tx, "device_id", &device.to_string()).in_file(file)?;
     for table in file.tables() {
         restamp(work.tx, table, device).in_file(file)?;

@@ -65,6 +65,8 @@ pub struct Guards {
     pub follows: bool,
     /// An update beats a delete that did not know it. Without: the delete is carried out.
     pub update_beats_delete: bool,
+    /// The content that was deleted revives nothing. Without: whoever has it still brings it back.
+    pub deleted_content: bool,
     /// A change beside the register revives nothing. Without: it does.
     pub register_revives: bool,
     /// The losing side of a conflict is kept. Without: it is dropped.
@@ -108,6 +110,7 @@ impl Default for Guards {
             follows: true,
             update_beats_delete: true,
             register_revives: true,
+            deleted_content: true,
             losers: true,
             part_number: true,
             max: true,

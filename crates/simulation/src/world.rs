@@ -24,6 +24,7 @@ use crate::random::Random;
 use coditect_core::sync::Report;
 use coditect_local_store as local;
 use coditect_protocol::wire::Row;
+use coditect_protocol::wire::push::PushRequest;
 use coditect_protocol::{DeviceId, UserId, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -149,6 +150,8 @@ struct Weather {
     disks: bool,
     /// Whether processes stand still for long.
     pauses: bool,
+    /// Whether requests arrive a second time, long after.
+    late: bool,
 }
 
 struct World {
@@ -181,6 +184,8 @@ struct World {
     versions: BTreeMap<Key, Version>,
     /// The greatest value of each `max` column that the server took.
     maxima: BTreeMap<(Key, &'static str), i64>,
+    /// Requests that will arrive a second time.
+    late: Vec<(UserId, PushRequest)>,
     /// Versions of rows that each device has had.
     seen: BTreeSet<(usize, Key, Version)>,
 }
@@ -207,6 +212,7 @@ impl World {
             kills: random.chance(400),
             disks: random.chance(250),
             pauses: random.chance(250),
+            late: random.chance(250),
         };
         let log = if settings.complete_log {
             Log::complete()
@@ -235,6 +241,7 @@ impl World {
             origins: BTreeMap::new(),
             versions: BTreeMap::new(),
             maxima: BTreeMap::new(),
+            late: Vec::new(),
             seen: BTreeSet::new(),
         };
         if weather.refusals && world.random.chance(500) {
@@ -259,6 +266,7 @@ impl World {
 
     fn step(&mut self) -> Result<(), String> {
         self.pass_time();
+        self.arrive_late()?;
         match self.random.below(1_000) {
             0..330 => self.write(),
             330..940 => self.advance_some(),

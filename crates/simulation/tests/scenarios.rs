@@ -41,10 +41,21 @@ fn restored(seed: u64) -> Scenario {
 /// A scenario's name, and what it is for a seed.
 type Named = (&'static str, fn(u64) -> Scenario);
 
-const SCENARIOS: [Named; 3] = [
+const SCENARIOS: [Named; 14] = [
     ("set back", set_back),
     ("copied", copied),
     ("restored", restored),
+    ("reader", |_| Scenario::Reader),
+    ("refused", |_| Scenario::Refused(true)),
+    ("emptied", |_| Scenario::Emptied),
+    ("late page", |_| Scenario::LatePage),
+    ("late reply", |_| Scenario::LateReply),
+    ("counted", |_| Scenario::Counted),
+    ("reimported", |_| Scenario::Reimported),
+    ("foreign", |_| Scenario::Foreign),
+    ("deleted", |_| Scenario::Deleted),
+    ("unanswered", |_| Scenario::Unanswered),
+    ("fence cut", |_| Scenario::FenceCut),
 ];
 
 fn run(name: &str, seed: u64, complete_log: bool) -> Outcome {
@@ -111,6 +122,47 @@ shards! {
     scenario_of_a_file_restored_0 = "restored", 0;
     scenario_of_a_file_restored_1 = "restored", 1;
     scenario_of_a_file_restored_2 = "restored", 2;
+    scenario_of_a_reader_0 = "reader", 0;
+    scenario_of_a_queue_emptied_0 = "emptied", 0;
+    scenario_of_a_late_page_0 = "late page", 0;
+    scenario_of_a_late_reply_0 = "late reply", 0;
+    scenario_of_a_count_beside_an_edit_0 = "counted", 0;
+    scenario_of_a_fact_imported_again_0 = "reimported", 0;
+    scenario_of_a_row_of_two_devices_0 = "foreign", 0;
+    scenario_of_a_delete_before_a_return_0 = "deleted", 0;
+    scenario_of_an_unanswered_batch_0 = "unanswered", 0;
+    scenario_of_a_fence_cut_off_0 = "fence cut", 0;
+}
+
+/// With one row in a hundred refused for good, the rest takes no longer than without, and each
+/// refused row is shown with its reason.
+#[test]
+fn scenario_of_refused_rows() {
+    let wanted = setting("SCENARIO_SEEDS").and_then(|seeds| seeds.parse().ok());
+    let took = |outcome: &Outcome| outcome.counts["milliseconds until the rest was sent"];
+    let (mut longest, mut refused, mut sum) = (0, 0, 0);
+    let seeds = wanted.unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        let [with, without] = [true, false].map(|refuses| {
+            let outcome = play(Scenario::Refused(refuses), Settings::new(seed));
+            assert_eq!(outcome.failure, None, "refused seed {seed}");
+            outcome
+        });
+        assert!(
+            took(&with) <= took(&without),
+            "seed {seed}: the rest was slowed"
+        );
+        let shown = with.counts["refused rows shown with their reason"];
+        assert_eq!(shown, with.counts["rows refused for good"]);
+        refused += shown;
+        sum += took(&with);
+        longest = longest.max(took(&with));
+    }
+    println!(
+        "{seeds} seeds, each with and without refusals: {refused} rows refused, all shown; the \
+         rest took as long as without: {} ms on average, {longest} ms at most",
+        sum / seeds.max(1)
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The merge rules, from the text of PROTOCOL 15 to 21 and DESIGN 3.1 and 4.
 
 use super::{Guards, Kept};
-use coditect_protocol::catalogue::{Class, ColumnType, Merge, Table};
+use coditect_protocol::catalogue::{Class, ColumnType, Direction, Merge, Table};
 use coditect_protocol::wire::Row;
 use coditect_protocol::wire::push::{Change, Status};
 use coditect_protocol::{DeviceId, Version};
@@ -36,7 +36,7 @@ pub(super) fn judge(
         let pushed = pushed.filter(|_| guards.absence || change.base.is_none());
         return store(Status::Applied, pushed, &change.hash);
     };
-    let knew = knew(guards, kept, change);
+    let knew = knew(guards, table, kept, change);
     let below = Some(kept.version) < change.base;
     match (table.class, pushed, &kept.fields) {
         // A fact: the first stays, its tombstone is final.
@@ -58,6 +58,15 @@ pub(super) fn judge(
         (_, None, Some(_)) => keep(Status::Superseded, kept),
         // New content beats a delete; a counter or a greater number alone does not.
         (_, Some(_), None) if !change.register && guards.register_revives => {
+            keep(Status::Superseded, kept)
+        }
+        // The content that was deleted is no new one, from somebody who had it before.
+        (_, Some(_), None)
+            if guards.deleted_content
+                && !knew
+                && change.base.is_some()
+                && change.hash == kept.hash =>
+        {
             keep(Status::Superseded, kept)
         }
         (_, Some(pushed), None) => {
@@ -130,12 +139,14 @@ fn grown_apart(table: &Table, change: &Change, grown: bool) -> bool {
 
 /// A sender knew what is stored if it is its base, or if it says that it is an earlier state of
 /// its base, in a database that was set back (ADR 20).
-fn knew(guards: &Guards, kept: &Kept, change: &Change) -> bool {
+fn knew(guards: &Guards, table: &Table, kept: &Kept, change: &Change) -> bool {
     let stored = Some(kept.version);
     let earlier = guards.follows && change.follows == stored;
     // A version that merged other columns has the same register.
     let same = kept.fields.is_some() && change.base_hash.as_ref() == Some(&kept.hash);
-    change.base == stored || earlier || same || !guards.conflict
+    // Only its own device writes a row that goes up, so what is older is older.
+    let alone = table.direction == Direction::Up && change.base > stored;
+    change.base == stored || earlier || alone || same || !guards.conflict
 }
 
 /// The register of one side, and the greater of every `max` column of both.

@@ -357,13 +357,6 @@ impl World {
                 if let Some(row) = device.rows(file, &sql).first() {
                     return Err(format!("{number} parks a good row: {row:?}"));
                 }
-                let sql = "select table_name, row_id, code from sync_queue
-                           where state = 'parked' and table_name = 'platform_usage_stats'";
-                if let Some(row) = device.rows(file, sql).first() {
-                    return Err(format!(
-                        "{number} cannot send what it counted itself: {row:?}"
-                    ));
-                }
                 let sql = "select coalesce(max(attempts), 0) from sync_queue";
                 let attempts = device.number(file, sql);
                 if attempts > i64::from(ATTEMPTS_MAX) {

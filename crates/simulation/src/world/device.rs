@@ -125,6 +125,17 @@ impl Device {
         self.run = Some(Run { engine, waits });
     }
 
+    /// Begins a run that only reads.
+    pub(super) fn begin_reading(&mut self) {
+        let options = Options {
+            verify_only: true,
+            ..Options::default()
+        };
+        let mut engine = Engine::new(options);
+        let waits = Waits::Act(engine.start());
+        self.run = Some(Run { engine, waits });
+    }
+
     /// Does what the engine asks of the device itself.
     pub(super) fn perform(&mut self, action: &Action) -> Result<Performed, String> {
         let remote = matches!(action, Action::Pull(_) | Action::Push(_));

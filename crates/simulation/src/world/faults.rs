@@ -255,6 +255,8 @@ impl World {
         self.set_backs += 1;
         self.origins.clear();
         self.versions.clear();
+        // Connections end with the server.
+        self.late.clear();
         self.server.restore(backup);
         self.log.event("the server is set back".to_owned());
         self.log.count("servers set back", 1);

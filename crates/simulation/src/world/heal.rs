@@ -10,7 +10,7 @@ const REST_MS_MAX: i64 = 30_000;
 /// The way of a message between a device and the server.
 const WAY_MS: i64 = 50;
 /// From the end of a run to the next one that a hint, a change or a timer begins.
-const PAUSE_MS: i64 = 500;
+pub(super) const PAUSE_MS: i64 = 500;
 /// Rounds in which people ask for parked rows again.
 const RETRY_ROUNDS: usize = 2;
 /// How often a run may be killed before it comes to its end.
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// Lets all runs in progress go on at the same time, to their ends.
-    fn together(&mut self) -> Result<(), String> {
+    pub(super) fn together(&mut self) -> Result<(), String> {
         for _ in 0..STEPS_MAX {
             if self.devices.iter().all(|device| device.run.is_none()) {
                 return Ok(());
@@ -138,7 +138,7 @@ impl World {
         Err(format!("device {number} does not come to an end"))
     }
 
-    fn pass(&mut self, ms: i64) {
+    pub(super) fn pass(&mut self, ms: i64) {
         self.now_ms += ms;
         for device in &mut self.devices {
             device.now_ms = self.now_ms + device.skew_ms;

@@ -258,12 +258,33 @@ impl World {
                 return Err("a doubled request changed something".to_owned());
             }
         }
+        if self.weather.late && answer.is_ok() && self.random.chance(150) {
+            self.late.push((user, request));
+        }
         if self.lost("replies lost") {
             self.log
                 .event(format!("{number}: the reply to its push is lost"));
             return Ok(silence);
         }
         Ok(Waits::PushAnswered(answer.map(Box::new).map_err(failure)))
+    }
+
+    /// A request arrives a second time, long after. Nobody hears the answer, and it changes
+    /// nothing.
+    pub(super) fn arrive_late(&mut self) -> Result<(), String> {
+        if self.late.is_empty() || !self.random.chance(60) {
+            return Ok(());
+        }
+        let (user, request) = self.late.remove(self.random.below(self.late.len()));
+        let before = self.server.database.rows.clone();
+        let answer = self.server.push(user, &request, self.now_ms);
+        self.log
+            .event(format!("push {} arrives late", request.batch_id));
+        self.log.count("requests that arrived again, long after", 1);
+        if self.settings.server.token && self.server.database.rows != before {
+            return Err(format!("a late request changed something: {answer:?}"));
+        }
+        Ok(())
     }
 
     /// Finishes or gives up what a crashed device left at the server.

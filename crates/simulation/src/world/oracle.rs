@@ -229,6 +229,13 @@ impl World {
             if !rows.is_empty() {
                 return Err(format!("device {number} still has in {file}: {rows:?}"));
             }
+            let sql = "select row_id, code from sync_queue
+                       where table_name = 'platform_usage_stats'";
+            if let Some(row) = self.devices[number].rows(file, sql).first() {
+                return Err(format!(
+                    "{number} cannot send what it counted itself: {row:?}"
+                ));
+            }
             let batch = self.devices[number].number(file, "select count(*) from sync_batch");
             if batch > 0 {
                 return Err(format!("device {number} still has a batch in {file}"));

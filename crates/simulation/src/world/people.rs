@@ -502,6 +502,143 @@ fn use_component(w: &mut Writer<'_>) -> Option<String> {
     Some(format!("use {component}"))
 }
 
+/// Inserts decisions of which the server refuses some; returns how many it refuses.
+pub(super) fn insert_many(
+    w: &mut Writer<'_>,
+    rows: usize,
+    refused_each: usize,
+    word: &str,
+) -> usize {
+    let mut refused = 0;
+    for at in 1..=rows {
+        let token = w.ledger.token();
+        let bad = refused_each > 0 && at % refused_each == 0;
+        let title = if bad { word } else { "a decision" };
+        refused += usize::from(bad);
+        let sql = format!(
+            "insert into decisions (scope, title, rationale)
+             values ('{}', '{title}', '{}')",
+            w.organization,
+            token.text()
+        );
+        w.insert(File::Org, "decisions", &sql, Some(token));
+    }
+    refused
+}
+
+/// Makes a decision that everybody sees.
+pub(super) fn decide(w: &mut Writer<'_>) -> Token {
+    let token = w.ledger.token();
+    let (scope, text) = (w.organization.clone(), token.text());
+    let sql = format!(
+        "insert into decisions (scope, title, rationale) values ('{scope}', 'shared', '{text}')"
+    );
+    w.insert(File::Org, "decisions", &sql, Some(token));
+    token
+}
+
+/// Changes the decision that has a text, if it is there.
+pub(super) fn decide_anew(w: &mut Writer<'_>, old: Token) -> Option<Token> {
+    let sql = format!(
+        "select seq from decisions where rationale = '{}'",
+        old.text()
+    );
+    let seq = w.device.rows(File::Org, &sql).first()?[0].as_i64()?;
+    let token = w.ledger.token();
+    let set = format!("rationale = '{}'", token.text());
+    w.edit(File::Org, "decisions", seq, &set, token);
+    Some(token)
+}
+
+/// Deletes the decision that has a text, if it is there.
+pub(super) fn reverse_decision(w: &mut Writer<'_>, old: Token) -> Option<()> {
+    let sql = format!(
+        "select seq from decisions where rationale = '{}'",
+        old.text()
+    );
+    let seq = w.device.rows(File::Org, &sql).first()?[0].as_i64()?;
+    w.run(
+        File::Org,
+        &format!("delete from decisions where seq = {seq}"),
+    );
+    let place = (w.number, File::Org, "decisions", seq);
+    w.ledger.wrote(place, Some(old), None);
+    Some(())
+}
+
+/// Makes a learning that everybody sees; returns its name.
+pub(super) fn learn(w: &mut Writer<'_>) -> String {
+    let token = w.ledger.token();
+    let (scope, name) = (w.organization.clone(), format!("skill {}", token.0));
+    let sql = format!(
+        "insert into skill_learnings (scope, skill_name, learning)
+         values ('{scope}', '{name}', '{}')",
+        token.text()
+    );
+    w.insert(File::Org, "skill_learnings", &sql, Some(token));
+    w.ledger.added(&name, 1);
+    name
+}
+
+fn learned(w: &Writer<'_>, name: &str) -> Option<i64> {
+    let sql = format!("select seq from skill_learnings where skill_name = '{name}'");
+    w.device.rows(File::Org, &sql).first()?[0].as_i64()
+}
+
+/// Changes the text of a learning, if it is there.
+pub(super) fn learn_anew(w: &mut Writer<'_>, name: &str) -> Option<()> {
+    let (seq, token) = (learned(w, name)?, w.ledger.token());
+    let set = format!("learning = '{}'", token.text());
+    w.edit(File::Org, "skill_learnings", seq, &set, token);
+    Some(())
+}
+
+/// Counts on a learning, if it is there.
+pub(super) fn use_again(w: &mut Writer<'_>, name: &str) -> Option<()> {
+    let seq = learned(w, name)?;
+    let sql = format!("update skill_learnings set usage_count = usage_count + 2 where seq = {seq}");
+    w.run(File::Org, &sql);
+    w.ledger.added(name, 2);
+    Some(())
+}
+
+/// Deletes a message that the server has.
+pub(super) fn delete_fact(w: &mut Writer<'_>) -> Option<()> {
+    let acknowledged = "(select * from messages where version is not null) as messages";
+    let (seq, name) = w.row(File::Sessions, acknowledged, "message_id")?;
+    w.run(
+        File::Sessions,
+        &format!("delete from messages where seq = {seq}"),
+    );
+    w.ledger.fact_gone(w.number, name);
+    Some(())
+}
+
+/// Makes a row of numbers that other devices have as well, with others.
+pub(super) fn answer(w: &mut Writer<'_>, tokens: i64) {
+    let sql = format!(
+        "insert into token_economics (session_id, api_message_id, output_tokens)
+         values ('s', 'answer of all', {tokens})"
+    );
+    w.insert(File::Sessions, "token_economics", &sql, None);
+}
+
+/// Makes a task that another device makes as well.
+pub(super) fn insert_task(w: &mut Writer<'_>) {
+    let token = w.ledger.token();
+    let sql = format!(
+        "insert into task_tracking (session_id, task_id, description)
+         values ('s', 'both', '{}')",
+        token.text()
+    );
+    w.insert(File::Sessions, "task_tracking", &sql, Some(token));
+}
+
+/// Removes all queue entries of a file.
+pub(super) fn empty_queue(w: &mut Writer<'_>, file: File) {
+    w.run(file, "delete from sync_queue");
+}
+
 /// Removes the queue entries of rows that were never sent, as a published hint tells people to.
 pub(super) fn clear_queue(w: &mut Writer<'_>) -> Option<String> {
     let file = *w.random.pick(&[File::Org, File::Sessions])?;

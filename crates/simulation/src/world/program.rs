@@ -188,6 +188,17 @@ fn import(w: &mut Writer<'_>) -> Option<String> {
     ))
 }
 
+/// Imports one message, always the same.
+pub(super) fn import_one(w: &mut Writer<'_>) {
+    let row = json!({
+        "message_id": "message 7", "session_id": "session", "role": "user", "content": "seven",
+    });
+    let rows = vec![("context_messages", object(row))];
+    let now_ms = w.device.now_ms;
+    let done = w.device.store.ingest(File::Sessions, rows, None, now_ms);
+    assert!(done.is_ok(), "a transcript can be imported: {done:?}");
+}
+
 /// The agent writes some lines, and the importer reads on from where it stopped; sometimes it is
 /// killed.
 fn follow_transcript(w: &mut Writer<'_>) -> Option<String> {

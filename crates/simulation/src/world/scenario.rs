@@ -3,8 +3,11 @@
 //! wrong as in every run; a run in which it did not happen has failed.
 
 use super::device::Waits;
+use super::faults::REFUSED_WORD;
+use super::heal::PAUSE_MS;
 use super::{Outcome, Settings, World, people};
 use crate::model::Database;
+use coditect_core::sync::Action;
 use coditect_protocol::Scope;
 use coditect_protocol::catalogue::File;
 
@@ -18,6 +21,28 @@ pub enum Scenario {
     FolderCopied,
     /// One file of a device is put back from an older copy.
     FileRestored(File),
+    /// The server is set back while only a device comes that has never sent anything.
+    Reader,
+    /// Of so many hundred rows each hundredth is refused for good, or none.
+    Refused(bool),
+    /// Somebody empties the queue between adoption and pull.
+    Emptied,
+    /// Two processes sync a folder, and the page that came first is stored last.
+    LatePage,
+    /// Two processes sync a folder, and a reply is stored after a pull that knows more.
+    LateReply,
+    /// One device counts on a row whose text another one changes.
+    Counted,
+    /// The importer reads again what a person has just deleted.
+    Reimported,
+    /// Two devices have the same row of a table that only goes up.
+    Foreign,
+    /// After a set back a delete comes just before one who still has the row.
+    Deleted,
+    /// A new life begins while an edit waits on top of one whose reply was lost.
+    Unanswered,
+    /// A copy is killed between two commits of its fence.
+    FenceCut,
 }
 
 /// How the first device returns to a server that was set back.
@@ -42,6 +67,9 @@ impl Return {
 const TRIES_MAX: usize = 40;
 /// The first device.
 const FIRST: usize = 0;
+/// Rows of a run in which some are refused, and of how many each one is.
+const REFUSED_ROWS: usize = 400;
+const REFUSED_EACH: usize = 100;
 
 /// Plays a scenario with what a seed makes of it, heals, and judges.
 #[must_use]
@@ -58,13 +86,42 @@ impl World {
             "seed {}: {scenario:?}, {:?}",
             self.settings.seed, self.weather
         ));
-        self.mix(30, 90)?;
         match scenario {
-            Scenario::ServerSetBack(how) => self.set_back_and_return(how)?,
-            Scenario::FolderCopied => self.copy_and_go_on()?,
-            Scenario::FileRestored(file) => self.restore_and_go_on(file)?,
+            Scenario::ServerSetBack(how) => {
+                self.mix(30, 90)?;
+                self.set_back_and_return(how)?;
+            }
+            Scenario::FolderCopied => {
+                self.mix(30, 90)?;
+                self.copy_and_go_on()?;
+            }
+            Scenario::FileRestored(file) => {
+                self.mix(30, 90)?;
+                self.restore_and_go_on(file)?;
+            }
+            Scenario::Refused(refuses) => self.refuse_some(refuses)?,
+            // These are about one moment; before and after it everything works.
+            _ => {
+                self.weather.clocks = false;
+                self.weather.disks = true;
+                self.calm()?;
+                match scenario {
+                    Scenario::Reader => self.read_only()?,
+                    Scenario::Emptied => self.empty_between()?,
+                    Scenario::LatePage => self.late_page()?,
+                    Scenario::Counted => self.count_beside_an_edit()?,
+                    Scenario::Reimported => self.import_again()?,
+                    Scenario::Foreign => self.push_foreign()?,
+                    Scenario::Deleted => self.delete_before_a_return()?,
+                    Scenario::Unanswered => self.edit_what_was_sent()?,
+                    Scenario::FenceCut => self.cut_a_fence()?,
+                    _ => self.late_reply()?,
+                }
+            }
         }
-        self.mix(20, 80)?;
+        if !matches!(scenario, Scenario::Refused(_)) {
+            self.mix(20, 80)?;
+        }
         self.heal()?;
         self.be_noticed(scenario)?;
         self.judge()?;
@@ -160,6 +217,245 @@ impl World {
             people::write_everywhere(&mut self.writer(FIRST));
         }
         self.put_back()
+    }
+
+    fn read_only(&mut self) -> Result<(), String> {
+        let reader = FIRST + 1;
+        let backup = self.server.backup();
+        for _ in 0..self.random.between(2, 5) {
+            people::write_everywhere(&mut self.writer(FIRST));
+        }
+        self.sync(FIRST)?;
+        self.sync(reader)?;
+        self.restore(backup);
+        let report = self.sync(reader)?;
+        if report.reconciled == 0 {
+            return Err("a reader did not notice that the server was set back".to_owned());
+        }
+        self.log.count("readers that noticed a set back", 1);
+        Ok(())
+    }
+
+    fn empty_between(&mut self) -> Result<(), String> {
+        people::insert_task(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        let second = FIRST + 1;
+        people::insert_task(&mut self.writer(second));
+        self.devices[second].begin();
+        self.advance_until(second, |waits| matches!(waits, Waits::PullSent(_)))?;
+        people::empty_queue(&mut self.writer(second), File::Sessions);
+        self.log
+            .count("queues emptied between adoption and pull", 1);
+        self.finish(second)
+    }
+
+    fn late_page(&mut self) -> Result<(), String> {
+        let second = FIRST + 1;
+        let text = people::decide(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        self.devices[second].begin();
+        self.advance_until(second, |waits| matches!(waits, Waits::PullAnswered(_)))?;
+        let first_process = self.devices[second].run.take();
+        people::decide_anew(&mut self.writer(FIRST), text).ok_or("the decision is there")?;
+        self.sync(FIRST)?;
+        self.sync(second)?;
+        self.devices[second].run = first_process;
+        self.log.count("pages that came late", 1);
+        self.finish(second)
+    }
+
+    fn late_reply(&mut self) -> Result<(), String> {
+        let second = FIRST + 1;
+        let text = people::decide(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        self.sync(second)?;
+        let text = people::decide_anew(&mut self.writer(FIRST), text).ok_or("it is there")?;
+        self.devices[FIRST].begin();
+        self.advance_until(FIRST, |waits| matches!(waits, Waits::PushAnswered(_)))?;
+        let first_process = self.devices[FIRST].run.take();
+        self.sync(second)?;
+        people::decide_anew(&mut self.writer(second), text).ok_or("it has arrived")?;
+        self.sync(second)?;
+        self.devices[FIRST].begin_reading();
+        self.finish(FIRST)?;
+        self.devices[FIRST].run = first_process;
+        self.log.count("replies that came late", 1);
+        self.finish(FIRST)
+    }
+
+    fn count_beside_an_edit(&mut self) -> Result<(), String> {
+        let second = FIRST + 1;
+        let name = people::learn(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        self.sync(second)?;
+        people::learn_anew(&mut self.writer(second), &name).ok_or("it has arrived")?;
+        people::use_again(&mut self.writer(FIRST), &name).ok_or("it is there")?;
+        self.sync(second)?;
+        self.sync(FIRST)?;
+        self.sync(second)?;
+        // And the other way round: the count comes first.
+        people::learn_anew(&mut self.writer(second), &name).ok_or("it is there")?;
+        people::use_again(&mut self.writer(FIRST), &name).ok_or("it is there")?;
+        self.sync(FIRST)?;
+        self.sync(second)?;
+        self.log.count("counts beside an edit", 2);
+        Ok(())
+    }
+
+    fn import_again(&mut self) -> Result<(), String> {
+        super::program::import_one(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        people::delete_fact(&mut self.writer(FIRST)).ok_or("there is a message")?;
+        super::program::import_one(&mut self.writer(FIRST));
+        self.log.count("facts deleted and read again", 1);
+        self.sync(FIRST).map(drop)
+    }
+
+    fn push_foreign(&mut self) -> Result<(), String> {
+        for number in [FIRST, FIRST + 1] {
+            people::answer(&mut self.writer(number), 10 + 10 * number as i64);
+        }
+        for number in [FIRST, FIRST + 1] {
+            self.sync(number)?;
+        }
+        self.log
+            .count("rows of one device that another has, too", 1);
+        Ok(())
+    }
+
+    fn delete_before_a_return(&mut self) -> Result<(), String> {
+        let second = FIRST + 1;
+        for number in [FIRST, second] {
+            people::write_everywhere(&mut self.writer(number));
+            self.sync(number)?;
+        }
+        let backup = self.server.backup();
+        let text = people::decide(&mut self.writer(FIRST));
+        people::write_everywhere(&mut self.writer(second));
+        for number in [FIRST, second] {
+            self.sync(number)?;
+        }
+        self.restore(backup);
+        people::reverse_decision(&mut self.writer(FIRST), text).ok_or("it is there")?;
+        self.devices[second].begin();
+        self.advance_until(second, |waits| matches!(waits, Waits::PushSent(_)))?;
+        self.sync(FIRST)?;
+        self.log.count("deletes before a row that comes again", 1);
+        self.finish(second)
+    }
+
+    fn edit_what_was_sent(&mut self) -> Result<(), String> {
+        let text = people::decide(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        let text = people::decide_anew(&mut self.writer(FIRST), text).ok_or("it is there")?;
+        self.devices[FIRST].begin();
+        self.advance_until(FIRST, |waits| matches!(waits, Waits::PushAnswered(_)))?;
+        // The answer is on its way when the process ends.
+        self.devices[FIRST].run = None;
+        self.end_process(FIRST)?;
+        people::decide_anew(&mut self.writer(FIRST), text).ok_or("it is there")?;
+        self.server.bump_epoch();
+        self.set_backs += 1;
+        self.log.count("edits on top of what was never answered", 1);
+        self.sync(FIRST).map(drop)
+    }
+
+    fn cut_a_fence(&mut self) -> Result<(), String> {
+        self.used_everywhere(FIRST)?;
+        self.copy(FIRST);
+        let copy = self.devices.len() - 1;
+        for number in [FIRST, copy] {
+            people::write_everywhere(&mut self.writer(number));
+        }
+        self.sync(FIRST)?;
+        self.devices[copy].begin();
+        let fence = |waits: &Waits| matches!(waits, Waits::Act(Action::Fence(..)));
+        self.advance_until(copy, fence)?;
+        self.devices[copy].fuse = Some(self.random.between(1, 3) as u32);
+        self.advance(copy)?;
+        self.log.count("fences cut off between two files", 1);
+        self.sync(copy).map(drop)
+    }
+
+    fn advance_until(&mut self, number: usize, there: fn(&Waits) -> bool) -> Result<(), String> {
+        for _ in 0..TRIES_MAX * 10 {
+            self.advance(number)?;
+            if self.devices[number]
+                .run
+                .as_ref()
+                .is_some_and(|run| there(&run.waits))
+            {
+                return Ok(());
+            }
+        }
+        Err(format!("{number} does not get there"))
+    }
+
+    /// Some rows are refused for good: the rest is not slowed, and each of them is shown with its
+    /// reason, after three refusals and no more.
+    fn refuse_some(&mut self, refuses: bool) -> Result<(), String> {
+        self.server.refused_word = Some(REFUSED_WORD.to_owned());
+        self.refuses_for_good = true;
+        // Every device's clock shows what it shows from now on.
+        self.pass(1);
+        self.weather.kills = false;
+        // As large as they are, so that time goes by rows, not by pages.
+        self.server.page_changes_max = coditect_protocol::limits::PULL_CHANGES_MAX;
+        let each = if refuses { REFUSED_EACH } else { 0 };
+        let refused = {
+            let mut writer = self.writer(FIRST);
+            people::insert_many(&mut writer, REFUSED_ROWS, each, REFUSED_WORD)
+        };
+        let began_ms = self.now_ms;
+        for _ in 0..TRIES_MAX {
+            self.devices[FIRST].begin();
+            self.together()?;
+            if self.waiting_good() == 0 {
+                break;
+            }
+            self.pass(PAUSE_MS);
+        }
+        let took_ms = self.now_ms - began_ms;
+        self.log
+            .event(format!("the rest was sent after {took_ms} ms"));
+        self.log.count(
+            "milliseconds until the rest was sent",
+            took_ms.unsigned_abs(),
+        );
+        self.log.count("rows refused for good", refused as u64);
+        if self.waiting_good() > 0 {
+            return Err("rows that are not refused wait".to_owned());
+        }
+        self.weather.loss_per_mille = 0;
+        for _ in 0..4 {
+            self.sync(FIRST)?;
+        }
+        self.judge_parked()?;
+        let shown = self.devices[FIRST]
+            .store
+            .queue_entries(File::Org, true, 10_000);
+        let shown = shown.map_err(|error| error.to_string())?;
+        let reasons = shown
+            .iter()
+            .filter(|it| it.code.is_some() && it.reason.is_some());
+        if reasons.count() != refused || shown.len() != refused {
+            let seen = shown.len();
+            return Err(format!("{refused} rows are refused, {seen} are shown"));
+        }
+        self.log
+            .count("refused rows shown with their reason", refused as u64);
+        self.refuses_for_good = false;
+        Ok(())
+    }
+
+    /// Returns how many rows wait that the server does not refuse.
+    fn waiting_good(&self) -> i64 {
+        let sql = format!(
+            "select count(*) from decisions d where d.title <> '{REFUSED_WORD}' and exists (
+               select 1 from sync_queue q where q.table_name = 'org_decisions'
+                 and (q.row_seq = d.seq or q.row_id = d.id))"
+        );
+        self.devices[FIRST].number(File::Org, &sql)
     }
 
     /// Each file of the device is pushed, so that it has a token of its own.
@@ -274,6 +570,7 @@ impl World {
                 }
                 self.log.count("copies noticed", 1);
             }
+            _ => {}
         }
         Ok(())
     }
