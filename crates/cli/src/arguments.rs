@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
     checkpoint, completions, config, conflict, context, daemon, device, doctor, dump, hook, import,
-    init, login, logout, man, mcp, org, process_queue, project, pull, queue, scrub, search, session, share,
-    status, sync, task, team, test, uninstall, verify,
+    init, login, logout, man, mcp, org, process_queue, project, pull, queue, scrub, search,
+    session, share, status, sync, task, team, test, uninstall, verify,
 };
 
 const EXAMPLES: &str = "\

@@ -21,8 +21,8 @@ queued and every digest equals the server's.
 --json: tenant_id, user_id, device_id, server, profile, offline_mode, queue_depth (changes that
 wait, all files), parked, conflicts, bodies_to_fetch (rows whose long texts are not here yet),
 bodies_to_send (queued rows with long texts), oldest_queued_at, last_sync_at, last_error, converged
-(null before the first sync), archive {files, chunks, bytes_original, bytes_stored, redactions}, streams
-[{scope, table, rows, digest, server_digest, cursor}].";
+(null before the first sync), archive {files, chunks, bytes_original, bytes_stored, redactions},
+streams [{scope, table, rows, digest, server_digest, cursor}].";
 
 /// Shows what is linked, queued and in step.
 #[derive(Debug, Args)]
