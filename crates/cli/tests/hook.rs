@@ -324,7 +324,7 @@ fn a_host_that_keeps_the_input_open_is_answered() {
 fn init_and_uninstall_leave_every_file_as_it_was() {
     let home = Home::ready();
     let settings = "{\n  // mine\n  \"model\": \"opus\",\n  \"hooks\": {\n    \"Stop\": [\n      \
-                    {\"hooks\": [{\"type\": \"command\", \"command\": \"say done\"}]},\n    ]\n  }\n}\n";
+                    {\"hooks\": [{\"command\": \"say done\"}]},\n    ]\n  }\n}\n";
     std::fs::create_dir_all(home.path(".claude")).unwrap();
     std::fs::create_dir_all(home.path(".codex")).unwrap();
     std::fs::write(home.path(".claude/settings.json"), settings).unwrap();
@@ -355,11 +355,8 @@ fn init_and_uninstall_leave_every_file_as_it_was() {
         "{written}"
     );
     assert!(written.contains("\"SessionStart\""), "{written}");
-    let mode = std::fs::metadata(home.path(".claude/settings.json"))
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o640);
+    let rights = std::fs::metadata(home.path(".claude/settings.json")).unwrap();
+    assert_eq!(rights.permissions().mode() & 0o777, 0o640);
     assert_eq!(
         read(".claude/settings.json.before-coditect").as_deref(),
         Some(settings)
@@ -368,13 +365,8 @@ fn init_and_uninstall_leave_every_file_as_it_was() {
     assert!(!home.path(".gemini").exists());
 
     let again = home.json(&["init", "--yes"]);
-    assert!(
-        again["files"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|file| file["action"] == "nothing")
-    );
+    let is_done = |file: &Value| file["action"] == "nothing";
+    assert!(again["files"].as_array().unwrap().iter().all(is_done));
     assert_eq!(
         read(".claude/settings.json").as_deref(),
         Some(written.as_str())

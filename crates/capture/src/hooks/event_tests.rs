@@ -141,7 +141,8 @@ fn task_tools_and_the_programs_word_change_tasks() {
         "PostToolUse",
         json!({"tool_name": "TodoWrite", "tool_use_id": "t1",
             "tool_input": {"todos": [{"content": "a", "status": "pending"}]},
-            "tool_response": {"oldTodos": [], "newTodos": [{"content": "a", "status": "pending"}]}}),
+            "tool_response": {"oldTodos": [], "newTodos": [
+                {"content": "a", "status": "pending"}]}}),
     );
     let event = read(Agent::Claude, &input);
     assert!(event.is_ordered() && event.tool.is_some());

@@ -31,7 +31,7 @@ few milliseconds, sends nothing, and always ends with 0, so that no fault of our
 what went wrong is in logs/hooks.log. `coditect init` writes the calls into the agents' settings.
 
 Examples:
-  echo '{\"session_id\":\"s\",\"hook_event_name\":\"SessionStart\",\"cwd\":\"/repo\"}' | coditect hook
+  echo '{\"session_id\":\"s\",\"cwd\":\"/repo\"}' | coditect hook SessionStart
   coditect hook AfterTool --agent gemini < event.json";
 
 /// Records an event of an agent.

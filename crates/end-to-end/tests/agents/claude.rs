@@ -131,7 +131,10 @@ impl<'a> Claude<'a> {
     }
 
     fn list(&self) -> Value {
-        let item = |(text, status): &(String, &str)| json!({"content": text, "status": status, "activeForm": format!("Doing {text}")});
+        let item = |(text, status): &(String, &str)| {
+            let doing = format!("Doing {text}");
+            json!({"content": text, "status": status, "activeForm": doing})
+        };
         self.todos.iter().map(item).collect()
     }
 

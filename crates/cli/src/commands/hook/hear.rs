@@ -65,7 +65,8 @@ pub(super) fn hear(call: &Call) -> Option<String> {
         Ok(answer) => answer,
         Err(error) => {
             logs::start(&surroundings.paths.logs_dir());
-            tracing::warn!(target: logs::HOOKS, error = format!("{error:#}"), "an event was not recorded");
+            let error = format!("{error:#}");
+            tracing::warn!(target: logs::HOOKS, error, "an event was not recorded");
             None
         }
     }

@@ -465,7 +465,8 @@ mod tests {
         "{\"a\": 1}",
         "{\n\t\"a\": [1, 2],\n\t\"hooks\": {}\n}",
         "{\r\n    \"hooks\": {\r\n        \"Stop\": []\r\n    }\r\n}\r\n",
-        "{\n  \"hooks\": {\n    \"Stop\": [\n      {\"hooks\": [{\"command\": \"x\"}]}, // keep\n    ],\n  },\n}\n",
+        "{\n  \"hooks\": {\n    \"Stop\": [\n      {\"hooks\": [{\"command\": \"x\"}]}, // keep\n    ],\n  \
+         },\n}\n",
         "\u{feff}{\n  /* a { in a comment */ \"b\": \"}\\\"\",\n  \"hooks\": {\"Stop\": [1]}\n}",
         "{ \"hooks\": { \"Other\": [ {} ] } , \"z\": null }",
     ];
@@ -520,11 +521,12 @@ mod tests {
 
     #[test]
     fn an_ordinary_file_comes_back_byte_for_byte() {
-        let file = "{\n  \"model\": \"x\",\n  \"hooks\": {\n    \"Stop\": [\n      {\n        \"a\": 1\n      }\n    ]\n  }\n}\n";
+        let value = json!({"model": "x", "hooks": {"Stop": [{"a": 1}]}});
+        let file = &format!("{value:#}\n");
         let text = append(file, &["hooks", "Stop"], &json!({"x": [1]})).unwrap();
-        assert_eq!(remove(&text, &["hooks", "Stop"], 1).unwrap(), file);
+        assert_eq!(remove(&text, &["hooks", "Stop"], 1).unwrap(), *file);
         let text = append(file, &["hooks", "SessionEnd"], &json!({"x": [1]})).unwrap();
-        assert_eq!(remove(&text, &["hooks"], 1).unwrap(), file);
+        assert_eq!(remove(&text, &["hooks"], 1).unwrap(), *file);
     }
 
     #[test]
