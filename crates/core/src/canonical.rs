@@ -262,7 +262,8 @@ mod tests {
         let table = by_cloud_name("org_decisions").unwrap();
         let plain = |raw: &Value| is_plainly_canonical(table, raw.as_object().unwrap());
         for (raw, expected) in [
-            (json!({"title": "t", "confidence": 0.5, "tags": ["a", 1, 1.5, null, {"b": -3}]}), true),
+            (json!({"title": "t", "tags": ["a", 1, 1.5, null, {"b": -3}]}), true),
+            (json!({"title": "t", "confidence": 0.5}), true),
             (json!({"title": "t", "confidence": 1}), false),
             (json!({"title": "t", "confidence": null}), false),
             (json!({"title": "t", "tags": null}), false),

@@ -14,7 +14,7 @@ use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::pull::Position;
 use coditect_protocol::wire::push::{Change, Status};
 use coditect_protocol::{DeviceId, RowId, Scope};
-use coditect_server_store::sync::{self, Faults, PushContext, SyncError, TokenKey};
+use coditect_server_store::sync::{self, Faults, PushContext, PushQueue, SyncError, TokenKey};
 use coditect_testkit::{TestDb, TestUser};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -35,6 +35,8 @@ struct Load {
     faults: Faults,
     /// Longest delay before a commit, in seconds.
     delay_s: f64,
+    /// Whether the writers share a queue, so that their pushes go together.
+    joined: bool,
 }
 
 /// What was committed, per stream.
@@ -67,6 +69,32 @@ fn batch(peer: &Peer, load: &Load, number: usize) -> Vec<Change> {
             insert(table("context_task_messages"), row, peer.device)
         })
         .collect()
+}
+
+/// Pushes batch after batch through a queue, where it meets those of the other writers; some
+/// transactions are rolled back, and their pushes go one by one then.
+async fn write_joined(
+    mut peer: Peer,
+    load: Load,
+    queue: PushQueue,
+    committed: Committed,
+    seed: u64,
+) {
+    let mut random = StdRng::seed_from_u64(seed);
+    for number in 0..load.batches {
+        let scope = if random.random_bool(0.7) {
+            peer.org()
+        } else {
+            peer.own()
+        };
+        let request = peer.request(scope, File::Sessions, batch(&peer, &load, number));
+        let reply = queue.push(&peer.caller, request.clone(), NOW_MS).await;
+        let reply = reply.unwrap();
+        assert!(reply.outcomes.iter().all(|it| it.status == Status::Applied));
+        peer.tokens.insert(File::Sessions, reply.token);
+        let ids = request.changes.iter().map(|change| (scope, change.id));
+        committed.lock().unwrap().extend(ids);
+    }
 }
 
 /// Pushes batch after batch, to one stream or the other; some are rolled back and sent again.
@@ -175,10 +203,13 @@ struct Run {
     committed: usize,
     missed: Vec<usize>,
     highest_open: i64,
+    /// Pushes that shared a transaction with others.
+    joined: u64,
 }
 
 async fn run(db: &TestDb, user: &TestUser, load: Load) -> Run {
     let key = Arc::new(TokenKey::new(db.secrets().file_token_key()));
+    let queue = PushQueue::new(db.db().clone(), Arc::clone(&key)).with_faults(load.faults);
     let committed = Committed::default();
     let (done, highest) = (Arc::new(AtomicBool::new(false)), AtomicI64::new(0));
     let mut readers = Vec::new();
@@ -195,6 +226,10 @@ async fn run(db: &TestDb, user: &TestUser, load: Load) -> Run {
         .into_iter()
         .zip(load.seed..)
         .map(|(peer, seed)| {
+            if load.joined {
+                let (queue, committed) = (queue.clone(), Arc::clone(&committed));
+                return tokio::spawn(write_joined(peer, load, queue, committed, seed));
+            }
             tokio::spawn(write(
                 peer,
                 load,
@@ -225,6 +260,7 @@ async fn run(db: &TestDb, user: &TestUser, load: Load) -> Run {
         committed: committed.len(),
         missed,
         highest_open: highest.into_inner(),
+        joined: queue.joined_count(),
     }
 }
 
@@ -240,6 +276,7 @@ async fn readers_that_follow_64_writers_miss_nothing_in_200_000_rows() {
         rows: 200,
         faults: Faults::default(),
         delay_s: 0.004,
+        joined: false,
     };
     let run = run(&db, &user, load).await;
     println!(
@@ -249,6 +286,39 @@ async fn readers_that_follow_64_writers_miss_nothing_in_200_000_rows() {
     assert_eq!(run.committed, 204_800);
     assert_eq!(run.missed, [0, 0]);
     assert!(run.highest_open >= 48, "the writers were at it at once");
+    support::assert_digests(&db).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_miss_nothing_of_64_writers_whose_pushes_go_together() {
+    let db = TestDb::with_connections(16).await;
+    let tenant = db.with_tenant("acme").await;
+    let user = db.with_user(&tenant, "ann@acme.example").await;
+    let load = Load {
+        seed: 7,
+        writers: 64,
+        batches: 16,
+        rows: 20,
+        faults: Faults {
+            joined_fails_percent: 15,
+            delay_s: 0.002,
+            ..Faults::default()
+        },
+        delay_s: 0.0,
+        joined: true,
+    };
+    let run = run(&db, &user, load).await;
+    println!(
+        "cursor: {} rows by {} writers, missed {:?}, {} of {} pushes shared a transaction",
+        run.committed,
+        load.writers,
+        run.missed,
+        run.joined,
+        load.writers * load.batches
+    );
+    assert_eq!(run.committed, 20_480);
+    assert_eq!(run.missed, [0, 0]);
+    assert!(run.joined > 512, "most pushes met others");
     support::assert_digests(&db).await;
 }
 
@@ -271,6 +341,7 @@ async fn without_the_stream_lock_readers_miss_rows_in_ten_of_ten_runs() {
                 ..Faults::default()
             },
             delay_s: 0.008,
+            joined: false,
         };
         let run = run(&db, &user, load).await;
         missed.push(run.missed[0].min(run.missed[1]));

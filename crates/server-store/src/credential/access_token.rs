@@ -1,5 +1,8 @@
 //! Access tokens: JWT signed with EdDSA, valid for a quarter of an hour.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use chrono::{DateTime, Utc};
 use coditect_protocol::{DeviceId, UserId};
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
@@ -34,6 +37,42 @@ pub enum TokenError {
     /// Its time is over.
     #[error("the access token has expired")]
     Expired,
+}
+
+/// Most tokens that are remembered.
+const CHECKED_MAX: usize = 8_192;
+
+/// Tokens whose signature and claims were checked, so that a device's next request costs no
+/// curve arithmetic. Their key and their time are looked at every time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Checked(Arc<Mutex<HashMap<String, Known>>>);
+
+#[derive(Debug, Clone)]
+struct Known {
+    key_id: String,
+    caller: Caller,
+    until: DateTime<Utc>,
+}
+
+impl Checked {
+    fn get(&self, token: &str) -> Option<Known> {
+        self.lock().get(token).cloned()
+    }
+
+    fn put(&self, token: &str, known: Known, now: DateTime<Utc>) {
+        let mut tokens = self.lock();
+        if tokens.len() >= CHECKED_MAX {
+            tokens.retain(|_, known| known.until > now);
+        }
+        if tokens.len() >= CHECKED_MAX {
+            tokens.clear();
+        }
+        tokens.insert(token.to_owned(), known);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Secrets {
@@ -80,6 +119,14 @@ impl Secrets {
         token: &str,
         now: DateTime<Utc>,
     ) -> Result<(Caller, DateTime<Utc>), TokenError> {
+        if let Some(known) = self.checked.get(token)
+            && self.ring().verifying(&known.key_id, now).is_some()
+        {
+            if known.until <= now {
+                return Err(TokenError::Expired);
+            }
+            return Ok((known.caller, known.until));
+        }
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
@@ -103,6 +150,12 @@ impl Secrets {
             checked: true,
         };
         let until = DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Invalid)?;
+        let known = Known {
+            key_id,
+            caller: caller.clone(),
+            until,
+        };
+        self.checked.put(token, known, now);
         Ok((caller, until))
     }
 }

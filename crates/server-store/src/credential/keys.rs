@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 
+use super::access_token::Checked;
 use super::key_ring::{self, KeyRing, Stamp};
 use super::{SecretError, random_bytes, random_uuid};
 
@@ -24,6 +25,8 @@ const FILE_TOKEN_KEY: &str = "file-token.key";
 pub struct Secrets {
     folder: PathBuf,
     ring: Arc<RwLock<Arc<KeyRing>>>,
+    /// Access tokens whose signatures were checked.
+    pub(super) checked: Checked,
     file_token_key: [u8; 32],
 }
 
@@ -89,6 +92,7 @@ impl Secrets {
         Ok(Self {
             folder: folder.to_owned(),
             ring: Arc::new(RwLock::new(Arc::new(ring))),
+            checked: Checked::default(),
             file_token_key,
         })
     }

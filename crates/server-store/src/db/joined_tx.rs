@@ -12,6 +12,9 @@ use crate::StoreError;
 use crate::credential::{Caller, TenantId};
 
 const ENTER: &str = "select n, named, own from enter_joined($1, $2, $3, $4, $5)";
+const ACT_AS_PART: &str = "select act_as($1)";
+/// Statements with their switches in one pipeline.
+const AT_ONCE_MAX: usize = 15;
 const AS_NOBODY: &str = "select act_as(null)";
 /// What a statement calls for each of its rows, so that row security checks the row in the
 /// context of the part that it comes from.
@@ -173,6 +176,38 @@ impl JoinedTx {
             self.acting = Acting::Part(part);
         }
         Ok(&mut self.tx)
+    }
+
+    /// Sends statements at once, each in the context of the part beside it.
+    pub(crate) async fn of_parts(
+        &mut self,
+        statements: Vec<(usize, Statement<'_>)>,
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
+        if self.acting == Acting::NotEntered {
+            return Err(StoreError::Aborted);
+        }
+        self.acting = Acting::Unknown;
+        let mut answers = Vec::with_capacity(statements.len());
+        let mut statements = statements.into_iter().peekable();
+        while statements.peek().is_some() {
+            let some: Vec<_> = statements.by_ref().take(AT_ONCE_MAX).collect();
+            let parts = some.iter().map(|(part, _)| i32::try_from(part + 1));
+            let parts: Vec<i32> = parts
+                .collect::<Result<_, _>>()
+                .map_err(|_| StoreError::Aborted)?;
+            let switches = parts.iter().map(|part| Statement {
+                sql: ACT_AS_PART,
+                params: vec![(part, Type::INT4)],
+            });
+            let both = switches.zip(some.into_iter().map(|(_, statement)| statement));
+            let all: Vec<_> = both
+                .flat_map(|(switch, statement)| [switch, statement])
+                .collect();
+            let rows = self.tx.pipeline(&all).await?;
+            // Every second answer is that of a switch.
+            answers.extend(rows.into_iter().skip(1).step_by(2));
+        }
+        Ok(answers)
     }
 
     /// Notes that the transaction moved a stream's head, as [`TenantTx::note_head`] does.

@@ -104,7 +104,7 @@ impl Held {
     }
 
     /// Returns all that travels but the columns.
-    fn place(&self, table: &Table) -> Stored {
+    pub(super) fn place(&self, table: &Table) -> Stored {
         Stored {
             table: table.cloud.to_owned(),
             id: self.id,

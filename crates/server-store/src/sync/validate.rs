@@ -28,6 +28,8 @@ pub(super) struct Valid<'a> {
     pub(super) hash: ContentHash,
     /// Its long values, which the row names only.
     pub(super) bodies: Vec<Body>,
+    /// Bytes of the row's JSON; 0 without a row.
+    pub(super) bytes: usize,
 }
 
 /// Why a change is refused. The reason never holds content.
@@ -57,7 +59,7 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         ("created_at", &change.created_at),
         ("updated_at", &change.updated_at),
     ] {
-        if canonical::time(text).as_ref() != Some(text) {
+        if !canonical::is_time(text) {
             return Err(Refusal::malformed(format!(
                 "{name} is no time in canonical form"
             )));
@@ -69,14 +71,16 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         .map_err(|_| Refusal::new(ErrorCode::HashMismatch, "the content hash is none"))?;
     let mut change = Cow::Borrowed(change);
     let mut bodies = Vec::new();
+    let mut size = 0;
     match (change.op, &change.row) {
         (Op::Upsert, Some(row)) => {
-            let bytes = bytes(row);
-            if bytes > ROW_BYTES_MAX {
-                let reason = format!("{bytes} bytes; a row has at most {ROW_BYTES_MAX}");
+            size = bytes(row);
+            if size > ROW_BYTES_MAX {
+                let reason = format!("{size} bytes; a row has at most {ROW_BYTES_MAX}");
                 return Err(Refusal::new(ErrorCode::RowTooLarge, reason));
             }
             if let Some(canonical) = self::row(table, row)? {
+                size = bytes(&canonical);
                 change.to_mut().row = Some(canonical);
             }
         }
@@ -85,6 +89,7 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         (Op::Delete, Some(_)) => return Err(Refusal::malformed("a delete has no row")),
     }
     if let Some((parted, apart)) = change.row.as_ref().and_then(|row| body::part(table, row)) {
+        size = bytes(&parted);
         change.to_mut().row = Some(parted);
         bodies = apart;
     }
@@ -101,6 +106,7 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
         change,
         hash,
         bodies,
+        bytes: size,
     })
 }
 
@@ -121,11 +127,14 @@ fn table(name: &str, file: File) -> Result<&'static Table, Refusal> {
 
 /// Returns the canonical row when the one given writes a number in another way.
 pub(super) fn row(table: &Table, row: &Row) -> Result<Option<Row>, Refusal> {
-    let canonical = canonical::row(table, row.clone());
-    let odd = row.iter().find(|(name, value)| {
-        !canonical
-            .get(*name)
-            .is_some_and(|canonical| same(canonical, value))
+    let canonical =
+        (!canonical::is_plainly_canonical(table, row)).then(|| canonical::row(table, row.clone()));
+    let odd = canonical.as_ref().and_then(|canonical| {
+        let differs = |(name, value): &(&String, &Value)| {
+            let canonical = canonical.get(*name);
+            !canonical.is_some_and(|canonical| same(canonical, value))
+        };
+        row.iter().find(differs)
     });
     if let Some((name, _)) = odd {
         // Only names of columns are ours to print; others may be content.
@@ -152,7 +161,7 @@ pub(super) fn row(table: &Table, row: &Row) -> Result<Option<Row>, Refusal> {
             return Err(Refusal::malformed(format!("{} is no base64", column.name)));
         }
     }
-    Ok((canonical != *row).then_some(canonical))
+    Ok(canonical.filter(|canonical| canonical != row))
 }
 
 /// Returns whether two values differ in the writing of numbers at most: JSON from JavaScript

@@ -465,17 +465,25 @@ async fn deadlocks(faults: Faults) -> i64 {
         queue(&office.db, office.db.db().clone()).with_faults(faults),
     ];
     let admin = office.db.superuser_client().await;
-    // Whoever takes a first lock waits until the other server is about to take its own.
-    let slow = "create sequence arrived;
+    // Who holds a first lock waits until the other holds one, too, or for so many steps.
+    let steps = if faults.joined_order_off { 2_000 } else { 60 };
+    let slow = &format!(
+        "create sequence arrived;
         grant usage, select on sequence arrived to coditect_app;
-        create function meet() returns trigger language plpgsql as $$ begin
-            perform nextval('arrived');
-            while (select last_value from arrived) < 2 loop
-                perform pg_sleep(0.005);
-            end loop;
-            return new;
+        alter function enter(uuid, uuid) rename to enter_now;
+        create function enter(tenant uuid, uid uuid) returns text language plpgsql
+        set search_path = pg_catalog, public as $$ begin
+            if pg_current_xact_id_if_assigned() is not null then
+                perform nextval('arrived');
+                for step in 1 .. {steps} loop
+                    exit when (select last_value from arrived) >= 2;
+                    perform pg_sleep(0.005);
+                end loop;
+            end if;
+            return enter_now(tenant, uid);
         end $$;
-        create trigger meet before insert on streams for each row execute function meet()";
+        grant execute on function enter(uuid, uuid) to coditect_app"
+    );
     admin.batch_execute(slow).await.unwrap();
     let one = servers[0].push_together(
         vec![

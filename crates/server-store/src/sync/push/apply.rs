@@ -104,7 +104,12 @@ async fn store(
                 change.position,
                 decide::inserted(change, &row, &mut changed),
             ));
-            held.insert(key, row);
+            // Looked at again only by a change of the same push.
+            if !rest.is_empty() {
+                let mut row = row;
+                row.existing.row.clone_from(&change.valid.change.row);
+                held.insert(key, row);
+            }
         } else {
             met.push(change);
         }
@@ -170,10 +175,12 @@ async fn read(
     new: &[(&Numbered<'_>, Held)],
     others: &[&Numbered<'_>],
 ) -> Result<Read, SyncError> {
-    let new = by_table(new.iter().map(|(change, row)| (change.valid.table, row)));
-    let new: Vec<_> = new
+    let new = new
+        .iter()
+        .map(|(change, row)| (change.valid.table, (*change, row)));
+    let new: Vec<_> = by_table(new)
         .into_iter()
-        .map(|(table, rows)| (table, Rows::new(table, rows)))
+        .map(|(table, facts)| (table, Rows::fresh(table, facts)))
         .collect();
     let wanted = ids(others);
     let counted = counters::Wanted::of(others);

@@ -66,6 +66,23 @@ impl Changed {
         }
     }
 
+    /// Returns whether nothing is to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+            && self.digests.is_empty()
+            && self.history.is_empty()
+            && self.conflicts.is_empty()
+    }
+
+    /// Notes that a row of so many bytes is written where there was none.
+    pub(super) fn put_new(&mut self, table: &'static Table, row: &Held, bytes: usize) {
+        self.head = self.head.max(row.cursor);
+        let digest = self.digests.entry((table.cloud, row.origin)).or_default();
+        digest.add(row.term(table), row.deleted());
+        self.rows_added += i64::from(!row.deleted());
+        self.bytes_added += bytes as i64;
+    }
+
     /// Notes that a row is written: the stream's head, the digests, the usage.
     pub(super) fn put(&mut self, table: &'static Table, before: Option<&Held>, after: &Held) {
         self.head = self.head.max(after.cursor);
@@ -82,18 +99,21 @@ impl Changed {
     }
 }
 
-/// Returns the row of a change that nothing is stored for yet.
+/// Returns the row of a new fact, which is stored as it was sent: facts have no columns that
+/// grow. Its columns stay in the change and are not copied.
 pub(super) fn fresh(batch: &Batch<'_>, change: &Numbered<'_>) -> Held {
-    let no_counters = Row::new();
-    let verdict = verdict(batch, change, None, &no_counters);
-    let write = verdict.write.expect("a change of nothing is stored");
+    let write = merge::Write {
+        version: corrected(batch, &change.valid.change),
+        hash: change.valid.hash,
+        row: Some(Row::new()),
+    };
     held(batch, change, None, write)
 }
 
 /// Returns the outcome of a change that was inserted as new.
 pub(super) fn inserted(change: &Numbered<'_>, row: &Held, changed: &mut Changed) -> Outcome {
-    changed.put(change.valid.table, None, row);
-    let stored = row.reply_to(change.valid.table, change.valid.change.row.as_ref());
+    changed.put_new(change.valid.table, row, change.valid.bytes);
+    let stored = row.place(change.valid.table);
     outcome(Status::Applied, Some(stored), None)
 }
 
@@ -362,5 +382,20 @@ fn outcome(
         stored,
         loser,
         moved_to: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coditect_protocol::catalogue::{Class, Merge, TABLES};
+
+    #[test]
+    fn a_new_fact_is_stored_as_it_was_sent() {
+        for table in TABLES.iter().filter(|table| table.class == Class::Fact) {
+            for column in table.columns {
+                let whole = matches!(column.merge, Merge::Lww | Merge::Owner);
+                assert!(whole, "{}.{}", table.cloud, column.name);
+            }
+        }
     }
 }

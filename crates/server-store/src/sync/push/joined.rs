@@ -9,13 +9,15 @@
 mod close;
 mod open;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use coditect_protocol::RowId;
 use coditect_protocol::wire::push::{Outcome, PushReply, PushRequest};
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::apply::{self, Facts, by_table};
+use super::apply::{self, Facts, Key, by_table};
+use super::counters::Counters;
 use super::decide::{self, Changed};
 use super::token::{Known, Life};
 use super::write::Rows;
@@ -48,6 +50,8 @@ struct Open<'a> {
     outcomes: Vec<Option<Outcome>>,
     /// New facts with their rows.
     fresh: Vec<(Numbered<'a>, Held)>,
+    /// Facts that the insert met.
+    met: Vec<Numbered<'a>>,
     /// All other changes that passed the checks.
     rest: Vec<Numbered<'a>>,
     /// What the new facts change.
@@ -55,7 +59,23 @@ struct Open<'a> {
     totals: Totals,
 }
 
-impl Open<'_> {
+impl<'a> Open<'a> {
+    fn new(part: usize, batch: Batch<'a>, life: Life, known: Option<Known>, n: i64) -> Self {
+        Self {
+            part,
+            batch,
+            life,
+            known,
+            n,
+            outcomes: Vec::new(),
+            fresh: Vec::new(),
+            met: Vec::new(),
+            rest: Vec::new(),
+            changed: Changed::default(),
+            totals: Totals::default(),
+        }
+    }
+
     /// Returns the part's number in the database.
     fn number(&self) -> i32 {
         i32::try_from(self.part + 1).unwrap_or(i32::MAX)
@@ -77,6 +97,7 @@ pub(super) async fn push(
     let (mut answers, mut parts) = open::open(tx, requests, context).await?;
     number(&mut parts);
     insert(tx, &mut parts).await?;
+    settle_met(tx, &mut parts).await?;
     for part in &mut parts {
         if part.rest.is_empty() {
             continue;
@@ -106,7 +127,7 @@ pub(super) async fn push(
 /// Checks all changes, numbers them stream by stream, and finds those that may be new facts: of
 /// a row that is named twice only the first.
 fn number(parts: &mut [Open<'_>]) {
-    let mut heads = std::collections::HashMap::new();
+    let mut heads = HashMap::new();
     let mut seen = HashSet::new();
     for part in parts {
         let (scope, length) = (part.batch.scope, part.batch.request.changes.len());
@@ -134,13 +155,13 @@ async fn insert(tx: &mut JoinedTx, parts: &mut [Open<'_>]) -> Result<(), SyncErr
     let fresh = parts.iter().flat_map(|part| {
         let number = part.number();
         let rows = part.fresh.iter();
-        rows.map(move |(change, row)| (change.valid.table, (number, row)))
+        rows.map(move |(change, row)| (change.valid.table, (number, (change, row))))
     });
     let tables: Vec<_> = by_table(fresh)
         .into_iter()
         .map(|(table, rows)| {
-            let (numbers, rows): (Vec<i32>, Vec<&Held>) = rows.into_iter().unzip();
-            (table, numbers, Rows::new(table, rows))
+            let (numbers, facts): (Vec<i32>, Vec<_>) = rows.into_iter().unzip();
+            (table, numbers, Rows::fresh(table, facts))
         })
         .collect();
     if tables.is_empty() {
@@ -167,11 +188,86 @@ async fn insert(tx: &mut JoinedTx, parts: &mut [Open<'_>]) -> Result<(), SyncErr
                 let outcome = decide::inserted(&change, &row, &mut part.changed);
                 part.outcomes[change.position] = Some(outcome);
             } else {
+                part.met.push(change);
+            }
+        }
+        part.totals = part.changed.totals();
+    }
+    Ok(())
+}
+
+/// Answers the facts that are stored already, after reading them stream by stream in one round
+/// trip. Where more is to be done than to answer, they join the rest.
+async fn settle_met(tx: &mut JoinedTx, parts: &mut [Open<'_>]) -> Result<(), SyncError> {
+    if parts.iter().all(|part| part.met.is_empty()) {
+        return Ok(());
+    }
+    let mut held = read_met(tx, parts).await?;
+    for part in parts {
+        let batch = part.batch;
+        for change in std::mem::take(&mut part.met) {
+            let stored = held.entry(batch.scope).or_default();
+            let key = (change.valid.table.cloud, change.valid.change.id);
+            let mut changed = Changed::default();
+            let outcome = stored
+                .get(&key)
+                .is_some_and(|held| !held.deleted())
+                .then(|| {
+                    let mut counters = Counters::default();
+                    decide::decide(&batch, &change, stored, &mut counters, &mut changed)
+                });
+            if changed.is_empty()
+                && let Some(outcome) = outcome
+            {
+                part.outcomes[change.position] = Some(outcome);
+            } else {
+                // What was decided is not written here, so it counts for nobody.
+                stored.remove(&key);
                 part.rest.push(change);
             }
         }
         part.rest.sort_by_key(|change| change.position);
-        part.totals = part.changed.totals();
     }
     Ok(())
+}
+
+/// Reads the facts that the insert met, by their streams.
+async fn read_met(
+    tx: &mut JoinedTx,
+    parts: &[Open<'_>],
+) -> Result<HashMap<Uuid, HashMap<Key, Held>>, SyncError> {
+    let tenant = tx.tenant().get();
+    let mut streams: Vec<(&Open<'_>, Vec<_>)> = Vec::new();
+    for part in parts.iter().filter(|part| !part.met.is_empty()) {
+        let ids = part.met.iter();
+        let ids = ids.map(|change| (change.valid.table, change.valid.change.id.get()));
+        match streams.last_mut() {
+            Some((first, known)) if first.batch.scope == part.batch.scope => known.extend(ids),
+            _ => streams.push((part, ids.collect())),
+        }
+    }
+    let mut wanted = Vec::new();
+    for (part, ids) in streams {
+        let tables = by_table(ids.into_iter());
+        wanted.extend(tables.into_iter().map(|(table, ids)| (part, table, ids)));
+    }
+    let statements = wanted.iter().map(|(part, table, ids)| {
+        let params = vec![
+            (&tenant as _, Type::UUID),
+            (&part.batch.scope as _, Type::UUID),
+            (ids as _, Type::UUID_ARRAY),
+        ];
+        let sql = &sql::of(table).fetch;
+        (part.part, Statement { sql, params })
+    });
+    let statements = statements.collect();
+    let mut held: HashMap<Uuid, HashMap<Key, Held>> = HashMap::new();
+    for ((part, table, _), rows) in wanted.iter().zip(tx.of_parts(statements).await?) {
+        let stream = held.entry(part.batch.scope).or_default();
+        for row in &rows {
+            let row = Held::read(table, row)?;
+            stream.insert((table.cloud, row.id), row);
+        }
+    }
+    Ok(held)
 }

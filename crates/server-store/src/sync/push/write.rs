@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::apply::{Key, by_table};
 use super::counters::Counters;
 use super::decide::Changed;
-use super::{Batch, trail};
+use super::{Batch, Numbered, trail};
 use crate::db::{Param, Statement, TenantTx};
 use crate::sync::columns::Array;
 use crate::sync::held::Held;
@@ -81,7 +81,19 @@ pub(super) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     pub(super) fn new(table: &Table, rows: Vec<&'a Held>) -> Self {
-        let own: Vec<Option<&Row>> = rows.iter().map(|row| row.existing.row.as_ref()).collect();
+        let own = rows.iter().map(|row| row.existing.row.as_ref()).collect();
+        Self::with_columns(table, &rows, own)
+    }
+
+    /// Makes it of new facts, whose columns are those of their changes.
+    pub(super) fn fresh(table: &Table, facts: Vec<(&'a Numbered<'_>, &'a Held)>) -> Self {
+        let own = facts.iter();
+        let own = own.map(|(change, _)| change.valid.change.row.as_ref());
+        let rows: Vec<&Held> = facts.iter().map(|(_, row)| *row).collect();
+        Self::with_columns(table, &rows, own.collect())
+    }
+
+    fn with_columns(table: &Table, rows: &[&'a Held], own: Vec<Option<&'a Row>>) -> Self {
         let arrays = table.columns.iter().map(|column| Array::of(column, &own));
         Self {
             ids: rows.iter().map(|row| row.id.get()).collect(),

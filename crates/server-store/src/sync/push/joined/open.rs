@@ -45,35 +45,13 @@ pub(super) async fn open<'a>(
     requests: &[&'a PushRequest],
     context: &PushContext<'_>,
 ) -> Result<(Vec<Answer>, Vec<Open<'a>>), SyncError> {
-    let tenant = tx.tenant().get();
-    let entering = requests.iter().map(|request| Entering {
-        scope: request.scope.id(),
-        device: request.device.get(),
-    });
-    let entering: Vec<Entering> = entering.collect();
-    let users = tx.callers().iter().map(|caller| caller.user_id().get());
-    let users: Vec<Uuid> = users.collect();
-    let wanted: Vec<TokenOf> = requests.iter().map(|request| token_of(request)).collect();
-    let asked = Asked::new(&wanted);
-    let statements = vec![
-        asked.lock(&tenant),
-        Statement {
-            sql: STANDINGS,
-            params: vec![(&tenant, Type::UUID), (&users, Type::UUID_ARRAY)],
-        },
-        Statement {
-            sql: LIFE,
-            params: vec![],
-        },
-    ];
-    let (entered, rows) = tx.enter(&entering, statements).await?;
-    let [tokens, standings, life] = rows.as_slice() else {
-        return Err(StoreError::Aborted.into());
-    };
-    let life = access::read_life(life.first().ok_or(StoreError::NotFound)?)?;
-    let standings = read_standings(standings)?;
-    let mut tokens = read_tokens(tokens)?;
-
+    let Read {
+        entered,
+        users,
+        standings,
+        life,
+        mut tokens,
+    } = enter(tx, requests).await?;
     let mut answers = Vec::with_capacity(requests.len());
     let mut found = Vec::with_capacity(requests.len());
     for (part, request) in requests.iter().enumerate() {
@@ -100,24 +78,59 @@ pub(super) async fn open<'a>(
         let known = tokens.remove(&token_of(batch.request));
         let known = known.ok_or(StoreError::NotFound)?;
         match admit(&batch, context, life, known.as_ref()) {
-            Ok(Admitted::First) => parts.push(Open {
-                part,
-                batch,
-                life,
-                known,
-                n,
-                outcomes: Vec::new(),
-                fresh: Vec::new(),
-                rest: Vec::new(),
-                changed: super::Changed::default(),
-                totals: super::Totals::default(),
-            }),
+            Ok(Admitted::First) => parts.push(Open::new(part, batch, life, known, n)),
             // Its answer is read from what is stored, which nobody else has to wait for.
             Ok(Admitted::Again) => {}
             Err(error) => answers[part] = Answer::Refused(error),
         }
     }
     Ok((answers, parts))
+}
+
+/// What is known once all parts are entered.
+struct Read {
+    entered: Vec<Entered>,
+    users: Vec<Uuid>,
+    standings: HashMap<Uuid, (String, Value)>,
+    life: Life,
+    tokens: HashMap<TokenOf, Option<Known>>,
+}
+
+/// Enters the parts and reads what all of them need, in one round trip.
+async fn enter(tx: &mut JoinedTx, requests: &[&PushRequest]) -> Result<Read, SyncError> {
+    let tenant = tx.tenant().get();
+    let entering = requests.iter().map(|request| Entering {
+        scope: request.scope.id(),
+        device: request.device.get(),
+    });
+    let entering: Vec<Entering> = entering.collect();
+    let users = tx.callers().iter().map(|caller| caller.user_id().get());
+    let users: Vec<Uuid> = users.collect();
+    let wanted: Vec<TokenOf> = requests.iter().map(|request| token_of(request)).collect();
+    let asked = Asked::new(&wanted);
+    let statements = vec![
+        asked.lock(&tenant),
+        Statement {
+            sql: STANDINGS,
+            params: vec![(&tenant, Type::UUID), (&users, Type::UUID_ARRAY)],
+        },
+        Statement {
+            sql: LIFE,
+            params: vec![],
+        },
+    ];
+    let (entered, rows) = tx.enter(&entering, statements).await?;
+    let [tokens, standings, life] = rows.as_slice() else {
+        return Err(StoreError::Aborted.into());
+    };
+    let life = access::read_life(life.first().ok_or(StoreError::NotFound)?)?;
+    Ok(Read {
+        entered,
+        users,
+        standings: read_standings(standings)?,
+        life,
+        tokens: read_tokens(tokens)?,
+    })
 }
 
 const fn token_of(request: &PushRequest) -> TokenOf {
