@@ -5,6 +5,7 @@
 use coditect_core::redact::{Report, redact_text, redact_value};
 use coditect_core::{canonical, hash};
 use coditect_protocol::catalogue::{Class, Direction, File, Identity, Merge, Table};
+use coditect_protocol::scope::LOCAL_USER;
 use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{ErrorCode, RowId};
 use rusqlite::params;
@@ -225,6 +226,13 @@ fn adopt_live(
     };
     let made_ms = mark.made_ms(now_ms);
     let row = prepare(table, live.raw.clone());
+    let scope = match live.content_hash {
+        None if scope == LOCAL_USER => {
+            let ruled = ruled_if_new(work, table, &live, &row, made_ms)?;
+            ruled.unwrap_or(scope)
+        }
+        _ => scope,
+    };
     // Asked by the id that the row has: where the device is part of the key, its key would give
     // an id of this device.
     if let Some(own) = &live.id
@@ -280,6 +288,27 @@ fn adopt_live(
     work.index(table, live.seq, &row)?;
     adopted.ready += 1;
     work.adopt_mark(mark.n, Some(live.seq), &scope, &id)
+}
+
+/// Returns where a rule wants a row that nobody has adopted yet. What only takes the place of a
+/// private row, as by `replace`, stays private.
+fn ruled_if_new(
+    work: &Work<'_>,
+    table: &'static Table,
+    live: &LocalRow,
+    row: &Row,
+    made_ms: i64,
+) -> Result<Option<String>> {
+    let Some(to) = work.ruled_scope(table, row)? else {
+        return Ok(None);
+    };
+    let Ok(id) = identity(work, table, LOCAL_USER, live, row, made_ms)? else {
+        return Ok(None);
+    };
+    let twin = statements::by_key(work.tx, table, LOCAL_USER, &id).in_file(work.file)?;
+    let is_known = twin.is_some_and(|twin| twin.seq != live.seq)
+        || work.base(table, LOCAL_USER, &id)?.is_some();
+    Ok((!is_known).then_some(to))
 }
 
 /// Says when a row was changed, and by whom.

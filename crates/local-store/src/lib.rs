@@ -21,11 +21,12 @@
 //! - a process that stays: [`LocalStore::outside_version`], [`LocalStore::is_outdated`].
 //! - rows: [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`],
 //!   [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`].
-//! - importing: [`LocalStore::ingest`], [`LocalStore::import_state`], [`LocalStore::record`],
-//!   [`LocalStore::import_states`].
+//! - importing: [`LocalStore::set_bulk`], [`LocalStore::ingest`], [`LocalStore::import_state`],
+//!   [`LocalStore::index_new`], [`LocalStore::record`], [`LocalStore::import_states`].
 //! - other scopes: [`LocalStore::share`], [`LocalStore::queued_moves`],
 //!   [`LocalStore::retry_moves`], [`LocalStore::next_move`], [`LocalStore::settle_move`],
-//!   [`LocalStore::refuse_move`], [`LocalStore::scope_names`], [`LocalStore::name_scopes`].
+//!   [`LocalStore::refuse_move`], [`LocalStore::scope_names`], [`LocalStore::name_scopes`],
+//!   [`LocalStore::rules`].
 //! - queue and conflicts: [`LocalStore::queue_state`], [`LocalStore::queue_entries`],
 //!   [`LocalStore::retry_parked`], [`LocalStore::clear_delays`], [`LocalStore::count_unmarked`],
 //!   [`LocalStore::conflicts`], [`LocalStore::settle_conflict`].
@@ -67,6 +68,7 @@ mod random;
 mod reconcile;
 mod record;
 mod rows;
+mod rules;
 mod schema;
 mod scopes;
 mod search;
@@ -94,6 +96,7 @@ pub use queue::{QueueEntry, QueueState};
 pub use random::Random;
 pub use record::Recording;
 pub use rows::{Ingested, RowFilter, RowView};
+pub use rules::{RULE, Rule, can_have_rule};
 pub use schema::APPLICATION_ID;
 pub use search::{Hit, SearchQuery};
 pub use triggers::KEY_IS_IMMUTABLE;

@@ -351,8 +351,8 @@ pub(crate) fn ingest_row(
 ) -> Result<()> {
     let row = prepare(table, row);
     let id = new_id(work, table, &row, now_ms)?;
-    let own = coditect_protocol::scope::LOCAL_USER;
-    let counter = match work.put(table, own, id, &row, now_ms, false)? {
+    let scope = work.session_scope(table, &row)?;
+    let counter = match work.put(table, &scope, id, &row, now_ms, false)? {
         Put::Inserted(_) => &mut ingested.inserted,
         Put::Updated => &mut ingested.updated,
         Put::Unchanged => &mut ingested.unchanged,
@@ -399,6 +399,8 @@ impl Work<'_> {
         by_person: bool,
     ) -> Result<Put> {
         let text = id.to_string();
+        let ruled = self.scope_of_new(table, scope, &text, row)?;
+        let scope = ruled.as_deref().unwrap_or(scope);
         if let Some(live) = statements::by_key(self.tx, table, scope, &text).in_file(self.file)? {
             let foreign = crate::adopt::is_foreign(self, table, scope, &text)?;
             if table.class == Class::Fact && !foreign && self.gives_way(table, &live, row)? {
@@ -427,6 +429,24 @@ impl Work<'_> {
         };
         self.rewrite(table, live, row, now_ms)?;
         Ok(Put::Inserted(id))
+    }
+
+    /// Returns where a rule wants a private row that is not there yet.
+    fn scope_of_new(
+        &self,
+        table: &'static Table,
+        scope: &str,
+        id: &str,
+        row: &Row,
+    ) -> Result<Option<String>> {
+        if self.rules.is_empty() || scope != coditect_protocol::scope::LOCAL_USER {
+            return Ok(None);
+        }
+        let known = statements::by_key(self.tx, table, scope, id).in_file(self.file)?;
+        match known {
+            Some(_) => Ok(None),
+            None => self.ruled_scope(table, row),
+        }
     }
 
     /// Returns whether a stored fact is one that only a hook has told about, now the transcript

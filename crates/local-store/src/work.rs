@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use crate::error::{Error, InFile as _, Result};
 use crate::guards::Guards;
 use crate::random::Random;
+use crate::rules::Rule;
 use crate::{LocalStore, database, schema};
 
 /// Who a folder belongs to.
@@ -28,6 +29,7 @@ pub(crate) struct Work<'a> {
     pub(crate) reconciling: bool,
     pub(crate) guards: Guards,
     pub(crate) random: &'a mut Random,
+    pub(crate) rules: Vec<Rule>,
 }
 
 impl Work<'_> {
@@ -57,6 +59,7 @@ impl LocalStore {
         file: File,
         work: impl FnOnce(&mut Work<'_>) -> Result<T>,
     ) -> Result<T> {
+        let rules = self.rules_for(file)?;
         let database = self.files[schema::position(file)]
             .as_mut()
             .ok_or(Error::NotOpen(file))?;
@@ -75,6 +78,7 @@ impl LocalStore {
             reconciling: reconciling != 0,
             guards: self.guards,
             random: &mut self.random,
+            rules,
         })?;
         #[cfg(feature = "fault-injection")]
         crate::fault_injection::burn(&mut self.fuse, file)?;

@@ -14,4 +14,5 @@ mod files;
 mod leave;
 mod moves;
 mod random;
+mod rules;
 mod support;
