@@ -92,7 +92,7 @@ fn real_transcripts_stay_as_they_are() {
     }
     let mut left = vec![folder];
     let (mut lines, mut touched) = (0_u32, 0_u32);
-    let mut kinds: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(
@@ -108,7 +108,7 @@ fn real_transcripts_stay_as_they_are() {
             let (_, list) = redact_listed(line);
             touched += u32::from(!list.is_empty());
             for one in list {
-                let count = kinds.entry(one.kind).or_default();
+                let count = kinds.entry(one.kind.to_string()).or_default();
                 *count += 1;
                 if *count <= 25 {
                     let start = line.floor_char_boundary(one.start.saturating_sub(60));
