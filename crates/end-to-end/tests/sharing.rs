@@ -279,3 +279,69 @@ fn accept(device: &Device, url: &str, secret: &str) {
     writeln!(child.stdin.take().unwrap(), "{secret}").unwrap();
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn what_is_decided_in_a_project_with_a_rule_is_shared_by_itself() {
+    let world = World::new();
+    let (a, b) = (&world.a, &world.b);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    for arguments in [
+        vec!["init", "-q"],
+        vec![
+            "remote",
+            "add",
+            "origin",
+            "git@git.example.com:acme/app.git",
+        ],
+    ] {
+        let mut git = Command::new("git");
+        assert!(
+            git.arg("-C")
+                .arg(path)
+                .args(arguments)
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    let remote = "https://git.example.com/acme/app.git";
+    let made = a.json(&["project", "publish", "app", "--remote", remote]);
+    let scope = format!("project:{}", made["id"].as_str().unwrap());
+    let _ = a.json(&["project", "add-member", "app", BEN]);
+    let _ = a.json(&["project", "scan", path, "--no-files", "--name", "app"]);
+    a.converge();
+    let early = a.json(&["decision", "add", "early", "--project", "app"]);
+    assert_eq!(early["scope"], "user");
+    let rule = a.json(&["project", "rule", "add", "--project", "app"]);
+    assert_eq!(rule["to"], scope.as_str());
+    let made = a.json(&["decision", "add", "by rule", "--project", "app"]);
+    assert_eq!(made["scope"], scope.as_str());
+    let apart = a.json(&["decision", "add", "apart"]);
+    assert_eq!(apart["scope"], "user");
+    let project = early["project_id"].as_str().unwrap();
+    let insert = format!(
+        "insert into decisions (title, project_id) values ('by sql', '{project}');
+         insert into error_solutions (error_pattern, solution, project_id)
+            values ('e', 's', '{project}');"
+    );
+    a.sql("org", &insert);
+    world.assert_same(&[&scope]);
+    assert_eq!(titles(b), "by rule project, by sql project");
+    assert_eq!(
+        b.sql("org", "select count(*) from error_solutions;").trim(),
+        "0"
+    );
+    // The rule is on the other machine as well; removed, new rows are private again.
+    let second = &world.second;
+    let rules = second.json(&["project", "rule", "list"]);
+    assert_eq!(rules["rules"][0]["to"], scope.as_str());
+    let _ = second.json(&["project", "rule", "remove", "--project", "app"]);
+    let made = second.json(&["decision", "add", "late", "--project", "app"]);
+    assert_eq!(made["scope"], "user");
+    world.assert_same(&[&scope]);
+    assert_eq!(
+        a.json(&["project", "rule", "list"])["rules"][0],
+        Value::Null
+    );
+}

@@ -1,5 +1,6 @@
 //! `coditect project`.
 
+mod rule;
 mod scan;
 mod shared;
 
@@ -48,6 +49,9 @@ pub(crate) enum Project {
     Register(List),
     /// Forget one, here and on every device; the folder stays
     Delete(Delete),
+    /// Where new decisions and learnings of a project go by themselves
+    #[command(subcommand)]
+    Rule(rule::Rules),
     #[command(flatten)]
     Shared(shared::Shared),
 }
@@ -93,6 +97,7 @@ pub(crate) fn run(context: &Context, command: Project) -> anyhow::Result<Exit> {
         Project::Show(command) => show(context, &command),
         Project::Files(command) => files(context, &command),
         Project::Parts(command) => parts(context, &command),
+        Project::Rule(command) => rule::run(context, &command),
         Project::Shared(command) => shared::run(context, command),
         Project::Delete(mut command) => {
             let store = context.adopted_store(&[File::Projects])?;

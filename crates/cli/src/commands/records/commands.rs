@@ -2,7 +2,7 @@
 
 use clap::Args;
 use coditect_core::hash;
-use coditect_local_store::{LocalStore, RowFilter, RowView};
+use coditect_local_store::{LocalStore, RowFilter, RowView, can_have_rule};
 use coditect_protocol::catalogue::Table;
 use serde_json::{Value, json};
 
@@ -67,6 +67,11 @@ pub(crate) fn add(
         let found = match given {
             Some(name) => Some(project::named(&store, name)?),
             None if column.required => Some(project::here(context, &store)?),
+            // What is written in a project's folder is about the project.
+            None if can_have_rule(table) => {
+                let folder = context.folder()?;
+                project::of_path(&store, &folder).ok().flatten()
+            }
             None => None,
         };
         if let Some(project) = found {
