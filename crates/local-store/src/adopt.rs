@@ -226,13 +226,7 @@ fn adopt_live(
     };
     let made_ms = mark.made_ms(now_ms);
     let row = prepare(table, live.raw.clone());
-    let scope = match live.content_hash {
-        None if scope == LOCAL_USER => {
-            let ruled = ruled_if_new(work, table, &live, &row, made_ms)?;
-            ruled.unwrap_or(scope)
-        }
-        _ => scope,
-    };
+    let scope = ruled_if_new(work, table, &live, &row, made_ms)?.unwrap_or(scope);
     // Asked by the id that the row has: where the device is part of the key, its key would give
     // an id of this device.
     if let Some(own) = &live.id
@@ -259,16 +253,7 @@ fn adopt_live(
     }
     let base = work.base(table, &scope, &id)?;
     if base.is_none() && has_moved(work, table, &live, &scope, &id)? {
-        if crate::moves::is_movable(table) {
-            let back = work.moved_by_sql(table, mark, live, &scope, &id, made_ms)?;
-            return match back.scope == scope {
-                true => Ok(()),
-                false => adopt_live(work, table, mark, back, now_ms, adopted),
-            };
-        }
-        adopted.parked += 1;
-        let reason = "rows of this table stay in their scope; set it back";
-        return work.park(mark.n, SCOPE_MOVE, reason);
+        return adopt_moved(work, table, mark, live, (&scope, &id), now_ms, adopted);
     }
     let content = hash::content(table, &row);
     let kept = work.may_be_stored(table, &scope, &id)? || mark.action == RECONCILE;
@@ -290,6 +275,28 @@ fn adopt_live(
     work.adopt_mark(mark.n, Some(live.seq), &scope, &id)
 }
 
+/// Takes the changed scope of a row that the server has for the wish to move it.
+fn adopt_moved(
+    work: &mut Work<'_>,
+    table: &'static Table,
+    mark: &Mark,
+    live: LocalRow,
+    (scope, id): (&str, &str),
+    now_ms: i64,
+    adopted: &mut Adopted,
+) -> Result<()> {
+    if !crate::moves::is_movable(table) {
+        adopted.parked += 1;
+        let reason = "rows of this table stay in their scope; set it back";
+        return work.park(mark.n, SCOPE_MOVE, reason);
+    }
+    let back = work.moved_by_sql(table, mark, live, scope, id, mark.made_ms(now_ms))?;
+    match back.scope == scope {
+        true => Ok(()),
+        false => adopt_live(work, table, mark, back, now_ms, adopted),
+    }
+}
+
 /// Returns where a rule wants a row that nobody has adopted yet. What only takes the place of a
 /// private row, as by `replace`, stays private.
 fn ruled_if_new(
@@ -299,6 +306,10 @@ fn ruled_if_new(
     row: &Row,
     made_ms: i64,
 ) -> Result<Option<String>> {
+    let is_own = work.normal_scope(&live.scope).as_deref() == Some(LOCAL_USER);
+    if live.content_hash.is_some() || !is_own {
+        return Ok(None);
+    }
     let Some(to) = work.ruled_scope(table, row)? else {
         return Ok(None);
     };
