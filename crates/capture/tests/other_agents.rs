@@ -64,7 +64,8 @@ fn a_codex_session_becomes_messages_calls_tasks_and_tokens() {
     );
     assert_eq!(
         call("call_3"),
-        ("apply_patch".to_owned(), Some(true), Some(500))
+        ("apply_patch".to_owned(), Some(true), Some(200)),
+        "what the tool measured, not how long its answer took"
     );
     assert_eq!(rows.tasks.len(), 2);
     let status = |text: &str| {

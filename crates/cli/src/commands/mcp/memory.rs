@@ -164,7 +164,12 @@ fn of_hit(store: &LocalStore, kind: Kind, hit: &Hit) -> Entry {
         created: hit.created_at.as_deref(),
         row: &hit.row,
     };
-    entry(store, &found, hit.snippet.clone())
+    // What somebody concluded is short; of what was said only the place that was found is shown.
+    let shown = match kind {
+        Kind::Message => hit.snippet.clone(),
+        kind => headline(kind, &hit.row),
+    };
+    entry(store, &found, shown)
 }
 
 /// Returns what says in a line what a row is.
