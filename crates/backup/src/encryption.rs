@@ -214,7 +214,10 @@ pub(crate) struct Decryptor {
 enum State {
     Head(Vec<u8>),
     Plain,
-    Sealed { segments: Segments, held: Vec<u8> },
+    Sealed {
+        segments: Box<Segments>,
+        held: Vec<u8>,
+    },
 }
 
 impl Decryptor {
@@ -256,7 +259,7 @@ impl Decryptor {
                 let key = self.keys.as_ref().and_then(|keys| keys.find(id));
                 let key = key.ok_or_else(|| EncryptionError::KeyMissing(hex(id)))?;
                 self.state = State::Sealed {
-                    segments: Segments::new(key, salt),
+                    segments: Box::new(Segments::new(key, salt)),
                     held: Vec::new(),
                 };
                 self.feed(&rest)

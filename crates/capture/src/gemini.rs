@@ -48,7 +48,7 @@ pub(crate) fn read(work: &mut Work<'_>, record: Record) {
         Some("user") => said(work, record, "user"),
         Some("gemini") => said(work, record, "assistant"),
         Some("info" | "error" | "warning") => said(work, record, "system"),
-        kind => work.no_row(&kind.unwrap_or("").to_owned()),
+        kind => work.no_row(kind.unwrap_or("")),
     }
 }
 

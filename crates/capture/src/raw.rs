@@ -100,9 +100,8 @@ fn push_unit(piece: &mut RawPiece, at: u64, unit: &[u8], thorough: bool) {
 
 /// Returns the unit without its secrets; none when it holds none.
 fn redact_unit(unit: &[u8], thorough: bool) -> Option<(Vec<u8>, Vec<Replaced>)> {
-    let text = match std::str::from_utf8(unit) {
-        Ok(text) => text,
-        Err(_) => return redact_no_text(unit),
+    let Ok(text) = std::str::from_utf8(unit) else {
+        return redact_no_text(unit);
     };
     // A password may hold quotes, which are escaped, too.
     let signs = ["\\u", "\\/", "pass", "PASS", "Pass", "pwd", "PWD"];

@@ -161,13 +161,34 @@ fn fixtures(names: &[&str]) -> Vec<Vec<u8>> {
 /// Lines of every kind that Claude Code writes.
 fn claude_lines() -> Vec<Vec<u8>> {
     [
-        r#"{"type":"user","uuid":"u1","sessionId":"s","timestamp":"2026-02-03T03:51:03.761Z","cwd":"/r","message":{"role":"user","content":"do it"}}"#,
-        r#"{"type":"assistant","uuid":"u2","parentUuid":"u1","sessionId":"s","message":{"id":"m1","role":"assistant","model":"x","content":[{"type":"text","text":"ok"},{"type":"tool_use","id":"t1","name":"TodoWrite","input":{"todos":[{"content":"a","status":"pending"}]}}],"usage":{"input_tokens":3,"output_tokens":9}}}"#,
-        r#"{"type":"user","uuid":"u3","sessionId":"s","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"done"}]},"toolUseResult":{"newTodos":[{"content":"a","status":"completed"}],"durationMs":5}}"#,
-        r#"{"type":"system","subtype":"compact_boundary","logicalParentUuid":"u3","sessionId":"s","content":"c"}"#,
+        concat!(
+            r#"{"type":"user","uuid":"u1","sessionId":"s","#,
+            r#""timestamp":"2026-02-03T03:51:03.761Z","cwd":"/r","message":{"role":"user","#,
+            r#""content":"do it"}}"#,
+        ),
+        concat!(
+            r#"{"type":"assistant","uuid":"u2","parentUuid":"u1","sessionId":"s","#,
+            r#""message":{"id":"m1","role":"assistant","model":"x","content":[{"type":"text","#,
+            r#""text":"ok"},{"type":"tool_use","id":"t1","name":"TodoWrite","#,
+            r#""input":{"todos":[{"content":"a","status":"pending"}]}}],"#,
+            r#""usage":{"input_tokens":3,"output_tokens":9}}}"#,
+        ),
+        concat!(
+            r#"{"type":"user","uuid":"u3","sessionId":"s","message":{"role":"user","#,
+            r#""content":[{"type":"tool_result","tool_use_id":"t1","content":"done"}]},"#,
+            r#""toolUseResult":{"newTodos":[{"content":"a","status":"completed"}],"#,
+            r#""durationMs":5}}"#,
+        ),
+        concat!(
+            r#"{"type":"system","subtype":"compact_boundary","logicalParentUuid":"u3","#,
+            r#""sessionId":"s","content":"c"}"#,
+        ),
         r#"{"type":"summary","summary":"Title","leafUuid":"u2"}"#,
         r#"{"type":"file-history-snapshot","messageId":"u1","snapshot":{}}"#,
-        r#"{"type":"user","isSidechain":true,"agentId":"a1","sessionId":"s","message":{"content":null}}"#,
+        concat!(
+            r#"{"type":"user","isSidechain":true,"agentId":"a1","sessionId":"s","#,
+            r#""message":{"content":null}}"#,
+        ),
     ]
     .map(|line| format!("{line}\n").into_bytes())
     .to_vec()
@@ -215,8 +236,14 @@ fn lines_of_codex() {
 fn lines_and_documents_of_gemini() {
     let mut corpus = fixtures(&["gemini-session.jsonl"]);
     corpus.push(
-        br#"{"sessionId":"s","startTime":"2026-01-10T02:08:26.108Z","messages":[{"id":"1","type":"user","content":"a"},{"id":"2","type":"gemini","content":"b","toolCalls":[{"id":"c","name":"n","args":{},"result":[],"status":"success"}],"tokens":{"input":1}}]}"#
-            .to_vec(),
+        concat!(
+            r#"{"sessionId":"s","startTime":"2026-01-10T02:08:26.108Z","messages":[{"id":"1","#,
+            r#""type":"user","content":"a"},{"id":"2","type":"gemini","content":"b","#,
+            r#""toolCalls":[{"id":"c","name":"n","args":{},"result":[],"status":"success"}],"#,
+            r#""tokens":{"input":1}}]}"#,
+        )
+        .as_bytes()
+        .to_vec(),
     );
     fuzz("gemini", &corpus, |input, random| {
         read_lines(Format::Gemini, input, random);
@@ -249,7 +276,12 @@ fn exported_text_and_checkpoints() {
 #[test]
 fn input_of_hooks() {
     let corpus: Vec<_> = [
-        r#"{"session_id":"s","transcript_path":"/t.jsonl","cwd":"/r","hook_event_name":"PostToolUse","tool_name":"TodoWrite","tool_use_id":"t","tool_input":{"todos":[{"content":"a","status":"pending"}]},"tool_response":{"newTodos":[]}}"#,
+        concat!(
+            r#"{"session_id":"s","transcript_path":"/t.jsonl","cwd":"/r","#,
+            r#""hook_event_name":"PostToolUse","tool_name":"TodoWrite","tool_use_id":"t","#,
+            r#""tool_input":{"todos":[{"content":"a","status":"pending"}]},"#,
+            r#""tool_response":{"newTodos":[]}}"#,
+        ),
         r#"{"session_id":"s","hook_event_name":"SessionStart","source":"startup","model":"m"}"#,
         r#"{"session_id":"s","hook_event_name":"TaskCompleted","task_id":"1","task_subject":"x"}"#,
         r#"{"session_id":"s","hook_event_name":"SessionEnd","reason":"logout"}"#,
@@ -271,8 +303,10 @@ fn input_of_hooks() {
 fn redaction() {
     let texts = [
         "export DB_PASSWORD=hunter22 && curl -u ann:pa55word https://ann:pw1234@x.test",
-        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7aB3dE6gH9jK2mN5pQ8sT1vW4\n-----END RSA PRIVATE KEY-----",
-        "token: ghp_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eFgH12 <private>x</private> Authorization: Bearer aB3dE6gH9jK2mN5pQ8",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7aB3dE6gH9jK2mN5pQ8sT1vW4\n\
+         -----END RSA PRIVATE KEY-----",
+        "token: ghp_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eFgH12 <private>x</private> \
+         Authorization: Bearer aB3dE6gH9jK2mN5pQ8",
         "{\"password\":\"a\\\"b1234\",\"k\":\"https:\\/\\/u:p@h\"}",
     ];
     let corpus: Vec<_> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
@@ -309,7 +343,9 @@ fn rebuild<'a>(original: &[u8], list: impl Iterator<Item = (usize, usize, &'a st
 #[test]
 fn bytes_for_the_archive() {
     let mut corpus = claude_lines();
-    corpus.push(b"{\"url\":\"https:\\/\\/ann:pa55word@db.test\",\"t\":\"\\u0067hp_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eFgH12\"}\n".to_vec());
+    let escaped = b"{\"url\":\"https:\\/\\/ann:pa55word@db.test\",\
+        \"t\":\"\\u0067hp_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eFgH12\"}\n";
+    corpus.push(escaped.to_vec());
     corpus.push(b"\xff\xfe password=hunter22 \xff\n".to_vec());
     fuzz("raw", &corpus, |input, _| {
         for piece in [
@@ -334,7 +370,11 @@ fn bytes_for_the_archive() {
 #[test]
 fn messages_on_the_wire() {
     let corpus: Vec<_> = [
-        r#"{"batch_id":"0190a7c1-0000-7000-8000-000000000001","device_id":"0190a7c1-0000-7000-8000-000000000002","file":"sessions","scope":"user:0190a7c1-0000-7000-8000-000000000003","changes":[]}"#,
+        concat!(
+            r#"{"batch_id":"0190a7c1-0000-7000-8000-000000000001","#,
+            r#""device_id":"0190a7c1-0000-7000-8000-000000000002","file":"sessions","#,
+            r#""scope":"user:0190a7c1-0000-7000-8000-000000000003","changes":[]}"#,
+        ),
         r#"{"epoch":"0123456789abcdef","pages":[],"positions":[]}"#,
         r#"{"results":[],"token":"x"}"#,
     ]

@@ -1,11 +1,6 @@
 //! How many planted secrets are found, and how few lines of real transcripts are touched.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "prints its figures"
-)]
 
 mod planted;
 

@@ -143,6 +143,13 @@ fn text(result: &CallToolResult) -> String {
 
 /// Lists and calls every tool and reads every resource.
 async fn everything(client: &Client) {
+    lists_the_tools(client).await;
+    reads(client).await;
+    keeps(client).await;
+    reads_resources(client).await;
+}
+
+async fn lists_the_tools(client: &Client) {
     let tools = client.list_all_tools().await.unwrap();
     let mut names: Vec<&str> = tools.iter().map(|tool| &*tool.name).collect();
     names.sort_unstable();
@@ -164,6 +171,9 @@ async fn everything(client: &Client) {
         let reads = tool.annotations.as_ref().unwrap().read_only_hint.unwrap();
         assert_eq!(reads, !tool.name.starts_with("record_"), "{}", tool.name);
     }
+}
+
+async fn reads(client: &Client) {
     let found = call(
         client,
         "search",
@@ -188,6 +198,9 @@ async fn everything(client: &Client) {
     assert!(!known.contains("0199cccc"));
     let open = call(client, "tasks", json!({})).await;
     assert!(text(&open).contains("make the push retry"));
+}
+
+async fn keeps(client: &Client) {
     for (tool, arguments) in [
         (
             "record_decision",
@@ -208,6 +221,9 @@ async fn everything(client: &Client) {
             "{kept}"
         );
     }
+}
+
+async fn reads_resources(client: &Client) {
     let resources = client.list_all_resources().await.unwrap();
     let uris: Vec<&str> = resources.iter().map(|one| &*one.uri).collect();
     assert!(uris.contains(&"coditect://session/0199eeee"), "{uris:?}");

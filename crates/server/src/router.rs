@@ -34,7 +34,26 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(membership());
     all.extend(shared_scopes());
     all.extend(backups());
+    all.extend(sync());
     all.extend(vec![
+        gets(
+            "/api/v1/openapi.json",
+            openapi_json::handle,
+            &openapi_json::OPERATION,
+        ),
+        gets("/health/", health::ready::handle, &health::ready::OPERATION),
+        gets(
+            "/health/live",
+            health::live::handle,
+            &health::live::OPERATION,
+        ),
+    ]);
+    all
+}
+
+/// Returns the routes of rows: their sync, conflicts and history.
+fn sync() -> Vec<Endpoint> {
+    vec![
         posts(
             "/api/v1/sync/push",
             sync::push::handle,
@@ -85,19 +104,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             sync::history::restore::handle,
             &sync::history::restore::OPERATION,
         ),
-        gets(
-            "/api/v1/openapi.json",
-            openapi_json::handle,
-            &openapi_json::OPERATION,
-        ),
-        gets("/health/", health::ready::handle, &health::ready::OPERATION),
-        gets(
-            "/health/live",
-            health::live::handle,
-            &health::live::OPERATION,
-        ),
-    ]);
-    all
+    ]
 }
 
 /// Returns the routes of logins, keys and devices.

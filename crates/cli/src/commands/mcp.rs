@@ -23,8 +23,8 @@ const TOKEN_FILE: &str = "mcp-token";
 
 const HELP: &str = "\
 Agents start it themselves; `coditect init` tells them how. Without --http it speaks the Model
-Context Protocol over standard input and output until the agent closes them. It serves the project of
-the folder that it is started in.
+Context Protocol over standard input and output until the agent closes them. It serves the project
+of the folder that it is started in.
 
 Examples:
   claude mcp add coditect -- coditect mcp
@@ -89,8 +89,11 @@ async fn http(
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let listener = tokio::net::TcpListener::bind(address).await;
     let listener = listener.map_err(|error| {
-        CommandError::new(Exit::Failure, format!("cannot listen on {address}: {error}"))
-            .hint("--port 0 takes a free one")
+        CommandError::new(
+            Exit::Failure,
+            format!("cannot listen on {address}: {error}"),
+        )
+        .hint("--port 0 takes a free one")
     })?;
     let token = Token::fresh().context("the system gives no random numbers")?;
     write_secret(token_file, token.secret())

@@ -214,7 +214,13 @@ fn rows(compared: &Compared) -> Vec<Value> {
 }
 
 fn damaged(compared: &Compared) -> Vec<Value> {
-    let entry = |(scope, named): &(Scope, NamedRows)| json!({"scope": scope.to_string(), "table": named.table, "ids": named.ids});
+    let entry = |(scope, named): &(Scope, NamedRows)| {
+        json!({
+            "scope": scope.to_string(),
+            "table": named.table,
+            "ids": named.ids,
+        })
+    };
     compared.damaged.iter().map(entry).collect()
 }
 

@@ -332,7 +332,10 @@ pub(crate) const NAMED: &[Kind] = &[
     kind(
         'M',
         "npmrc",
-        "//registry.npmjs.org/:_authToken=⟦{x8}-{x4}-{x4}-{x4}-{x12}⟧",
+        concat!(
+            "//registry.npmjs",
+            ".org/:_authToken=⟦{x8}-{x4}-{x4}-{x4}-{x12}⟧"
+        ),
     ),
     kind('M', "dockerfile", "ENV API_TOKEN ⟦{w40}⟧\n"),
     kind('M', "terraform variable", "client_secret = \"⟦{s40}⟧\""),
@@ -530,17 +533,20 @@ pub(crate) const PLACES: &[Kind] = &[
     kind(
         'M',
         "openssh key",
-        "⟦-----BEGIN OPENSSH PRIVATE KEY-----\n{b70}\n{b70}\n{b22}==\n-----END OPENSSH PRIVATE KEY-----⟧",
+        "⟦-----BEGIN OPENSSH PRIVATE KEY-----\n{b70}\n{b70}\n{b22}==\n\
+         -----END OPENSSH PRIVATE KEY-----⟧",
     ),
     kind(
         'M',
         "pkcs8 key, written out",
-        "\"private_key\": \"⟦-----BEGIN PRIVATE KEY-----\\n{b64}\\n{b64}\\n-----END PRIVATE KEY-----⟧\\n\"",
+        "\"private_key\": \"⟦-----BEGIN PRIVATE KEY-----\\n{b64}\\n{b64}\\n\
+         -----END PRIVATE KEY-----⟧\\n\"",
     ),
     kind(
         'M',
         "pgp key",
-        "⟦-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{b64}\n{b64}\n={b4}\n-----END PGP PRIVATE KEY BLOCK-----⟧",
+        "⟦-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{b64}\n{b64}\n={b4}\n\
+         -----END PGP PRIVATE KEY BLOCK-----⟧",
     ),
     kind(
         'M',

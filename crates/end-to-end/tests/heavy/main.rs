@@ -100,13 +100,8 @@ fn sync_all(device: &Device, peak: &mut u64) -> (Value, u64) {
     }
 }
 
-#[test]
-fn the_heavy_user_is_taken_in_and_comes_to_a_new_device() {
-    let scale = scale();
-    let wanted = Made::of_scale(scale);
-    let mut server = Server::start();
-    let license = server.bootstrap("license_key");
-    let first = Device::new();
+/// Fills the device's store; returns what its rows would take, packed one by one.
+fn make(first: &Device, wanted: Made) -> RowWise {
     let folder = first.home().join(".coditect-data/context-storage");
     let mut row_wise = RowWise::default();
     let began = Instant::now();
@@ -119,35 +114,45 @@ fn the_heavy_user_is_taken_in_and_comes_to_a_new_device() {
         wanted.rows(),
         wanted.rows() as f64 / made_s
     );
-    first.login(&server, &license);
+    row_wise
+}
 
-    // Up, and twice interrupted.
-    let (mut client_peak, mut server_peak) = (0, 0);
+/// Pushes everything and is interrupted twice: the device is killed, then the server. Returns the
+/// highest memory of the client and of the server that was killed.
+fn push_interrupted(server: &mut Server, first: &Device, wanted: Made) -> (u64, u64) {
     let began = Instant::now();
     let mut child = first.spawn(&["sync"]);
-    let peak = watch(&mut child, || stored(&server) * 5 > wanted.rows());
-    client_peak = peak.max(client_peak);
+    let mut client_peak = watch(&mut child, || stored(server) * 5 > wanted.rows());
     signal(&child, "KILL");
     child.wait().unwrap();
-    let at_first = stored(&server);
+    let at_first = stored(server);
     assert!(
         at_first < wanted.rows(),
         "it was over before it was interrupted"
     );
     let mut child = first.spawn(&["sync"]);
-    let peak = watch(&mut child, || stored(&server) * 2 > wanted.rows());
+    let peak = watch(&mut child, || stored(server) * 2 > wanted.rows());
     client_peak = peak.max(client_peak);
-    server_peak = peak_bytes(server.pid().unwrap()).max(server_peak);
+    let server_peak = peak_bytes(server.pid().unwrap());
     server.kill();
     server.restart();
     client_peak = watch(&mut child, || false).max(client_peak);
-    let (said, _) = sync_all(&first, &mut client_peak);
+    let (said, _) = sync_all(first, &mut client_peak);
     let up_s = began.elapsed().as_secs_f64();
     assert_eq!(
         (&said["rejected"], &said["parked"]),
         (&0.into(), &0.into()),
         "{said}"
     );
+    assert_stored(server, wanted);
+    println!(
+        "up: {:.0} rows/s with both interruptions, the first at {at_first} rows",
+        wanted.rows() as f64 / up_s
+    );
+    (client_peak, server_peak)
+}
+
+fn assert_stored(server: &Server, wanted: Made) {
     for (table, rows) in [
         ("context_messages", wanted.messages),
         ("context_tool_analytics", wanted.tool_calls),
@@ -158,13 +163,10 @@ fn the_heavy_user_is_taken_in_and_comes_to_a_new_device() {
         ));
         assert_eq!(count, [rows.to_string()], "{table}");
     }
-    println!(
-        "up: {:.0} rows/s with both interruptions, the first at {at_first} rows",
-        wanted.rows() as f64 / up_s
-    );
+}
 
-    // Down to a new device.
-    let second = Device::linked(&server, &license);
+/// Pulls everything to a new device; returns the highest memory of its client.
+fn pull_all(second: &Device, wanted: Made, row_wise: &RowWise) -> u64 {
     let began = Instant::now();
     let mut child = second.command_piped(&["sync", "--json"]);
     let reader = child.stdout.take().unwrap();
@@ -197,24 +199,17 @@ fn the_heavy_user_is_taken_in_and_comes_to_a_new_device() {
     let received = said["bytes_received"].as_u64().unwrap();
     let usable_s = usable.map_or(down_s, |time| time.as_secs_f64());
     println!(
-        "down: usable after {usable_s:.1} s, everything after {down_s:.1} s; {:.2} MiB on the wire, \
-         {:.3} of {:.2} MiB packed row by row, {:.2} MiB plain",
+        "down: usable after {usable_s:.1} s, everything after {down_s:.1} s; \
+         {:.2} MiB on the wire, {:.3} of {:.2} MiB packed row by row, {:.2} MiB plain",
         received as f64 / MIB as f64,
         received as f64 / row_wise.packed as f64,
         row_wise.packed as f64 / MIB as f64,
         row_wise.plain as f64 / MIB as f64,
     );
-    server_peak = peak_bytes(server.pid().unwrap()).max(server_peak);
-    println!(
-        "memory: client {} MiB up, {} MiB down; server {} MiB",
-        client_peak / MIB,
-        watched / MIB,
-        server_peak / MIB
-    );
-    if wanted.rows() >= MEMORY_ROWS_MIN {
-        assert!(client_peak.max(watched) < 100 * MIB, "memory of the client");
-        assert!(server_peak < 100 * MIB, "memory of the server");
-    }
+    watched
+}
+
+fn assert_same_messages(first: &Device, second: &Device, scale: f64) {
     let content = "select count(*) || ' ' || sum(length(content)) from messages";
     assert_eq!(
         first.sql("sessions", content),
@@ -230,4 +225,30 @@ fn the_heavy_user_is_taken_in_and_comes_to_a_new_device() {
     if scale <= 0.01 {
         assert!(messages(mine) == messages(theirs), "the replicas differ");
     }
+}
+
+#[test]
+fn the_heavy_user_is_taken_in_and_comes_to_a_new_device() {
+    let scale = scale();
+    let wanted = Made::of_scale(scale);
+    let mut server = Server::start();
+    let license = server.bootstrap("license_key");
+    let first = Device::new();
+    let row_wise = make(&first, wanted);
+    first.login(&server, &license);
+    let (client_peak, server_peak) = push_interrupted(&mut server, &first, wanted);
+    let second = Device::linked(&server, &license);
+    let watched = pull_all(&second, wanted, &row_wise);
+    let server_peak = peak_bytes(server.pid().unwrap()).max(server_peak);
+    println!(
+        "memory: client {} MiB up, {} MiB down; server {} MiB",
+        client_peak / MIB,
+        watched / MIB,
+        server_peak / MIB
+    );
+    if wanted.rows() >= MEMORY_ROWS_MIN {
+        assert!(client_peak.max(watched) < 100 * MIB, "memory of the client");
+        assert!(server_peak < 100 * MIB, "memory of the server");
+    }
+    assert_same_messages(&first, &second, scale);
 }

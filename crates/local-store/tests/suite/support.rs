@@ -8,7 +8,7 @@ use coditect_core::merge::{Existing, Incoming, Losing, decide};
 use coditect_core::sync::Outgoing;
 use coditect_local_store::{LocalStore, Random};
 use coditect_protocol::catalogue::{Direction, File, Merge, by_cloud_name};
-use coditect_protocol::wire::moves::{MoveReply, MoveRequest, Moved};
+use coditect_protocol::wire::moves::{Move, MoveReply, MoveRequest, Moved};
 use coditect_protocol::wire::pull::{Page, PullReply, TableDigest};
 use coditect_protocol::wire::push::{Change, Loser, Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Row, Stored};
@@ -114,6 +114,16 @@ impl Server {
         outcome(Status::Duplicate, Some(stored), None)
     }
 
+    /// Returns the answer to an edit of a row that was moved to another scope.
+    fn elsewhere(&self, key: &Key, before: Option<&Stored>, change: &Change) -> Option<Outcome> {
+        let stored = before.filter(|stored| stored.op == Op::Delete)?;
+        let to = self.moved.get(key)?;
+        (change.op == Op::Upsert).then(|| Outcome {
+            moved_to: Some(*to),
+            ..outcome(Status::Superseded, Some(stored.clone()), None)
+        })
+    }
+
     fn change(&mut self, request: &PushRequest, change: &Change) -> Outcome {
         if self.refuses == Some(change.table.as_str()) {
             return Outcome {
@@ -125,14 +135,8 @@ impl Server {
         let table = by_cloud_name(&change.table).unwrap();
         let key: Key = (request.scope, change.table.clone(), change.id);
         let before = self.rows.get(&key).cloned();
-        if let Some(stored) = before.as_ref().filter(|stored| stored.op == Op::Delete)
-            && let Some(to) = self.moved.get(&key)
-            && change.op == Op::Upsert
-        {
-            return Outcome {
-                moved_to: Some(*to),
-                ..outcome(Status::Superseded, Some(stored.clone()), None)
-            };
+        if let Some(outcome) = self.elsewhere(&key, before.as_ref(), change) {
+            return outcome;
         }
         let counters = self.counters(&key, request.device, change);
         let existing = before.as_ref().map(|stored| Existing {
@@ -195,74 +199,77 @@ impl Server {
 
     /// Moves rows of one author; nobody is there first.
     pub(crate) fn move_rows(&mut self, request: &MoveRequest) -> MoveReply {
-        let outcomes = request.moves.iter().map(|wanted| {
-            let from: Key = (request.from, wanted.table.clone(), wanted.id);
-            let to: Key = (request.to, wanted.table.clone(), wanted.id);
-            let mut answer = Moved {
-                status: Status::Rejected,
-                code: Some(coditect_protocol::ErrorCode::NotFound),
-                reason: Some("no such row".to_owned()),
-                left: None,
-                entered: None,
-            };
-            let Some(row) = self.rows.get(&from).cloned() else {
-                return answer;
-            };
-            let there = self.moved.get(&from) == Some(&request.to);
-            if row.op == Op::Delete && !there {
-                answer.left = Some(row);
-                return answer;
-            }
-            let known = row.version == wanted.base;
-            answer.status = Status::Duplicate;
-            if row.op == Op::Upsert {
-                answer.status = if known {
-                    Status::Applied
-                } else {
-                    Status::Merged
-                };
-                let parts: Parts = self.parts.clone();
-                for ((key, column, device), part) in parts {
-                    if key == from {
-                        self.parts.insert((to.clone(), column, device), part);
-                    }
-                }
-                let version = Version::from_i64(row.version.to_i64().max(self.now_ms << 16) + 1);
-                let mut place = |scope: Scope, op, content| {
-                    let head = self.heads.entry(scope).or_default();
-                    *head += 1;
-                    Stored {
-                        op,
-                        version,
-                        device: request.device,
-                        cursor: *head,
-                        row: content,
-                        ..row.clone()
-                    }
-                };
-                let left = place(request.from, Op::Delete, None);
-                let entered = place(request.to, Op::Upsert, row.row.clone());
-                self.rows.insert(from.clone(), left);
-                self.rows.insert(to.clone(), entered);
-                self.moved.insert(from.clone(), request.to);
-                self.moved.remove(&to);
-            }
-            let mut entered = self.rows[&to].clone();
-            if known {
-                entered.row = None;
-            }
-            Moved {
-                code: None,
-                reason: None,
-                left: Some(self.rows[&from].clone()),
-                entered: Some(entered),
-                ..answer
-            }
-        });
+        let moves = request.moves.iter();
+        let outcomes = moves.map(|wanted| self.move_row(request, wanted)).collect();
         MoveReply {
             epoch: self.epoch,
             server_time_ms: self.now_ms,
-            outcomes: outcomes.collect(),
+            outcomes,
+        }
+    }
+
+    fn move_row(&mut self, request: &MoveRequest, wanted: &Move) -> Moved {
+        let from: Key = (request.from, wanted.table.clone(), wanted.id);
+        let to: Key = (request.to, wanted.table.clone(), wanted.id);
+        let mut answer = Moved {
+            status: Status::Rejected,
+            code: Some(coditect_protocol::ErrorCode::NotFound),
+            reason: Some("no such row".to_owned()),
+            left: None,
+            entered: None,
+        };
+        let Some(row) = self.rows.get(&from).cloned() else {
+            return answer;
+        };
+        let there = self.moved.get(&from) == Some(&request.to);
+        if row.op == Op::Delete && !there {
+            answer.left = Some(row);
+            return answer;
+        }
+        let known = row.version == wanted.base;
+        answer.status = Status::Duplicate;
+        if row.op == Op::Upsert {
+            answer.status = if known {
+                Status::Applied
+            } else {
+                Status::Merged
+            };
+            let parts: Parts = self.parts.clone();
+            for ((key, column, device), part) in parts {
+                if key == from {
+                    self.parts.insert((to.clone(), column, device), part);
+                }
+            }
+            let version = Version::from_i64(row.version.to_i64().max(self.now_ms << 16) + 1);
+            let mut place = |scope: Scope, op, content| {
+                let head = self.heads.entry(scope).or_default();
+                *head += 1;
+                Stored {
+                    op,
+                    version,
+                    device: request.device,
+                    cursor: *head,
+                    row: content,
+                    ..row.clone()
+                }
+            };
+            let left = place(request.from, Op::Delete, None);
+            let entered = place(request.to, Op::Upsert, row.row.clone());
+            self.rows.insert(from.clone(), left);
+            self.rows.insert(to.clone(), entered);
+            self.moved.insert(from.clone(), request.to);
+            self.moved.remove(&to);
+        }
+        let mut entered = self.rows[&to].clone();
+        if known {
+            entered.row = None;
+        }
+        Moved {
+            code: None,
+            reason: None,
+            left: Some(self.rows[&from].clone()),
+            entered: Some(entered),
+            ..answer
         }
     }
 

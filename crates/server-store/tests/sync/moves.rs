@@ -289,7 +289,7 @@ async fn what_is_stored_is_moved_even_if_the_device_knows_it_not_yet() {
 async fn an_edit_that_comes_after_the_move_is_told_where_the_row_is() {
     let world = world().await;
     let (mut ann, project) = (world.ann.clone(), world.project);
-    let mut other = world.second_device().await;
+    let other = world.second_device().await;
     let own = ann.own();
     let mine = ann.add(own, DECISION, json!({"title": "old"})).await;
     shared(&ann, own, project, &mine).await;

@@ -95,12 +95,10 @@ async fn nothing_is_found_in_a_store_that_is_right() {
     assert_eq!(found(&peer, true).await, []);
 }
 
-#[tokio::test]
-async fn a_flipped_byte_is_found_and_mended_by_a_device_that_holds_the_row() {
-    let (db, user, mut peer) = world().await;
-    let other = db.log_in(&user.license_key, &Default::default()).await;
-    let mut other = Peer::on(&db, &other.caller);
-    for (name, value, flip) in [
+/// Returns tables, each with a row, and SQL that makes a fault of it.
+fn flips() -> [(&'static str, serde_json::Value, &'static str); 3] {
+    let full = |name| serde_json::Value::Object(full_row(table(name), 5));
+    [
         (
             "org_decisions",
             json!({"title": "right"}),
@@ -108,15 +106,23 @@ async fn a_flipped_byte_is_found_and_mended_by_a_device_that_holds_the_row() {
         ),
         (
             "context_messages",
-            serde_json::Value::Object(full_row(table("context_messages"), 5)),
+            full("context_messages"),
             "update context_messages set content = 'rihgt'",
         ),
         (
             "context_tool_analytics",
-            serde_json::Value::Object(full_row(table("context_tool_analytics"), 5)),
+            full("context_tool_analytics"),
             "update context_tool_analytics set tool_name = 'rihgt'",
         ),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn a_flipped_byte_is_found_and_mended_by_a_device_that_holds_the_row() {
+    let (db, user, mut peer) = world().await;
+    let other = db.log_in(&user.license_key, &Default::default()).await;
+    let mut other = Peer::on(&db, &other.caller);
+    for (name, value, flip) in flips() {
         let entry = table(name);
         let stored = peer.add(peer.own(), name, value.clone()).await;
         peer.pull(peer.own(), entry.file).await;

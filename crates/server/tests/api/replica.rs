@@ -166,22 +166,43 @@ async fn a_replica_reads_much_and_what_it_lacks_the_primary_reads() {
     assert_eq!(world.reading.counts(), (3, 3));
 }
 
-#[tokio::test]
-async fn who_may_read_what_is_decided_on_the_primary() {
-    let Some(mut world) = World::start().await else {
-        return;
-    };
-    let team = Scope::Team(Uuid::from_u128(0x7ea));
+/// Returns SQL that makes a team, which the world's person owns.
+fn team_sql(world: &World, team: Scope) -> String {
     let (tenant, user) = (world.tenant, world.ann.user_id);
-    let superuser = world.replicated.db.superuser_client().await;
-    let member = format!(
+    format!(
         "insert into scopes (tenant_id, scope_id, kind, name, created_at)
          values ('{tenant}', '{0}', 'team', 't', now());
          insert into streams (tenant_id, scope_id) values ('{tenant}', '{0}');
          insert into scope_members (tenant_id, scope_id, user_id, role, created_at)
          values ('{tenant}', '{0}', '{user}', 'owner', now())",
         team.id()
-    );
+    )
+}
+
+/// Pulls the own rows and a team's in one request.
+async fn pull_both(world: &World, team: Scope) -> PullReply {
+    let mut request = asked(&world.ann, own_scope(&world.ann), None);
+    request.positions.push(Position {
+        scope: team,
+        ..request.positions[0].clone()
+    });
+    world.reading.post(&world.ann, PULL, &request).await.ok()
+}
+
+/// Returns how many changes came, for each scope.
+fn lengths(reply: &PullReply) -> Vec<(Scope, usize)> {
+    let pages = reply.pages.iter();
+    pages.map(|page| (page.scope, page.changes.len())).collect()
+}
+
+#[tokio::test]
+async fn who_may_read_what_is_decided_on_the_primary() {
+    let Some(mut world) = World::start().await else {
+        return;
+    };
+    let team = Scope::Team(Uuid::from_u128(0x7ea));
+    let superuser = world.replicated.db.superuser_client().await;
+    let member = team_sql(&world, team);
     superuser.batch_execute(&member).await.unwrap();
     let changes: Vec<_> = (0..200)
         .map(|n| decision(fresh_row(), &n.to_string(), 0))
@@ -191,23 +212,7 @@ async fn who_may_read_what_is_decided_on_the_primary() {
     world.token = Some(reply.token);
     world.push(200).await;
     world.replicated.go_on().await;
-    let both = |user: &TestUser| {
-        let mut request = asked(user, own_scope(user), None);
-        request.positions.push(Position {
-            scope: team,
-            ..request.positions[0].clone()
-        });
-        request
-    };
-    let reply: PullReply = world
-        .reading
-        .post(&world.ann, PULL, &both(&world.ann))
-        .await
-        .ok();
-    let lengths = |reply: &PullReply| -> Vec<_> {
-        let pages = reply.pages.iter();
-        pages.map(|page| (page.scope, page.changes.len())).collect()
-    };
+    let reply = pull_both(&world, team).await;
     let own = own_scope(&world.ann);
     assert_eq!(lengths(&reply), [(own, 200), (team, 200)]);
     assert_eq!(world.reading.counts(), (1, 0));
@@ -216,11 +221,7 @@ async fn who_may_read_what_is_decided_on_the_primary() {
     world.replicated.hold().await;
     let leave = "delete from scope_members where role = 'owner'";
     superuser.batch_execute(leave).await.unwrap();
-    let reply: PullReply = world
-        .reading
-        .post(&world.ann, PULL, &both(&world.ann))
-        .await
-        .ok();
+    let reply = pull_both(&world, team).await;
     assert_eq!(lengths(&reply), [(own, 200)]);
     assert!(
         !reply.scopes.contains(&team),
@@ -245,7 +246,7 @@ async fn who_may_read_what_is_decided_on_the_primary() {
     // A device that was lost gets nothing, and neither does somebody who left.
     let now = world.replicated.db.clock().now();
     let device = world.ann.device_id;
-    admin::revoke_device(&world.reading.db, tenant, device, now)
+    admin::revoke_device(&world.reading.db, world.tenant, device, now)
         .await
         .unwrap();
     let refused = world

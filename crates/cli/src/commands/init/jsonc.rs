@@ -465,8 +465,8 @@ mod tests {
         "{\"a\": 1}",
         "{\n\t\"a\": [1, 2],\n\t\"hooks\": {}\n}",
         "{\r\n    \"hooks\": {\r\n        \"Stop\": []\r\n    }\r\n}\r\n",
-        "{\n  \"hooks\": {\n    \"Stop\": [\n      {\"hooks\": [{\"command\": \"x\"}]}, // keep\n    ],\n  \
-         },\n}\n",
+        "{\n  \"hooks\": {\n    \"Stop\": [\n      \
+         {\"hooks\": [{\"command\": \"x\"}]}, // keep\n    ],\n  },\n}\n",
         "\u{feff}{\n  /* a { in a comment */ \"b\": \"}\\\"\",\n  \"hooks\": {\"Stop\": [1]}\n}",
         "{ \"hooks\": { \"Other\": [ {} ] } , \"z\": null }",
     ];
