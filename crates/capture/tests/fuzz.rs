@@ -119,12 +119,15 @@ fn mutate(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     input
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a long run is asked for by the environment; no program reads this"
+)]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 fn fuzz(name: &str, corpus: &[Vec<u8>], target: impl Fn(&[u8], &mut Random)) {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-    };
     let minutes = number("FUZZ_MINUTES");
     let limit = minutes.map(|minutes| Duration::from_secs(minutes * 60) / TARGETS);
     let first = number("FUZZ_SEED").unwrap_or(1);
@@ -217,7 +220,7 @@ fn read_lines(format: Format, bytes: &[u8], random: &mut Random) {
 #[test]
 fn lines_of_claude() {
     fuzz("claude", &claude_lines(), |input, random| {
-        read_lines(Format::Claude, input, random)
+        read_lines(Format::Claude, input, random);
     });
 }
 
@@ -228,7 +231,7 @@ fn lines_of_codex() {
         "codex-old.jsonl",
     ]);
     fuzz("codex", &corpus, |input, random| {
-        read_lines(Format::Codex, input, random)
+        read_lines(Format::Codex, input, random);
     });
 }
 

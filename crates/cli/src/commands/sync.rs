@@ -18,9 +18,10 @@ met a concurrent change, or that the server refused, does not stop the others: s
 
 --json: pushed, pulled, moved (to another scope), duplicates, conflicts, rejected (in this run),
 parked (now), bytes_sent and bytes_received (bodies as they crossed the wire), duration_ms,
-converged (null when not known), offline_mode, reconciled, repairs (scope, table, fetched, queued, removed, skipped, damaged: rows
-that differed although nothing was new), rounds, rounds_behind (pulls meanwhile that only
-brought what others wrote) and repair_bytes (what finding them took), error.";
+converged (null when not known), offline_mode, reconciled, repairs (scope, table, fetched, queued,
+removed, skipped, damaged: rows that differed although nothing was new), rounds, rounds_behind
+(pulls meanwhile that only brought what others wrote) and repair_bytes (what finding them took),
+error.";
 
 /// Exchanges changes with the server.
 #[derive(Debug, Args)]

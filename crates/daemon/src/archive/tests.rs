@@ -198,6 +198,10 @@ fn no_damage_of_its_files_makes_it_panic() {
     let whole = std::fs::read(&list).unwrap();
     let chunk = walk(&archive.folder().join("chunks")).remove(0);
     let packed = std::fs::read(&chunk).unwrap();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a long run is asked for by the environment; no program reads this"
+    )]
     let minutes = std::env::var("FUZZ_MINUTES")
         .ok()
         .and_then(|text| text.parse::<u64>().ok());
@@ -250,9 +254,9 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                left.push(path)
+                left.push(path);
             } else {
-                files.push(path)
+                files.push(path);
             }
         }
     }

@@ -151,7 +151,7 @@ impl Maker {
                 "tool_use_id": format!("toolu_{number:024x}"),
                 "timestamp": time(number),
                 "duration_ms": self.below(5_000),
-                "success": number % 20 != 0,
+                "success": !number.is_multiple_of(20),
                 "input_bytes": self.below(2_000),
                 "output_bytes": self.below(60_000),
             }),
@@ -193,7 +193,7 @@ impl Maker {
             let bytes = 40 + self.below(800) * (1 + self.below(3));
             self.text(bytes as usize)
         };
-        let by_user = tool || number % 5 == 0;
+        let by_user = tool || number.is_multiple_of(5);
         let blocks = tool.then(|| {
             json!([{"type": "tool_result", "tool_use_id": format!("toolu_{number:024x}"),
                 "content": content}])

@@ -28,6 +28,10 @@ const SCALE: f64 = 0.0005;
 const MEMORY_ROWS_MIN: u64 = 100_000;
 const MIB: u64 = 1024 * 1024;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a long run is asked for by the environment; no program reads this"
+)]
 fn scale() -> f64 {
     let asked = std::env::var("HEAVY_SCALE").ok();
     asked.and_then(|text| text.parse().ok()).unwrap_or(SCALE)

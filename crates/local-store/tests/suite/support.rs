@@ -105,12 +105,18 @@ impl Server {
         }
     }
 
-    fn repeat(&self, request: &PushRequest, change: &Change) -> Outcome {
-        let key = (request.scope, change.table.clone(), change.id);
-        let mut stored = self.rows[&key].clone();
+    /// Returns what is stored; without its content when the sender has that.
+    fn stored(&self, key: &Key, change: &Change) -> Stored {
+        let mut stored = self.rows[key].clone();
         if stored.row == change.row {
             stored.row = None;
         }
+        stored
+    }
+
+    fn repeat(&self, request: &PushRequest, change: &Change) -> Outcome {
+        let key = (request.scope, change.table.clone(), change.id);
+        let stored = self.stored(&key, change);
         outcome(Status::Duplicate, Some(stored), None)
     }
 
@@ -190,10 +196,7 @@ impl Server {
                 },
             );
         }
-        let mut stored = self.rows[&key].clone();
-        if stored.row == change.row {
-            stored.row = None;
-        }
+        let stored = self.stored(&key, change);
         outcome(verdict.status, Some(stored), loser)
     }
 

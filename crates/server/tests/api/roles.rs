@@ -588,7 +588,7 @@ impl World {
                 and scope_id = '{}'",
             to.id()
         );
-        let there: i64 = superuser.query_one(&there, &[]).await.unwrap().get(0);
+        let there: i64 = superuser.query_typed_one(&there, &[]).await.unwrap().get(0);
         assert_eq!(there == 1, done, "{} from {from} to {to}", actor.role);
         done
     }
