@@ -74,9 +74,9 @@ fn is_canonical_value(column: &Column, value: &Value) -> bool {
 
 fn is_canonical_json(value: &Value) -> bool {
     match value {
-        Value::Number(number) if number.is_f64() => {
-            number.as_f64().is_some_and(|double| whole_of(double).is_none())
-        }
+        Value::Number(number) if number.is_f64() => number
+            .as_f64()
+            .is_some_and(|double| whole_of(double).is_none()),
         Value::Number(number) => number.as_i64().is_some_and(is_exact),
         Value::Array(items) => items.iter().all(is_canonical_json),
         Value::Object(map) => map.values().all(is_canonical_json),
@@ -262,17 +262,26 @@ mod tests {
         let table = by_cloud_name("org_decisions").unwrap();
         let plain = |raw: &Value| is_plainly_canonical(table, raw.as_object().unwrap());
         for (raw, expected) in [
-            (json!({"title": "t", "tags": ["a", 1, 1.5, null, {"b": -3}]}), true),
+            (
+                json!({"title": "t", "tags": ["a", 1, 1.5, null, {"b": -3}]}),
+                true,
+            ),
             (json!({"title": "t", "confidence": 0.5}), true),
             (json!({"title": "t", "confidence": 1}), false),
             (json!({"title": "t", "confidence": null}), false),
             (json!({"title": "t", "tags": null}), false),
             (json!({"title": "t", "tags": [1.0]}), false),
-            (json!({"title": "t", "tags": [9_007_199_254_740_993_i64]}), false),
+            (
+                json!({"title": "t", "tags": [9_007_199_254_740_993_i64]}),
+                false,
+            ),
             (json!({"title": "t", "tags": [1e300]}), true),
             (json!({"title": 5}), false),
             (json!({"title": "t", "unknown": 1}), false),
-            (json!({"title": "t", "extra": {"confidence": "high"}}), false),
+            (
+                json!({"title": "t", "extra": {"confidence": "high"}}),
+                false,
+            ),
         ] {
             assert_eq!(plain(&raw), expected, "{raw}");
             let same = canonical("org_decisions", raw.clone()) == raw;

@@ -32,6 +32,7 @@ pub mod sync;
 pub use authority::Authority;
 pub use credential::{Caller, TenantId};
 pub use db::{
-    Db, DbSettings, EncryptionError, Isolation, ReplicaCounts, JoinedTx, Retryable, SystemTask, SystemTx, TenantTx,
+    Db, DbSettings, EncryptionError, Isolation, JoinedTx, ReplicaCounts, Retryable, SystemTask,
+    SystemTx, TenantTx,
 };
 pub use error::StoreError;

@@ -288,7 +288,11 @@ mod tests {
         for (version, hash) in FROZEN {
             let found = found.iter().find(|(found, _)| *found == version);
             let found = found.map(|(_, hash)| hash.as_str());
-            assert_eq!(found, Some(hash), "{version}: write a new migration instead");
+            assert_eq!(
+                found,
+                Some(hash),
+                "{version}: write a new migration instead"
+            );
         }
     }
 }

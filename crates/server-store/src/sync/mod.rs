@@ -38,9 +38,8 @@ pub use heads::{Readable, readable};
 pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
 pub use pull::{Gate, Looked, PageCache, Pulled, look, pull};
 pub use push::{
-    ArchivedPart, ArchivedRow, PushContext, PushQueue, Restore, RestoreError, RestoreMode, Restored, move_rows,
-    push,
-    restore,
+    ArchivedPart, ArchivedRow, PushContext, PushQueue, Restore, RestoreError, RestoreMode,
+    Restored, move_rows, push, restore,
 };
 pub use sql::{insert_text, page_text};
 pub use token::TokenKey;

@@ -76,7 +76,9 @@ pub(super) fn of(table: &Table) -> &'static TableSql {
 /// Returns the statement that reads the next cursors of all the tables at once: an array for
 /// each. Its parameters are those of [`TableSql::cursors`].
 pub(super) fn cursors(tables: &[&Table]) -> String {
-    let arrays = tables.iter().map(|table| format!("array({})", of(table).cursors));
+    let arrays = tables
+        .iter()
+        .map(|table| format!("array({})", of(table).cursors));
     format!("select {}", arrays.collect::<Vec<_>>().join(", "))
 }
 

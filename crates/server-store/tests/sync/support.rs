@@ -11,9 +11,7 @@ use coditect_protocol::wire::pull::{Page, Position, PullReply, PullRequest};
 use coditect_protocol::wire::push::{Change, CounterPart, Outcome, PushReply, PushRequest, Status};
 use coditect_protocol::wire::{Op, Row, Stored};
 use coditect_protocol::{API_VERSION, BatchId, Cursor, DeviceId, RowId, Scope, Version};
-use coditect_server_store::sync::{
-    self, PageCache, PushContext, PushQueue, SyncError, TokenKey,
-};
+use coditect_server_store::sync::{self, PageCache, PushContext, PushQueue, SyncError, TokenKey};
 use coditect_server_store::{Caller, Db};
 use coditect_testkit::{TestDb, TestUser};
 use serde_json::{Value, json};

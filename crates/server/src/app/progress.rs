@@ -10,9 +10,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use coditect_protocol::wire::pull::Page;
 use coditect_protocol::{DeviceId, Epoch};
 use coditect_server_store::credential::Caller;
-use coditect_server_store::sync::{Pulled, SyncError};
 use coditect_server_store::sync::progress::{self, Reading, VIEW};
 use coditect_server_store::sync::views::Listed;
+use coditect_server_store::sync::{Pulled, SyncError};
 
 use crate::app::context::Asker;
 use crate::state::AppState;
@@ -84,12 +84,7 @@ impl Noted {
 }
 
 /// Notes what a pull gave out.
-pub(super) async fn of_pull(
-    state: &AppState,
-    caller: &Caller,
-    device: DeviceId,
-    pulled: &Pulled,
-) {
+pub(super) async fn of_pull(state: &AppState, caller: &Caller, device: DeviceId, pulled: &Pulled) {
     let reply = pulled.heads();
     let reading = |(page, rows): (&Page, usize)| Reading {
         scope: page.scope,

@@ -34,7 +34,10 @@ pub async fn push(
     if request.changes.iter().any(|change| change.op == Op::Upsert) {
         state.limits.check_storage(&state.db, caller, now).await?;
     }
-    let pushed = state.pushes.push(caller, request, now.timestamp_millis()).await;
+    let pushed = state
+        .pushes
+        .push(caller, request, now.timestamp_millis())
+        .await;
     match pushed {
         Ok(reply) => Ok(reply),
         Err(error) => Err(refused(state, caller, error).await),

@@ -18,7 +18,6 @@ mod membership;
 mod plans;
 mod problems;
 mod replica;
-mod replica;
 mod roles;
 mod scrub;
 mod seed_page;

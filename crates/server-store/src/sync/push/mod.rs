@@ -37,12 +37,12 @@ use uuid::Uuid;
 use super::access::{self, Access, Question};
 use super::token::{self, Check, Holder, Known, Life, Token, TokenKey};
 use super::validate::{self, Refusal, Valid};
-use apply::Facts;
 use super::{SyncError, bodies, sql};
 use crate::StoreError;
 use crate::audit;
 use crate::credential::{Caller, random_bytes};
 use crate::db::{Statement, TenantTx};
+use apply::Facts;
 
 const LOCK_STREAM: &str = "select n from streams where tenant_id = $1 and scope_id = $2
     for update";

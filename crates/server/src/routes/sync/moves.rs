@@ -35,5 +35,7 @@ pub(crate) async fn handle(
     Authenticated(caller): Authenticated,
     body: SyncJson<MoveRequest>,
 ) -> Result<Json<MoveReply>, AppError> {
-    app::sync::move_rows(&state, &caller, &body.0).await.map(Json)
+    app::sync::move_rows(&state, &caller, &body.0)
+        .await
+        .map(Json)
 }
