@@ -193,6 +193,7 @@ async fn sample_insert(admin: &Client, table: &str, tenant: Uuid, scope: Uuid) -
             ("user_id", _) => format!("'{scope}'"),
             ("role", _) => "'viewer'".to_owned(),
             ("kind", _) if table == "project_repositories" => "'remote'".to_owned(),
+            ("kind", _) if table == "scrub_findings" => "'hash'".to_owned(),
             ("kind", _) => "'team'".to_owned(),
             ("backup_type", _) => "'full'".to_owned(),
             (_, "uuid") => "gen_random_uuid()".to_owned(),

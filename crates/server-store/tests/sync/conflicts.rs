@@ -188,6 +188,8 @@ async fn greater_numbers_win_beside_a_conflict() {
 
 #[tokio::test]
 async fn a_key_named_twice_in_a_batch_is_settled_in_order() {
+    // The second change does not say that it knew the first: that is a conflict, with the first
+    // kept (ADR 0020). The delete knew neither.
     let db = TestDb::new().await;
     let (mut a, _) = two_devices(&db).await;
     let base = a
@@ -199,16 +201,17 @@ async fn a_key_named_twice_in_a_batch_is_settled_in_order() {
         delete(&base, Some(base.version), EDIT_MS + 3),
     ];
     let outcomes = a.push(a.own(), changes).await;
-    assert!(
-        outcomes.iter().all(|it| it.status == Status::Applied),
-        "{outcomes:?}"
-    );
+    let statuses: Vec<Status> = outcomes.iter().map(|it| it.status).collect();
+    let expected = [Status::Applied, Status::Conflict, Status::Superseded];
+    assert_eq!(statuses, expected, "{outcomes:?}");
+    let lost = outcomes[1].loser.as_ref().unwrap().row.as_ref().unwrap();
+    assert_eq!(lost["title"], json!("one"));
     let now = a.pull(a.own(), File::Org).await;
     assert_eq!(now.len(), 1);
     assert_eq!(
         (now[0].op, now[0].version),
-        (Op::Delete, outcomes[2].stored.as_ref().unwrap().version)
+        (Op::Upsert, outcomes[1].stored.as_ref().unwrap().version)
     );
-    assert_eq!(count(&db, "record_history").await, 3);
+    assert_eq!(now[0].row.as_ref().unwrap()["title"], json!("two"));
     assert_digests(&db).await;
 }

@@ -87,11 +87,11 @@ async fn lines_of_a_megabyte_and_more_come_back_in_bounded_replies() {
     let mut changes = Vec::new();
     for (n, size) in sizes.into_iter().enumerate() {
         let text = "0123456789".repeat(size / 10);
-        let id = n.to_string();
-        let value = json!({"message_id": id, "session_id": "s", "role": "user", "content": text});
+        // Long columns of messages are kept apart and do not count; these stay in their rows.
+        let value = json!({"title": n.to_string(), "rationale": text});
         changes.push(insert(
-            table("context_messages"),
-            row("context_messages", value),
+            table("org_decisions"),
+            row("org_decisions", value),
             peer.device,
         ));
     }
@@ -103,7 +103,7 @@ async fn lines_of_a_megabyte_and_more_come_back_in_bounded_replies() {
     );
     let (mut pulled, mut pages) = (Vec::new(), 0);
     loop {
-        let page = peer.page(peer.own(), File::Sessions).await;
+        let page = peer.page(peer.own(), File::Org).await;
         pages += 1;
         let bytes = serde_json::to_vec(&page).unwrap().len();
         let target = coditect_protocol::limits::PULL_BYTES_TARGET;

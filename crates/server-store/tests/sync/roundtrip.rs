@@ -45,7 +45,9 @@ async fn every_column_of_every_table_arrives_as_it_was_sent() {
     for table in pushed_tables() {
         tables += 1;
         let row = full_row(table, 1);
-        assert_eq!(row.len(), table.columns.len(), "{}", table.cloud);
+        // The names of long values that are elsewhere: none here is long.
+        let names = usize::from(table.body_names().is_some());
+        assert_eq!(row.len() + names, table.columns.len(), "{}", table.cloud);
         let change = insert(table, row.clone(), writer.device);
         let outcome = writer.push_one(writer.own(), change.clone()).await;
         assert_eq!(

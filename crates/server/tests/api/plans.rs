@@ -123,8 +123,10 @@ async fn a_full_plan_takes_deletes_only_until_there_is_room() {
         reply
     };
     let new = |id: RowId| vec![decision(id, "row", 0)];
+    let mut versions = Vec::new();
     for id in &rows[..2] {
-        assert_eq!(push(new(*id), &mut token).await.status, 200);
+        let reply: PushReply = push(new(*id), &mut token).await.ok();
+        versions.push(reply.outcomes[0].stored.as_ref().unwrap().version);
     }
     let refused = push(new(rows[2]), &mut token).await;
     let problem = refused.problem(ErrorCode::QuotaExceeded);
@@ -136,6 +138,7 @@ async fn a_full_plan_takes_deletes_only_until_there_is_room() {
     let gone = Change {
         op: Op::Delete,
         row: None,
+        base: Some(versions[0]),
         ..decision(rows[0], "", 5)
     };
     assert_eq!(push(vec![gone], &mut token).await.status, 200);
