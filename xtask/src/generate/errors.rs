@@ -67,6 +67,12 @@ const EXPLANATIONS: &[(ErrorCode, &str, &str)] = &[
         "shorten it; the limit is in the detail",
     ),
     (
+        BodyMissing,
+        "a pushed row names a long value that no row of the scope names, so the server has no \
+         bytes for it",
+        "send the row with its value; coditect does so by itself with the next attempt",
+    ),
+    (
         DirectionRefused,
         "rows of this table do not travel this way, or not from this device",
         "nothing: the row stays where it is",
