@@ -421,7 +421,9 @@ impl Work<'_> {
     }
 
     /// The server has what this file sent without ever hearing of it, and the row was edited on
-    /// top of that: then that is what the edit was made from.
+    /// top of that: then that is what the edit was made from. A tombstone carries the hash of what
+    /// was deleted: what was sent is no edit beside the delete any more, but the delete stays one
+    /// that this device did not know.
     fn know_what_was_sent(&self, table: &Table, scope: &str, stored: &Stored) -> Result<()> {
         let id = stored.id.to_string();
         if !self.guards.sent || !self.was_sent(table, scope, &id, &stored.hash)? {
@@ -430,8 +432,16 @@ impl Work<'_> {
         let Some(mut base) = self.base(table, scope, &id)? else {
             return Ok(());
         };
-        base.edit = None;
-        base.pulled = None;
+        if stored.op == Op::Upsert {
+            base.edit = None;
+            base.pulled = None;
+        } else if let Some(edit) = &mut base.edit {
+            // Another device may have written and deleted the same under a derived id.
+            let fresh = edit.version.is_none() && table.identity.columns().is_empty();
+            if edit.hash.is_some() || fresh {
+                edit.hash = stored.hash.parse().ok();
+            }
+        }
         self.set_base(table, scope, &id, &base)
     }
 
