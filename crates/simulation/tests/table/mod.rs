@@ -202,7 +202,7 @@ pub(crate) const TABLE: &[Case] = cases! {
     "anti-join of rows without mark", "local-store/unmarked", "11",
         device.anti_join, World 1, "differs from the server";
     "live row beats delete mark", "local-store/adopt, outgoing", "10",
-        device.live_row, SetBack 0, "was never taken and is nowhere";
+        device.live_row, World 0, "was taken by the server and is lost";
     "rows and import offset in one transaction", "local-store/rows", "6",
         device.import_with_rows, World 18, "was never taken and is nowhere";
     "newer state survives a set back", "local-store/apply", "26; ADR 8",
@@ -224,23 +224,23 @@ pub(crate) const TABLE: &[Case] = cases! {
     "one process syncs a folder", "local-store/lease", "4 Capture",
         driver.lease, World 0, "is fenced for its";
     "no answer costs no attempt", "core/sync/engine", "4 Queue",
-        driver.offline, World 4, "sees a difference where nothing can be lost";
+        driver.offline, SetBack 2, "is fenced for its";
     "REPLACE marks what it removes", "local-store/triggers", "4 Capture; 12",
-        device.replaced_rows, World 0, "?";
+        device.replaced_rows, Deleted 0, "the delete of";
     "delete mark has scope and id", "local-store/triggers", "10",
         device.delete_keeps_key, World 1, "the delete of";
     "position beyond the head", "server-store/sync/pull", "4 Streams; 29",
-        server.future_cursor, World 0, "?";
+        server.future_cursor, Reader 0, "a reader did not notice that the server was set back";
     "only the register revives", "core/merge", "15; ADR 2",
-        server.register_revives, World 0, "?";
+        server.register_revives, Emptied 36, "a counter revived a deleted row";
     "max columns only grow", "core/merge", "3.1; 15",
-        server.max, World 0, "?";
+        server.max, World 1, "message_count of";
     "a fact's tombstone is final", "core/merge", "21",
         server.fact_tombstone, Restored 2, "a deleted fact came back";
     "direction refused", "server-store/sync/push/decide", "22; ADR 9",
-        server.direction, World 0, "?";
+        server.direction, Foreign 0, "has to mend what nobody damaged";
     "a bad row is refused alone", "server-store/sync/validate, push/apply", "4 Push; 31",
-        server.neighbours, World 0, "?";
+        server.neighbours, Refused 0, "rows that are not refused wait";
     "a row in flight keeps its mark", "local-store/adopt", "14",
         device.in_flight, World 15, "the delete of";
     "page and cursor in one transaction", "local-store/apply", "4 Base",
@@ -254,7 +254,7 @@ pub(crate) const TABLE: &[Case] = cases! {
     "a fenced file's parts begin at 0", "local-store/reconcile", "16",
         device.new_parts, Restored 0, "its counter says";
     "whether the register changed", "local-store/outgoing", "15; ADR 2",
-        device.register, World 0, "?";
+        device.register, Counted 0, "is in conflict with its own successor";
     "three refusals park", "local-store/settle", "4 Queue",
         device.parking, Refused 0, "sent a refused row";
     "a refused row waits", "local-store/settle", "4 Queue",
@@ -268,15 +268,15 @@ pub(crate) const TABLE: &[Case] = cases! {
     "the importer keeps out what was deleted", "local-store/rows", "21",
         device.kept_out, Reimported 0, "the delete of message 7";
     "an earlier state is known after a set back", "core/merge", "26; ADR 20",
-        server.follows, World 0, "?";
+        server.follows, Deleted 1, "is in conflict with itself about";
     "what was a base once is known", "local-store/outgoing", "26; ADR 20",
-        device.past, World 0, "?";
+        device.past, Deleted 1, "is in conflict with itself about";
     "what was sent and never answered is known", "local-store/reconcile", "18; ADR 20",
-        device.sent, World 0, "?";
+        device.sent, Unanswered 0, "is in conflict with itself about";
     "a push of another epoch is told so", "server-store/sync/token", "25; ADR 20",
-        server.push_epoch, World 0, "?";
+        server.push_epoch, SetBack 1, "a late request changed something";
     "a push names its epoch", "local-store/outgoing", "25; ADR 20",
-        device.names_epoch, World 0, "?";
+        device.names_epoch, Reader 0, "is fenced for its";
 };
 
 /// Guards of which no seed is known that fails without them; the last column says why.
