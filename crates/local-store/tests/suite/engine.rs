@@ -499,6 +499,38 @@ fn a_reconciliation_that_was_cut_off_ends_with_the_next_run() {
 }
 
 #[test]
+fn a_counter_in_a_forgotten_batch_revives_no_deleted_row() {
+    let mut server = Server::new();
+    let (mut a, mut b) = (store(1), store(2));
+    let counted = learn(&mut a, "l");
+    sync(&mut a, &mut server);
+    sync(&mut b, &mut server);
+    use_again(&mut a, counted, 1);
+    assert!(
+        take(&mut a, File::Org, NOW).is_some(),
+        "it is never answered"
+    );
+    assert!(
+        b.delete(LEARNINGS, "user", &counted.to_string(), NOW + 100)
+            .unwrap()
+    );
+    sync(&mut b, &mut server);
+    server.epoch = Epoch(2);
+    a.begin_reconcile(server.epoch).unwrap();
+    pull(&mut a, &server);
+    a.finish_reconcile(NOW + 200).unwrap();
+    let sent = sync(&mut a, &mut server);
+    assert!(sent.iter().all(|change| !change.register), "{sent:?}");
+    assert!(server.rows.values().all(|row| row.op == Op::Delete));
+    assert!(
+        a.canonical_dump(File::Org)
+            .unwrap()
+            .iter()
+            .all(|row| row.deleted)
+    );
+}
+
+#[test]
 fn a_page_of_another_epoch_is_not_stored() {
     let mut server = Server::new();
     let mut a = store(1);
