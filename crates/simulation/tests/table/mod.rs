@@ -214,7 +214,7 @@ pub(crate) const TABLE: &[Case] = cases! {
     "counters shift under a pull", "local-store/apply", "16",
         device.counter_shift, Copied 11, "its counter says";
     "what an edit was made from", "local-store/outgoing", "4 Base; ADR 7",
-        device.edited_from, World 0, "was taken by the server and is lost";
+        device.edited_from, World 2, "was taken by the server and is lost";
     "conflict's loser kept on the device", "local-store/settle", "4 Conflicts; 21",
         device.losers, World 3, "lost a conflict and";
     "rows of one identity join", "local-store/adopt", "3.1; 4",
