@@ -51,8 +51,19 @@ impl Shell {
 
     /// Runs statements and returns the lines of their answer; none when the shell has ended.
     pub fn ask(&mut self, statements: &str) -> Option<Vec<String>> {
+        self.begin(statements)?;
+        self.finish()
+    }
+
+    /// Sends statements and does not wait for their answer, which [`Shell::finish`] returns;
+    /// none when the shell has ended.
+    pub fn begin(&mut self, statements: &str) -> Option<()> {
         writeln!(self.input, "{statements}\n{}", self.end).ok()?;
-        self.input.flush().ok()?;
+        self.input.flush().ok()
+    }
+
+    /// Returns the lines of an answer whose statements were sent; none when the shell has ended.
+    pub fn finish(&mut self) -> Option<Vec<String>> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();

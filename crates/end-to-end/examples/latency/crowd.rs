@@ -97,7 +97,7 @@ fn settings(home: &Path) -> Settings {
     let tokens = paths.credentials_file();
     Settings {
         paths,
-        agent: None,
+        agents: Vec::new(),
         clock: now_ms,
         link: Box::new(move |store| {
             let file = CredentialFile::new(&tokens);

@@ -2,7 +2,8 @@
 //! mended one by one, while another device keeps writing. Bytes that changed under an unchanged
 //! hash are found by reading every row, on either side.
 //!
-//! `REPAIR_ROWS` says how many rows both sides have; a million shows the budget. What counts as a
+//! `REPAIR_ROWS` says how many rows both sides have; a million shows the budget. `REPAIR_CASE` is a
+//! part of a case's name: then only those run. What counts as a
 //! round trip of the repair: every pull that brought an answer to its questions, and the push that
 //! sends a row again. The pull that notices the fault is an ordinary one, and so is a pull that met
 //! a stream which others had written to meanwhile and brought that instead of an answer; those are
@@ -13,18 +14,23 @@
     reason = "what a repair costs is part of the result"
 )]
 
+mod writers;
+
 use coditect_end_to_end::{Device, Server, assert_same, rounds_asked_for};
 use serde_json::Value;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+
+use writers::Writers;
 
 /// Rows of an ordinary run.
 const ROWS: u64 = 3_000;
-/// Rows that are carried from one side to the other at once while the world is made.
-const CHUNK: u64 = 50_000;
-/// Rows that the other device writes before it syncs, and how many of them it edits.
-const WRITTEN: u64 = 1_000;
-const EDITED: u64 = 100;
+/// Rows of one statement while the device's file is filled.
+const CHUNK: u64 = 500;
+/// Rows a second that others write, in a long run and in an ordinary one.
+const RATE: f64 = 1_150.0;
+const RATE_ORDINARY: f64 = 300.0;
+/// From so many rows on a run is long.
+const ROWS_LONG: u64 = 100_000;
 /// What one differing row may cost.
 const ROUNDS_MAX: u64 = 5;
 const BYTES_MAX: u64 = 32 * 1024;
@@ -34,19 +40,10 @@ const TERM: &str = "('x' || encode(substr(sha256('\\x000000000000000d'::bytea
     || 'org_decisions'::bytea || uuid_send(id) || int8send(version) || uuid_send(device_id)
     || content_hash || '\\x00'::bytea), 1, 8), 'hex'))::bit(64)::bigint";
 
-/// Ends the writer when it goes.
-struct Stops<'a>(&'a AtomicBool);
-
-impl Drop for Stops<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 struct World {
     server: Server,
     device: Device,
-    writer: Device,
+    license: String,
     tenant: String,
     scope: String,
 }
@@ -54,33 +51,48 @@ struct World {
 #[test]
 fn one_differing_row_is_found_and_mended_while_others_write() {
     let rows = rounds_asked_for("REPAIR_ROWS").unwrap_or(ROWS);
+    let picked = asked_case();
+    let is_picked = |name: &str| name.contains(&picked);
     let world = World::new(rows);
-    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
-    let began = Instant::now();
+    let rate = if rows < ROWS_LONG {
+        RATE_ORDINARY
+    } else {
+        RATE
+    };
+    let writers = Writers::new(world.server.url(), &world.license, rate);
     std::thread::scope(|scope| {
-        scope.spawn(|| world.write_until(&stop, &written));
-        // Also when a case fails: the writer would go on for ever.
-        let _stops = Stops(&stop);
-        for (name, inject) in CASES {
+        let _stops = writers.start(scope);
+        for (name, inject) in CASES.iter().filter(|(name, _)| is_picked(name)) {
             world.try_case(name, *inject);
         }
-        world.flip_on_device();
-        world.flip_on_server();
+        if is_picked("a flipped byte on the device") {
+            world.flip_on_device();
+        }
+        if is_picked("a flipped byte on the server") {
+            world.flip_on_server();
+        }
+        let (written, rate) = writers.rate();
+        println!("{rows} rows; meanwhile {written} rows were written, {rate:.0} a second");
     });
-    let seconds = began.elapsed().as_secs_f64();
-    let written = written.load(Ordering::Relaxed);
-    println!(
-        "{rows} rows; meanwhile {written} rows were written, {:.0} a second",
-        written as f64 / seconds
-    );
-    Device::converge_all(&[&world.device, &world.writer]);
+    Device::converge_all(&[&world.device]);
     if rows <= 10_000 {
+        let reader = Device::linked(&world.server, &world.license);
+        Device::converge_all(&[&reader]);
         let dump = world.server.dump(&world.tenant);
         let own = format!("user:{}", world.scope);
         let org = format!("org:{}", world.tenant);
         assert_same(&dump, &world.device, &[&own, &org, "platform"]);
-        assert_same(&dump, &world.writer, &[&own, &org, "platform"]);
+        assert_same(&dump, &reader, &[&own, &org, "platform"]);
     }
+}
+
+/// Returns a part of the names of the cases that are asked for; empty for all.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "one case is asked for by the environment; no program reads this"
+)]
+fn asked_case() -> String {
+    std::env::var("REPAIR_CASE").unwrap_or_default()
 }
 
 type Case = (&'static str, fn(&World) -> String);
@@ -155,10 +167,9 @@ const CASES: &[Case] = &[
                created_at, updated_at, title, status)
              select '{id}', scope, user_id, device_id, content_hash, version, created_at,
                updated_at, title, status from decisions where id = '{like}';
-             insert into sync_base select table_name, scope, '{id}', version, device, origin,
-               hash, fingerprint + 1, deleted, created_at, counters, maxima, generation, lost,
-               edit_version, edit_hash, pulled, past
-             from sync_base where id = '{like}';"
+             create temp table more as select * from sync_base where id = '{like}';
+             update more set id = '{id}', fingerprint = fingerprint + 1;
+             insert into sync_base select * from more; drop table more;"
         ));
         id.to_owned()
     }),
@@ -170,7 +181,6 @@ impl World {
         let server = Server::start();
         let license = server.bootstrap("license_key");
         let device = Device::linked(&server, &license);
-        let writer = Device::linked(&server, &license);
         device.sql("org", "insert into decisions (title) values ('the first')");
         Device::converge_all(&[&device]);
         let row = server.ask("select tenant_id, scope_id, device_id from org_decisions");
@@ -180,7 +190,7 @@ impl World {
             scope: ids[1].clone(),
             server,
             device,
-            writer,
+            license,
         };
         world.fill(rows);
         let report = world.device.converge();
@@ -191,37 +201,32 @@ impl World {
         world
     }
 
+    /// Fills the server by one statement, in the order of the ids, with titles in another one:
+    /// 7,919 is a prime.
     fn fill(&self, rows: u64) {
         let began = Instant::now();
         let sql = format!(
-            "insert into org_decisions (tenant_id, scope_id, id, user_id, device_id,
+            "begin; set local synchronous_commit = off;
+             insert into org_decisions (tenant_id, scope_id, id, user_id, device_id,
                origin_device, content_hash, version, cursor, created_at, updated_at, title)
-             select d.tenant_id, d.scope_id, gen_random_uuid(), d.user_id, d.device_id,
-               d.origin_device,
-               sha256(('{{\"status\":\"proposed\",\"title\":\"decision ' || k || '\"}}')::bytea),
-               d.version, s.n + k, d.created_at, d.updated_at, 'decision ' || k
+             select d.tenant_id, d.scope_id, given.id, d.user_id, d.device_id, d.origin_device,
+               sha256(('{{\"status\":\"proposed\",\"title\":\"decision ' || at * 7919 % {rows} || '\"}}')::bytea),
+               d.version, s.n + at, d.created_at, d.updated_at,
+               'decision ' || at * 7919 % {rows}
              from (select * from org_decisions limit 1) d, streams s,
-               generate_series(1, {rows}) as given (k)
-             where s.scope_id = d.scope_id"
+               (select row_number() over () as at, id from
+                 (select gen_random_uuid() as id from generate_series(1, {rows}) order by 1) made
+               ) given
+             where s.scope_id = d.scope_id;
+             update streams set n = n + {rows}, head_org = n + {rows}
+             where scope_id = '{}'; commit",
+            self.scope
         );
         let _ = self.server.ask(&sql);
-        let _ = self.server.ask(&format!(
-            "update streams set n = n + {rows}, head_org = n + {rows}
-             where scope_id = '{}'",
-            self.scope
-        ));
         let _ = self.server.ask("vacuum analyze org_decisions");
         self.on_server("select 1");
-        let mut after = "00000000-0000-0000-0000-000000000000".to_owned();
-        loop {
-            let chunk = self.server.ask(&format!(
-                "select id, version, device_id, encode(content_hash, 'hex'), title, term
-                 from org_decisions where id > '{after}' order by id limit {CHUNK}"
-            ));
-            let Some(last) = chunk.last() else { break };
-            after = last[..36].to_owned();
-            self.carry(&chunk);
-        }
+        let on_server = began.elapsed();
+        self.carry();
         let head = self.server.ask(&format!(
             "select n from streams where scope_id = '{}'",
             self.scope
@@ -231,34 +236,42 @@ impl World {
             head[0]
         ));
         println!(
-            "{rows} rows on both sides after {:.0} s",
+            "{rows} rows on the server after {:.0} s, on both sides after {:.0} s",
+            on_server.as_secs_f64(),
             began.elapsed().as_secs_f64()
         );
     }
 
-    /// Makes rows of the server rows of the device. They go into a table of their own first,
-    /// because a statement on a table with triggers takes long to prepare.
-    fn carry(&self, lines: &[String]) {
-        let mut statements =
-            String::from("create temp table given (id, version, device, hash, title, term);\n");
-        for some in lines.chunks(500) {
-            let values: Vec<_> = some.iter().map(|line| given(line)).collect();
-            statements.push_str("insert into given values ");
-            statements.push_str(&values.join(",\n"));
-            statements.push_str(";\n");
-        }
+    /// Makes rows of the server rows of the device. PostgreSQL writes the statements; the rows
+    /// go into a table of their own first, because a statement on a table with triggers takes
+    /// long to prepare.
+    fn carry(&self) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("given.sql");
+        let copied = self.server.query(&format!(
+            "\\copy (select 'insert into given values ' || string_agg(format('(%L,%s,%L,X%L,%L,%s)', \
+             id, version, device_id, encode(content_hash, 'hex'), title, term), ',') || ';' \
+             from (select *, row_number() over (order by id) / {CHUNK} as chunk \
+             from org_decisions where title <> 'the first') rows group by chunk order by chunk) \
+             to '{}'",
+            path.display()
+        ));
+        assert!(copied.is_some(), "the rows were not copied");
         let at = "2026-01-01T00:00:00.000000Z";
-        statements.push_str(&format!(
-            "begin immediate; update sync_flag set applying = 1;
-             delete from given where title = 'the first';
+        let statements = format!(
+            "pragma synchronous = off; pragma cache_size = -200000;
+             create temp table given (id, version, device, hash, title, term);
+             begin immediate; update sync_flag set applying = 1;
+             \n.read {}\n
              insert into decisions (id, scope, device_id, content_hash, version, created_at,
                updated_at, title) select id, 'user', device, lower(hex(hash)), version, '{at}',
                '{at}', title from given;
              insert into sync_base (table_name, scope, id, version, device, origin, hash,
                fingerprint, created_at) select 'org_decisions', 'user', id, version, device,
                device, hash, term, '{at}' from given;
-             update sync_flag set applying = 0; commit;"
-        ));
+             update sync_flag set applying = 0; commit;",
+            path.display()
+        );
         self.device.sql("org", &statements);
     }
 
@@ -447,32 +460,4 @@ impl World {
         );
         assert_eq!(self.device.sync()["repairs"], Value::Array(Vec::new()));
     }
-
-    /// Adds rows and edits some on another device until it is told to stop.
-    fn write_until(&self, stop: &AtomicBool, written: &AtomicU64) {
-        while !stop.load(Ordering::Relaxed) {
-            self.writer.sql(
-                "org",
-                &format!(
-                    "with recursive n (n) as
-                       (select 1 union all select n + 1 from n where n < {WRITTEN})
-                     insert into decisions (title) select 'written ' || n from n;
-                     update decisions set rationale = 'edited' where seq in
-                       (select seq from decisions where title like 'written%' order by random()
-                        limit {EDITED});"
-                ),
-            );
-            let _ = self.writer.run(&["sync", "--push-only"]);
-            written.fetch_add(WRITTEN + EDITED, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Returns the values of a row of the server, as SQLite writes them.
-fn given(line: &str) -> String {
-    let fields: Vec<_> = line.split('|').collect();
-    let [id, version, device, hash, title, term] = fields[..] else {
-        panic!("{line}");
-    };
-    format!("('{id}', {version}, '{device}', X'{hash}', '{title}', {term})")
 }
