@@ -200,6 +200,10 @@ fn adopt_removed(
             adopted.unchanged += 1;
             work.remove_mark(mark.n).map(drop)
         }
+        None if work.remember_sent(table, &scope, &id, mark.made_ms(0))? => {
+            adopted.ready += 1;
+            work.adopt_mark(mark.n, None, &scope, &id)
+        }
         None => {
             adopted.unchanged += 1;
             work.remove_mark(mark.n).map(drop)
@@ -500,7 +504,10 @@ fn is_unchanged(table: &Table, base: &Base, row: &Row, content: hash::ContentHas
         return false;
     }
     let register = match base.edit {
-        Some(edit) => edit.hash == Some(content) || (!base.deleted && base.hash == content),
+        Some(edit) => {
+            let back = edit.acknowledged() == Some(content);
+            back || (!base.deleted && base.hash == content)
+        }
         None => base.hash == content,
     };
     let counters = || {

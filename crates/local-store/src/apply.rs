@@ -311,7 +311,10 @@ impl Work<'_> {
         self.keep_overtaken(table, scope, stored, old.as_ref(), live.as_ref())?;
         if let Some(mark) = &mark {
             if self.guards.base {
-                let old = old.map(|old| self.with_lost_edit(old, stored));
+                let old = match old {
+                    Some(old) => Some(self.with_lost_edit(old, stored)?),
+                    None => None,
+                };
                 self.move_base(table, scope, &id, stored, old, live)?;
                 self.know_what_was_sent(table, scope, stored)?;
                 self.readopt(mark.n)?;
@@ -324,8 +327,9 @@ impl Work<'_> {
             return Ok(Step::Echo);
         }
         // A live base without a row is no delete: the row comes back.
-        let newer = |old: &&Base| self.is_newer(old, stored) && live.is_some() != old.deleted;
-        if let Some(old) = old.as_ref().filter(newer) {
+        if let Some(old) = old.as_ref().filter(|old| live.is_some() != old.deleted)
+            && self.is_lost(old, stored)?
+        {
             self.keep_newer(table, scope, &id, stored, old, live)?;
             return Ok(Step::Dirty);
         }
@@ -382,6 +386,21 @@ impl Work<'_> {
         self.guards.newer && unseen && old.version > stored.version && !same
     }
 
+    /// Whether the server lost what this file has of the row.
+    fn is_lost(&self, old: &Base, stored: &Stored) -> Result<bool> {
+        Ok(self.is_newer(old, stored) || self.is_lost_delete(old, stored)?)
+    }
+
+    /// Whether the server lost a delete, and has what was deleted under a later version since:
+    /// one who had not heard of the delete counted on it when the server was back. The content
+    /// that was deleted is no new one (ADR 0020), whatever version it has.
+    fn is_lost_delete(&self, old: &Base, stored: &Stored) -> Result<bool> {
+        let deleted = old.deleted && stored.op == Op::Upsert;
+        let unseen = self.reconciling && old.generation < self.generation;
+        let same = deleted && unseen && old.hash.to_string() == stored.hash;
+        Ok(same && self.guards.lost_delete && is_set_back(self.tx).in_file(self.file)?)
+    }
+
     /// After the server was set back, what it has of a row may have been written by one who never
     /// saw the version that was lost. If that one was this device's, it is kept.
     fn keep_overtaken(
@@ -395,10 +414,12 @@ impl Work<'_> {
         let (Some(old), Some(live)) = (old, live) else {
             return Ok(());
         };
-        let own = old.device == self.device && old.generation < self.generation && !old.deleted;
+        let unseen = self.reconciling && old.generation < self.generation && !old.deleted;
         let overtaken = old.version < stored.version && old.hash.to_string() != stored.hash;
-        let kept = self.guards.overtaken && self.reconciling;
-        if !(kept && own && overtaken && is_set_back(self.tx).in_file(self.file)?) {
+        if !(self.guards.overtaken && unseen && overtaken)
+            || !is_set_back(self.tx).in_file(self.file)?
+            || !self.was_own(old.device)?
+        {
             return Ok(());
         }
         let row = live.canonical(table);
@@ -438,7 +459,7 @@ impl Work<'_> {
         } else if let Some(edit) = &mut base.edit {
             // Another device may have written and deleted the same under a derived id.
             let fresh = edit.version.is_none() && table.identity.columns().is_empty();
-            if edit.hash.is_some() || fresh {
+            if edit.acknowledged().is_some() || fresh {
                 edit.hash = stored.hash.parse().ok();
             }
         }
@@ -447,14 +468,15 @@ impl Work<'_> {
 
     /// Returns the base with a note that the server lost its content, if it did: what this file
     /// has of the row is then an edit of the register, even if only a counter was changed since.
-    fn with_lost_edit(&self, mut old: Base, stored: &Stored) -> Base {
-        if old.edit.is_none() && self.is_newer(&old, stored) {
+    fn with_lost_edit(&self, mut old: Base, stored: &Stored) -> Result<Base> {
+        if old.edit.is_none() && (old.lost || self.is_lost(&old, stored)?) {
             old.edit = Some(Edit {
                 version: Some(old.version),
-                hash: None,
+                hash: Some(old.hash),
+                lost: true,
             });
         }
-        old
+        Ok(old)
     }
 
     /// Queues the newer state under its old version; the base becomes what the server has.
@@ -468,7 +490,7 @@ impl Work<'_> {
         live: Option<LocalRow>,
     ) -> Result<()> {
         let seq = live.as_ref().map(|live| live.seq);
-        let before = self.with_lost_edit(old.clone(), stored);
+        let before = self.with_lost_edit(old.clone(), stored)?;
         self.move_base(table, scope, id, stored, Some(before), live)?;
         let made_ms = old.version.unix_ms() as i64;
         self.put_mark(table, seq, scope, Some(id), RECONCILE, made_ms, false)?;
@@ -495,10 +517,12 @@ impl Work<'_> {
             Some(old) => Some(Edit {
                 version: Some(old.version),
                 hash: (!old.deleted).then_some(old.hash),
+                lost: false,
             }),
             None => Some(Edit {
                 version: None,
                 hash: None,
+                lost: false,
             }),
         };
         base.pulled = base.edit.map(|_| stored.clone());

@@ -28,8 +28,18 @@ pub(crate) struct Counter {
 pub(crate) struct Edit {
     /// Version; none if the row was new.
     pub(crate) version: Option<Version>,
-    /// Content hash of that version; none if it is not known to be a content.
+    /// Content hash of that version, or of what it deleted; none if it is not known.
     pub(crate) hash: Option<ContentHash>,
+    /// Whether the server lost that version: then what is here is an edit of the register, even
+    /// if it is the same content.
+    pub(crate) lost: bool,
+}
+
+impl Edit {
+    /// Returns the content that the edit was made from, if the server had it since.
+    pub(crate) fn acknowledged(&self) -> Option<ContentHash> {
+        self.hash.filter(|_| !self.lost)
+    }
 }
 
 /// The acknowledged state of a row.
@@ -221,12 +231,12 @@ fn store(
     tx.prepare_cached(
         "insert into sync_base (table_name, scope, id, version, device, origin, hash,
            fingerprint, deleted, created_at, counters, maxima, generation, lost, edit_version,
-           edit_hash, pulled)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+           edit_hash, pulled, edit_lost)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
          on conflict (table_name, scope, id) do update set version = ?4, device = ?5,
            origin = ?6, hash = ?7, fingerprint = ?8, deleted = ?9, created_at = ?10,
            counters = ?11, maxima = ?12, generation = ?13, lost = ?14, edit_version = ?15,
-           edit_hash = ?16, pulled = ?17,
+           edit_hash = ?16, pulled = ?17, edit_lost = ?18,
            past = case when version = ?4 then past
              else substr(version || coalesce(' ' || past, ''), 1, 480) end",
     )?
@@ -251,6 +261,7 @@ fn store(
         edit.map(|edit| edit.version.map_or(0, Version::to_i64)),
         edit.and_then(|edit| edit.hash).map(|hash| hash.0),
         pulled.and_then(|stored| serde_json::to_string(stored).ok()),
+        edit.is_some_and(|edit| edit.lost),
     ])?;
     Ok(())
 }
@@ -264,7 +275,7 @@ fn load(
 ) -> rusqlite::Result<Option<Option<Base>>> {
     tx.prepare_cached(
         "select version, device, origin, hash, deleted, created_at, counters, maxima,
-           generation, lost, edit_version, edit_hash, pulled
+           generation, lost, edit_version, edit_hash, pulled, edit_lost
          from sync_base where table_name = ?1 and scope = ?2 and id = ?3",
     )?
     .query_row([table.cloud, scope, id], |row| Ok(read(row).ok()))
@@ -278,6 +289,7 @@ fn read(row: &rusqlite::Row<'_>) -> Result<Base, Box<dyn std::error::Error>> {
     let edit_version: Option<i64> = row.get(10)?;
     let edit_hash: Option<[u8; 32]> = row.get(11)?;
     let pulled: Option<String> = row.get(12)?;
+    let edit_lost: bool = row.get(13)?;
     Ok(Base {
         version: Version::from_i64(row.get(0)?),
         device: row.get::<_, String>(1)?.parse()?,
@@ -292,6 +304,7 @@ fn read(row: &rusqlite::Row<'_>) -> Result<Base, Box<dyn std::error::Error>> {
         edit: edit_version.map(|version| Edit {
             version: (version != 0).then(|| Version::from_i64(version)),
             hash: edit_hash.map(ContentHash),
+            lost: edit_lost,
         }),
         pulled: pulled.map(|text| serde_json::from_str(&text)).transpose()?,
     })

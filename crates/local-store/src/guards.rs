@@ -79,6 +79,11 @@ pub struct Guards {
     pub base_hash: bool,
     /// What was sent in a batch that was forgotten is known. Off: it is not.
     pub sent: bool,
+    /// What a fenced file wrote as the device that it was is its own. Off: it is another's.
+    pub former: bool,
+    /// After a set back, a delete goes before a later version of what it deleted. Off: that
+    /// version comes back.
+    pub lost_delete: bool,
     /// A pull is applied whatever the versions say. Off: only what is newer is stored.
     pub any_version: bool,
     /// A reply older than what a pull brought meanwhile settles nothing. Off: it is stored.
@@ -126,6 +131,8 @@ impl Default for Guards {
             names_epoch: true,
             past: true,
             sent: true,
+            former: true,
+            lost_delete: true,
             base_hash: true,
             any_version: true,
             stale_reply: true,

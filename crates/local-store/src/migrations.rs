@@ -62,6 +62,11 @@ pub(crate) const STEPS: &[Step] = &[
         },
         unless: None,
     },
+    Step {
+        version: 8,
+        sql: |_| schema::LOST,
+        unless: None,
+    },
 ];
 
 /// Returns the highest version of `steps`.

@@ -338,7 +338,7 @@ fn upsert(
     let from = base.map(|base| edited_from(work, base));
     let register = match (base, from) {
         (Some(base), Some(from)) if !base.lost && work.guards.register => {
-            from.hash != Some(content)
+            from.acknowledged() != Some(content)
         }
         _ => true,
     };
@@ -415,6 +415,7 @@ fn edited_from(work: &Work<'_>, base: &Base) -> Edit {
     edit.unwrap_or(Edit {
         version: Some(base.version),
         hash: (!base.deleted).then_some(base.hash),
+        lost: false,
     })
 }
 

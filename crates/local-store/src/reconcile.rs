@@ -5,15 +5,18 @@
 //! A generation number in the file says which bases were seen since. The state is in the file,
 //! so that a crash in between only delays the end.
 
+use coditect_core::canonical;
+use coditect_core::clock::propose;
 use coditect_core::sync::Outgoing;
-use coditect_protocol::catalogue::{Direction, File, Identity, Merge, Table};
-use coditect_protocol::wire::Op;
+use coditect_protocol::catalogue::{Direction, File, Identity, Merge, Table, by_cloud_name};
+use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{DeviceId, Epoch};
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 
 use crate::LocalStore;
 use crate::apply;
+use crate::base::Base;
 use crate::database::{meta, set_meta};
 use crate::error::{InFile as _, Result};
 use crate::marks::{self, RECONCILE};
@@ -138,7 +141,7 @@ impl LocalStore {
             }
         }
         self.write(file, |work| {
-            set_meta(work.tx, SENT, "{}").in_file(file)?;
+            forget_sent(work, fenced)?;
             set_meta(work.tx, "reconciling", "0").in_file(file)
         })
     }
@@ -149,7 +152,8 @@ pub(crate) fn is_set_back(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(meta(connection, "reconciling")?.as_deref() == Some(AFTER_EPOCH))
 }
 
-/// Key of the file's note of what was sent and never answered, while it reads everything again.
+/// Key of the file's note of what was sent and never answered, from when it began to read
+/// everything again until the server says what it has of it.
 const SENT: &str = "sent_unanswered";
 
 /// Forgets the stored batch of another epoch: no server would carry it out. The token stays; in
@@ -209,6 +213,27 @@ fn sent(work: &Work<'_>) -> Result<BTreeMap<String, String>> {
         .unwrap_or_default())
 }
 
+/// Forgets the notes of what was sent: a fence loses nothing, so the server has shown it. One that
+/// was set back may have lost it, and others may bring it back.
+fn forget_sent(work: &Work<'_>, fenced: bool) -> Result<()> {
+    let mut sent = sent(work)?;
+    if fenced {
+        sent.clear();
+    }
+    for place in sent.keys().cloned().collect::<Vec<_>>() {
+        let mut parts = place.split(' ');
+        let table = parts.next().and_then(by_cloud_name);
+        let (Some(table), Some(scope), Some(id)) = (table, parts.next(), parts.next()) else {
+            continue;
+        };
+        if work.base(table, scope, id)?.is_some() {
+            sent.remove(&place);
+        }
+    }
+    let text = serde_json::to_string(&sent).map_err(|_| work.corrupt(SENT))?;
+    set_meta(work.tx, SENT, &text).in_file(work.file)
+}
+
 fn place(table: &str, scope: &str, id: &str) -> String {
     format!("{table} {scope} {id}")
 }
@@ -230,6 +255,39 @@ impl Work<'_> {
         Ok(sent
             .get(&place(table.cloud, scope, id))
             .is_some_and(|known| known == hash))
+    }
+
+    /// Makes a base of a row that is gone here and was sent in a batch that was forgotten without
+    /// an answer: others may have got it from a server that was set back since, and bring it back.
+    /// Returns whether there was one; then its delete can be sent, ahead of them.
+    pub(crate) fn remember_sent(
+        &self,
+        table: &Table,
+        scope: &str,
+        id: &str,
+        made_ms: i64,
+    ) -> Result<bool> {
+        let place = place(table.cloud, scope, id);
+        let hash = sent(self)?.get(&place).and_then(|hash| hash.parse().ok());
+        let Some(hash) = hash.filter(|_| self.guards.sent) else {
+            return Ok(false);
+        };
+        let base = Base {
+            version: propose(made_ms, 0),
+            device: self.device,
+            origin: self.device,
+            hash,
+            deleted: false,
+            created_at: canonical::time_from_ms(made_ms),
+            counters: BTreeMap::new(),
+            maxima: Row::new(),
+            generation: self.generation,
+            lost: true,
+            edit: None,
+            pulled: None,
+        };
+        self.set_base(table, scope, id, &base)?;
+        Ok(true)
     }
 }
 
@@ -315,6 +373,7 @@ fn push_parts(work: &mut Work<'_>, table: &'static Table, now_ms: i64) -> Result
 pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     let file = work.file;
     forget_token(work)?;
+    note_former(work, device)?;
     set_meta(work.tx, "device_id", &device.to_string()).in_file(file)?;
     for table in file.tables() {
         restamp(work.tx, table, device).in_file(file)?;
@@ -329,6 +388,38 @@ pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     }
     work.device = device;
     start(work, AFTER_FENCE)
+}
+
+/// Key of the file's note of the devices that it was before it was fenced.
+const FORMER: &str = "former_devices";
+
+/// Notes as which device the file wrote so far.
+fn note_former(work: &Work<'_>, device: DeviceId) -> Result<()> {
+    let before = meta(work.tx, "device_id").in_file(work.file)?;
+    let known = former(work)?;
+    let new = |before: &String| {
+        *before != device.to_string() && !known.split(' ').any(|text| text == before)
+    };
+    let Some(before) = before.filter(new) else {
+        return Ok(());
+    };
+    let text = format!("{known} {before}");
+    set_meta(work.tx, FORMER, text.trim_start()).in_file(work.file)
+}
+
+fn former(work: &Work<'_>) -> Result<String> {
+    let text = meta(work.tx, FORMER).in_file(work.file)?;
+    Ok(text.unwrap_or_default())
+}
+
+impl Work<'_> {
+    /// Returns whether a version of that device may have been written here: by this device, or by
+    /// the one that it was before it was fenced.
+    pub(crate) fn was_own(&self, device: DeviceId) -> Result<bool> {
+        let text = device.to_string();
+        let own = device == self.device;
+        Ok(own || self.guards.former && former(self)?.split(' ').any(|known| known == text))
+    }
 }
 
 /// Rows that were not acknowledged are the new device's. They are adopted again.

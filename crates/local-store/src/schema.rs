@@ -325,6 +325,11 @@ pub(crate) const PAST: &str = "
 alter table sync_base add column past text;
 ";
 
+/// Eighth version: whether the server lost what an edit was made from.
+pub(crate) const LOST: &str = "
+alter table sync_base add column edit_lost integer not null default 0;
+";
+
 const IMPORT: &str = "
 create table import_state (
   source text primary key,

@@ -226,7 +226,9 @@ fn settle_change(
     }
     let local = local_side(work, table, scope, id, change, n)?;
     keep_losers(work, &local, change, outcome, stored, now_ms)?;
-    let stale = |base: &Base| base.generation == work.generation && base.version > stored.version;
+    // What the server was found not to have is no such state, whatever its version.
+    let known = |base: &Base| base.generation == work.generation && !base.lost;
+    let stale = |base: &Base| known(base) && base.version > stored.version;
     match &local.base {
         // A pull has brought a later state while the batch was out.
         Some(base) if work.guards.stale_reply && stale(base) => {
@@ -394,6 +396,7 @@ fn settle_ahead(
         base.edit = Some(Edit {
             version: change.base,
             hash: change.hash.parse().ok().filter(|_| change.op == Op::Upsert),
+            lost: false,
         });
         base.pulled = Some(stored.clone());
     }
@@ -425,6 +428,7 @@ fn settle_behind(
         base.edit = Some(Edit {
             version,
             hash: sent.filter(|_| change.op == Op::Upsert),
+            lost: false,
         });
         base.pulled = pulled;
         work.set_base(table, scope, id, &base)?;

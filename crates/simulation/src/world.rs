@@ -161,6 +161,8 @@ struct World {
     damages: Random,
     /// Ids of the rows that were damaged.
     damaged: BTreeSet<String>,
+    /// Whether bytes changed under a hash that stayed, which no digest shows.
+    flipped: bool,
     weather: Weather,
     server: model::Server,
     users: [UserId; 2],
@@ -224,6 +226,7 @@ impl World {
             random,
             damages: Random::new(settings.seed ^ 0xda3a_6ed0),
             damaged: BTreeSet::new(),
+            flipped: false,
             weather,
             server,
             users,

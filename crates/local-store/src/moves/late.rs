@@ -121,6 +121,7 @@ fn made_from(change: &Change, old: &Base) -> Edit {
     Edit {
         version: change.base,
         hash,
+        lost: old.edit.is_some_and(|edit| edit.lost),
     }
 }
 

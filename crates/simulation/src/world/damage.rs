@@ -155,6 +155,7 @@ impl World {
             "update {local} set {column} = 'flipped' where id = '{id}' and scope = '{scope}';"
         );
         self.behind_the_back(number, row.table.file, &sql);
+        self.flipped = true;
         Some(format!("a byte of {local} {id} flips"))
     }
 
@@ -194,6 +195,8 @@ impl World {
         let key = self.of_server(number, &row)?;
         self.server.database.rows.remove(&key);
         self.versions.remove(&key);
+        // Who was first is a column of the lost row: whoever sends it next is the first again.
+        self.origins.remove(&key);
         Some(format!("the server loses {} {}", key.table, key.id))
     }
 

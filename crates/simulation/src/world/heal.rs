@@ -11,6 +11,8 @@ const REST_MS_MAX: i64 = 30_000;
 const WAY_MS: i64 = 50;
 /// From the end of a run to the next one that a hint, a change or a timer begins.
 pub(super) const PAUSE_MS: i64 = 500;
+/// The pause between two looks of a small store's scrub at all of its rows.
+const SCRUB_MS: i64 = 60_000;
 /// Rounds in which people ask for parked rows again.
 const RETRY_ROUNDS: usize = 2;
 /// How often a run may be killed before it comes to its end.
@@ -39,6 +41,10 @@ impl World {
         self.healed = true;
         if !self.refuses_for_good {
             self.server.refused_word = None;
+        }
+        if self.flipped {
+            // No digest shows it, and no sync looks for it: the scrub does, once in a while.
+            self.pass(SCRUB_MS);
         }
         let healed_ms = self.now_ms;
         for number in 0..self.devices.len() {
