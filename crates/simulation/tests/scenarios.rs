@@ -41,7 +41,7 @@ fn restored(seed: u64) -> Scenario {
 /// A scenario's name, and what it is for a seed.
 type Named = (&'static str, fn(u64) -> Scenario);
 
-const SCENARIOS: [Named; 14] = [
+const SCENARIOS: [Named; 17] = [
     ("set back", set_back),
     ("copied", copied),
     ("restored", restored),
@@ -56,6 +56,9 @@ const SCENARIOS: [Named; 14] = [
     ("deleted", |_| Scenario::Deleted),
     ("unanswered", |_| Scenario::Unanswered),
     ("fence cut", |_| Scenario::FenceCut),
+    ("late part", |_| Scenario::LatePart),
+    ("lost part", |_| Scenario::LostPart),
+    ("deleted first", |_| Scenario::DeletedFirst),
 ];
 
 fn run(name: &str, seed: u64, complete_log: bool) -> Outcome {
@@ -132,6 +135,9 @@ shards! {
     scenario_of_a_delete_before_a_return_0 = "deleted", 0;
     scenario_of_an_unanswered_batch_0 = "unanswered", 0;
     scenario_of_a_fence_cut_off_0 = "fence cut", 0;
+    scenario_of_a_part_that_comes_late_0 = "late part", 0;
+    scenario_of_a_part_that_is_lost_0 = "lost part", 0;
+    scenario_of_a_delete_of_what_comes_back_0 = "deleted first", 0;
 }
 
 /// With one row in a hundred refused for good, the rest takes no longer than without, and each

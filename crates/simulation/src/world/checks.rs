@@ -182,7 +182,11 @@ impl World {
             self.log
                 .count("conflicts with a state from before a set back", 1);
         }
-        let texts = [loser.row.as_ref(), change.row.as_ref()].map(|row| row.and_then(Token::of));
+        // Against what is stored, if the sender's own side lost.
+        let own_lost = loser.row.is_some() && loser.row == change.row;
+        let kept = outcome.stored.as_ref().filter(|_| own_lost);
+        let winner = kept.map_or(change.row.as_ref(), |stored| stored.row.as_ref());
+        let texts = [loser.row.as_ref(), winner].map(|row| row.and_then(Token::of));
         let [Some(one), Some(other)] = texts else {
             return Ok(());
         };

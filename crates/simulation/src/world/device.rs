@@ -13,6 +13,9 @@ use coditect_protocol::{BatchId, ErrorCode, RowId, UserId};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Transactions that one action of a run may take: many times what any needs.
+const TRANSACTIONS_MAX: u32 = 1_000;
+
 /// One installation.
 #[derive(Debug)]
 pub struct Device {
@@ -145,10 +148,15 @@ impl Device {
         if matches!(action, Action::Authenticate) {
             return Ok(Performed::Answer(Input::Authenticated(true)));
         }
-        self.store.end_before_commit(self.fuse);
+        let fuse = self.fuse.unwrap_or(TRANSACTIONS_MAX);
+        self.store.end_before_commit(Some(fuse));
         let input = perform_local(&mut self.store, action.clone(), self.now_ms);
         let ended = self.store.has_ended();
-        self.fuse = self.store.ends_before_commit().filter(|_| !ended);
+        if ended && self.fuse.is_none() {
+            return Err("a store that marks its own writes never comes to rest".to_owned());
+        }
+        let left = self.store.ends_before_commit();
+        self.fuse = left.filter(|_| !ended && self.fuse.is_some());
         self.store.end_before_commit(None);
         match input {
             Ok(input) => Ok(Performed::Answer(input)),

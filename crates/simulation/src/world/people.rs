@@ -6,6 +6,8 @@ use super::ledger::{Ledger, Token};
 use super::program;
 use crate::random::Random;
 use coditect_protocol::catalogue::File;
+use coditect_protocol::wire::Row;
+use serde_json::Value;
 
 /// One kind of writing.
 type Write = fn(&mut Writer<'_>) -> Option<String>;
@@ -535,6 +537,11 @@ pub(super) fn decide(w: &mut Writer<'_>) -> Token {
     );
     w.insert(File::Org, "decisions", &sql, Some(token));
     token
+}
+
+/// Whether a row is a decision that everybody sees, made by [`decide`].
+pub(super) fn is_shared(row: &Row) -> bool {
+    row.get("title").and_then(Value::as_str) == Some("shared")
 }
 
 /// Changes the decision that has a text, if it is there.

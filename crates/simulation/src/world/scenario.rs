@@ -2,7 +2,7 @@
 //! back, a folder is copied, a file is put back. Before and after it people write and things go
 //! wrong as in every run; a run in which it did not happen has failed.
 
-use super::device::Waits;
+use super::device::{Run, Waits};
 use super::faults::REFUSED_WORD;
 use super::heal::PAUSE_MS;
 use super::{Outcome, Settings, World, people};
@@ -43,6 +43,12 @@ pub enum Scenario {
     Unanswered,
     /// A copy is killed between two commits of its fence.
     FenceCut,
+    /// A batch that counts comes a second time, after one that counts further.
+    LatePart,
+    /// The server loses a row that two devices have counted on, and gets it back from one of them.
+    LostPart,
+    /// After a set back a delete comes while the deleted row is on its way back to the server.
+    DeletedFirst,
 }
 
 /// How the first device returns to a server that was set back.
@@ -115,6 +121,9 @@ impl World {
                     Scenario::Deleted => self.delete_before_a_return()?,
                     Scenario::Unanswered => self.edit_what_was_sent()?,
                     Scenario::FenceCut => self.cut_a_fence()?,
+                    Scenario::LatePart => self.late_part()?,
+                    Scenario::LostPart => self.lose_a_part()?,
+                    Scenario::DeletedFirst => self.delete_what_is_on_its_way()?,
                     _ => self.late_reply()?,
                 }
             }
@@ -344,6 +353,33 @@ impl World {
         self.finish(second)
     }
 
+    fn delete_what_is_on_its_way(&mut self) -> Result<(), String> {
+        let second = FIRST + 1;
+        people::write_everywhere(&mut self.writer(second));
+        self.sync(second)?;
+        let backup = self.server.backup();
+        let text = people::decide(&mut self.writer(FIRST));
+        people::write_everywhere(&mut self.writer(second));
+        self.sync(FIRST)?;
+        self.sync(second)?;
+        self.restore(backup);
+        people::reverse_decision(&mut self.writer(FIRST), text).ok_or("it is there")?;
+        self.devices[second].begin();
+        let gives_back = |waits: &Waits| match waits {
+            Waits::PushSent(batch) => {
+                let mut changes = batch.request.changes.iter();
+                changes.any(|it| it.row.as_ref().is_some_and(people::is_shared))
+            }
+            _ => false,
+        };
+        self.advance_until(second, gives_back)?;
+        let on_its_way = self.devices[second].run.take();
+        self.sync(FIRST)?;
+        self.devices[second].run = on_its_way;
+        self.log.count("deletes of what is on its way back", 1);
+        self.finish(second)
+    }
+
     fn edit_what_was_sent(&mut self) -> Result<(), String> {
         let text = people::decide(&mut self.writer(FIRST));
         self.sync(FIRST)?;
@@ -375,6 +411,47 @@ impl World {
         self.advance(copy)?;
         self.log.count("fences cut off between two files", 1);
         self.sync(copy).map(drop)
+    }
+
+    fn late_part(&mut self) -> Result<(), String> {
+        let name = people::learn(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        people::use_again(&mut self.writer(FIRST), &name).ok_or("it is there")?;
+        self.devices[FIRST].begin();
+        self.advance_until(FIRST, |waits| matches!(waits, Waits::PushSent(_)))?;
+        let Some(Run {
+            waits: Waits::PushSent(batch),
+            ..
+        }) = &self.devices[FIRST].run
+        else {
+            return Err("nothing is sent".to_owned());
+        };
+        let request = batch.request.clone();
+        self.finish(FIRST)?;
+        people::use_again(&mut self.writer(FIRST), &name).ok_or("it is there")?;
+        self.sync(FIRST)?;
+        // Whatever the answer is, nobody hears it.
+        let _ = (self.server).push(self.devices[FIRST].user, &request, self.now_ms);
+        self.log.count("parts that came again, after later ones", 1);
+        self.sync_all(FIRST..self.devices.len())
+    }
+
+    fn lose_a_part(&mut self) -> Result<(), String> {
+        let second = FIRST + 1;
+        people::write_everywhere(&mut self.writer(second));
+        self.sync(second)?;
+        let backup = self.server.backup();
+        let name = people::learn(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        self.sync(second)?;
+        people::use_again(&mut self.writer(second), &name).ok_or("it has arrived")?;
+        self.sync(second)?;
+        self.sync(FIRST)?;
+        self.restore(backup);
+        // The second gives the row back, under its version and with its own part alone.
+        self.sync(second)?;
+        self.log.count("rows given back without another's part", 1);
+        self.sync(FIRST).map(drop)
     }
 
     fn advance_until(&mut self, number: usize, there: fn(&Waits) -> bool) -> Result<(), String> {
