@@ -414,12 +414,10 @@ impl Work<'_> {
         let (Some(old), Some(live)) = (old, live) else {
             return Ok(());
         };
-        let unseen = self.reconciling && old.generation < self.generation && !old.deleted;
+        let own = old.device == self.device && old.generation < self.generation && !old.deleted;
         let overtaken = old.version < stored.version && old.hash.to_string() != stored.hash;
-        if !(self.guards.overtaken && unseen && overtaken)
-            || !is_set_back(self.tx).in_file(self.file)?
-            || !self.was_own(old.device)?
-        {
+        let kept = self.guards.overtaken && self.reconciling;
+        if !(kept && own && overtaken) || !is_set_back(self.tx).in_file(self.file)? {
             return Ok(());
         }
         let row = live.canonical(table);

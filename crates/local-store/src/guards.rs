@@ -79,8 +79,6 @@ pub struct Guards {
     pub base_hash: bool,
     /// What was sent in a batch that was forgotten is known. Off: it is not.
     pub sent: bool,
-    /// What a fenced file wrote as the device that it was is its own. Off: it is another's.
-    pub former: bool,
     /// After a set back, a delete goes before a later version of what it deleted. Off: that
     /// version comes back.
     pub lost_delete: bool,
@@ -131,7 +129,6 @@ impl Default for Guards {
             names_epoch: true,
             past: true,
             sent: true,
-            former: true,
             lost_delete: true,
             base_hash: true,
             any_version: true,

@@ -373,7 +373,6 @@ fn push_parts(work: &mut Work<'_>, table: &'static Table, now_ms: i64) -> Result
 pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     let file = work.file;
     forget_token(work)?;
-    note_former(work, device)?;
     set_meta(work.tx, "device_id", &device.to_string()).in_file(file)?;
     for table in file.tables() {
         restamp(work.tx, table, device).in_file(file)?;
@@ -388,38 +387,6 @@ pub(crate) fn fence_file(work: &mut Work<'_>, device: DeviceId) -> Result<()> {
     }
     work.device = device;
     start(work, AFTER_FENCE)
-}
-
-/// Key of the file's note of the devices that it was before it was fenced.
-const FORMER: &str = "former_devices";
-
-/// Notes as which device the file wrote so far.
-fn note_former(work: &Work<'_>, device: DeviceId) -> Result<()> {
-    let before = meta(work.tx, "device_id").in_file(work.file)?;
-    let known = former(work)?;
-    let new = |before: &String| {
-        *before != device.to_string() && !known.split(' ').any(|text| text == before)
-    };
-    let Some(before) = before.filter(new) else {
-        return Ok(());
-    };
-    let text = format!("{known} {before}");
-    set_meta(work.tx, FORMER, text.trim_start()).in_file(work.file)
-}
-
-fn former(work: &Work<'_>) -> Result<String> {
-    let text = meta(work.tx, FORMER).in_file(work.file)?;
-    Ok(text.unwrap_or_default())
-}
-
-impl Work<'_> {
-    /// Returns whether a version of that device may have been written here: by this device, or by
-    /// the one that it was before it was fenced.
-    pub(crate) fn was_own(&self, device: DeviceId) -> Result<bool> {
-        let text = device.to_string();
-        let own = device == self.device;
-        Ok(own || self.guards.former && former(self)?.split(' ').any(|known| known == text))
-    }
 }
 
 /// Rows that were not acknowledged are the new device's. They are adopted again.
