@@ -14,4 +14,4 @@ pub mod raw;
 pub mod rows;
 mod text;
 
-pub use format::{Format, find_transcripts};
+pub use format::{Format, Origin, Root, find_transcripts};

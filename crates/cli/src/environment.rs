@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use coditect_capture::{Format, Root};
+
 /// What the environment says.
 #[derive(Clone, Default)]
 pub(crate) struct Environment {
@@ -25,6 +27,8 @@ pub(crate) struct Environment {
     pub(crate) claude_dir: Option<PathBuf>,
     /// `CODEX_HOME`, else `HOME/.codex`.
     pub(crate) codex_dir: Option<PathBuf>,
+    /// `.gemini` in `GEMINI_CLI_HOME`, else in `HOME`.
+    pub(crate) gemini_dir: Option<PathBuf>,
     /// `NO_COLOR` is set.
     pub(crate) no_color: bool,
     /// `HOSTNAME`, or what the system says.
@@ -32,6 +36,19 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
+    /// Returns the agents' folders, whether they are there or not.
+    pub(crate) fn agents(&self) -> Vec<Root> {
+        let all = [
+            (Format::Claude, &self.claude_dir),
+            (Format::Codex, &self.codex_dir),
+            (Format::Gemini, &self.gemini_dir),
+        ];
+        let known = all.into_iter();
+        known
+            .filter_map(|(format, folder)| Some(Root::new(format, folder.clone()?)))
+            .collect()
+    }
+
     /// Reads the process's environment.
     #[expect(
         clippy::disallowed_methods,
@@ -56,6 +73,9 @@ impl Environment {
             offline: text("CODITECT_OFFLINE").map(|value| is_true(&value)),
             claude_dir: path("CLAUDE_CONFIG_DIR").or_else(claude_home),
             codex_dir: path("CODEX_HOME").or_else(|| Some(path("HOME")?.join(".codex"))),
+            gemini_dir: path("GEMINI_CLI_HOME")
+                .or_else(|| path("HOME"))
+                .map(|home| home.join(".gemini")),
             no_color: text("NO_COLOR").is_some(),
             host: text("HOSTNAME")
                 .or_else(host_file)

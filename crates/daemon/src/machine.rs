@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coditect_capture::claude::discover;
+use coditect_capture::Root;
 use coditect_client::{
-    FileError, HintEvent, HttpTransport, Paths, SyncError, SyncState, follow_hints,
+    ConfigFile, FileError, HintEvent, HttpTransport, Paths, SyncError, SyncState, follow_hints,
 };
 use coditect_core::canonical;
 use coditect_core::sync::{Engine, Focus, Options, Report};
@@ -54,8 +54,8 @@ pub type Linker = Box<dyn Fn(&LocalStore) -> Result<HttpTransport, String>>;
 pub struct Settings {
     /// Folders and files of the profile.
     pub paths: Paths,
-    /// The agent's folder, the one with `projects`.
-    pub agent: Option<PathBuf>,
+    /// The agents' folders.
+    pub agents: Vec<Root>,
     /// Milliseconds since 1970.
     pub clock: fn() -> i64,
     /// The way to the server.
@@ -156,7 +156,7 @@ fn watched(settings: &Settings) -> Result<Watched, DaemonError> {
     Ok(Watched {
         databases: paths.context_storage(),
         settings: folders,
-        agent: settings.agent.clone(),
+        agents: settings.agents.clone(),
     })
 }
 
@@ -204,10 +204,11 @@ impl Machine {
         for file in File::ALL {
             self.has_changed(file);
         }
-        let agent = self.settings.agent.clone();
-        let found = agent.and_then(|agent| discover(&agent).ok());
-        for path in found.unwrap_or_default() {
-            self.note(Event::Found(path));
+        for agent in self.settings.agents.clone() {
+            let found = agent.find().map(|found| found.files);
+            for path in found.unwrap_or_default() {
+                self.note(Event::Found(path));
+            }
         }
         self.link();
     }
@@ -403,8 +404,18 @@ impl Machine {
 
     fn import(&mut self, paths: &[PathBuf]) {
         let now_ms = self.now_ms();
-        let imported =
-            Importer::new(&mut self.store, now_ms).and_then(|importer| importer.run_some(paths));
+        // Read anew each time, because it changes while the daemon runs.
+        let config = ConfigFile::load(&self.settings.paths.config_file());
+        let ignored = match config.and_then(|config| config.hooks()) {
+            Ok(hooks) => hooks.ignore,
+            Err(error) => {
+                // Nobody knows now what may be recorded.
+                tracing::warn!(target: "coditect::daemon", %error, "transcripts were not read");
+                return;
+            }
+        };
+        let imported = Importer::new(&mut self.store, now_ms)
+            .and_then(|importer| importer.leaving_out(ignored).run_some(paths));
         let summary = match imported {
             Ok(summary) => summary,
             Err(ImportError::Store(error)) => return self.trouble(&error),

@@ -7,8 +7,9 @@ mod inotify;
 #[cfg(any(not(target_os = "linux"), test))]
 mod poll;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use coditect_capture::Root;
 use coditect_protocol::catalogue::File;
 use tokio::sync::mpsc;
 
@@ -30,8 +31,8 @@ pub struct Watched {
     pub databases: PathBuf,
     /// Folders of configuration and tokens.
     pub settings: Vec<PathBuf>,
-    /// The agent's folder, the one with `projects`, whether it is there yet or not.
-    pub agent: Option<PathBuf>,
+    /// The agents' folders, whether they are there yet or not.
+    pub agents: Vec<Root>,
 }
 
 /// Why nothing can be watched.
@@ -63,10 +64,6 @@ fn database_of(name: &str) -> Option<File> {
     let counts = rest.is_empty() || rest == "-wal" || rest == "-journal";
     let file = File::ALL.into_iter().find(|file| file.as_str() == stem);
     file.filter(|_| counts)
-}
-
-fn is_transcript(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "jsonl")
 }
 
 #[cfg(test)]

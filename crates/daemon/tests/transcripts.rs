@@ -17,6 +17,7 @@ use coditect_daemon::archive::Archive;
 use coditect_daemon::importer::{Importer, Summary, sources_of_session};
 use coditect_local_store::{LocalStore, Random, RowFilter};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 const NOW: i64 = 1_770_000_000_000;
 const TOKENS: [&str; 4] = [
@@ -429,6 +430,97 @@ fn a_project_that_opted_out_leaves_no_trace() {
         );
     }
     assert_eq!(machine.archive().manifests().unwrap().len(), 1);
+}
+
+/// One rule for every agent, for an import by command and for one while the agent writes: what a
+/// marker or a setting keeps out leaves no trace.
+#[test]
+fn every_agents_opted_out_projects_leave_no_trace() {
+    let machine = Machine::new();
+    let home = machine.0.path();
+    let (named, marked, open) = (home.join("named"), home.join("marked"), home.join("open"));
+    for folder in [&named, &marked, &open] {
+        std::fs::create_dir_all(folder.join("src")).unwrap();
+    }
+    std::fs::write(marked.join(".coditect-ignore"), "").unwrap();
+    let ignored = vec![named.display().to_string()];
+    let mut files = Vec::new();
+    let mut put = |path: PathBuf, text: String| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        files.push(path);
+    };
+    for (at, folder) in [&named, &marked, &open].into_iter().enumerate() {
+        let word = if *folder == open {
+            "welcome"
+        } else {
+            "tuesday"
+        };
+        let cwd = folder.join("src").display().to_string();
+        let said = prompt(at, &format!("c{at}"), word).replace("/home/ann/app", &cwd);
+        put(machine.file(&format!("c{at}.jsonl")), said);
+        let codex = [
+            json!({"timestamp": "2026-02-03T03:51:03.761Z", "type": "session_meta",
+                "payload": {"id": format!("x{at}"), "cwd": cwd, "cli_version": "0.120.0"}}),
+            json!({"timestamp": "2026-02-03T03:51:04.761Z", "type": "response_item",
+                "payload": {"type": "message", "role": "user",
+                    "content": [{"type": "input_text", "text": word}]}}),
+        ];
+        let codex: String = codex.iter().map(|line| format!("{line}\n")).collect();
+        let name = format!("sessions/2026/02/03/rollout-2026-02-03T03-51-03-x{at}.jsonl");
+        put(machine.agent().join(name), codex);
+        // An older Gemini names its folder by a hash, a newer one says in a file where it is.
+        let session = json!({"sessionId": format!("g{at}"), "projectHash": "h",
+            "startTime": "2026-02-03T03:51:03Z", "messages": [
+                {"id": "m", "timestamp": "2026-02-03T03:51:04Z", "type": "user",
+                    "content": word}]});
+        let project = machine.agent().join("tmp").join(format!("project-{at}"));
+        put(project.join("chats/session-1.json"), session.to_string());
+        std::fs::write(project.join(".project_root"), format!("{cwd}\n")).unwrap();
+    }
+    let hash = sha2::Sha256::digest(named.display().to_string().as_bytes());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let session = json!({"sessionId": "g9", "messages": [
+        {"id": "m", "timestamp": "2026-02-03T03:51:04Z", "type": "user", "content": "tuesday"}]});
+    let older = machine.agent().join("tmp").join(hash);
+    put(older.join("chats/session-9.json"), session.to_string());
+
+    let left_out = |importer: Importer<'_>, how: &str| {
+        let importer = importer.leaving_out(ignored.clone());
+        match how {
+            "tailing" => importer.run_some(&files).unwrap().left_out,
+            "codex" => {
+                importer
+                    .run_format(Format::Codex, &machine.agent(), |_| {})
+                    .unwrap()
+                    .left_out
+            }
+            "gemini" => {
+                importer
+                    .run_format(Format::Gemini, &machine.agent(), |_| {})
+                    .unwrap()
+                    .left_out
+            }
+            _ => importer.run(&machine.agent(), |_| {}).unwrap().left_out,
+        }
+    };
+    let mut store = machine.store();
+    for (how, expected) in [("tailing", 7), ("claude", 2), ("codex", 2), ("gemini", 3)] {
+        let count = left_out(Importer::new(&mut store, NOW).unwrap(), how);
+        assert_eq!(count, expected, "{how}");
+    }
+    let filter = RowFilter {
+        limit: 99,
+        ..RowFilter::default()
+    };
+    assert_eq!(store.list("context_messages", &filter).unwrap().len(), 3);
+    drop(store);
+    for path in walk(&machine.data()) {
+        let bytes = std::fs::read(&path).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains("tuesday"), "{}", path.display());
+    }
+    assert_eq!(machine.archive().manifests().unwrap().len(), 3);
 }
 
 /// A line longer than any that is read: pieces of it pass through, so memory stays bounded.

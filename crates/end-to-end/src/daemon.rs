@@ -18,8 +18,18 @@ impl Daemon {
     /// When it does not get ready.
     #[must_use]
     pub fn start(device: &Device) -> Self {
+        Self::start_with(device, &[])
+    }
+
+    /// Starts it with further variables of the environment.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    pub fn start_with(device: &Device, environment: &[(&str, &str)]) -> Self {
         let mut child = device
             .command(&["daemon", "run"])
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

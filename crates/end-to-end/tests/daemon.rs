@@ -1,7 +1,7 @@
 //! Daemons as people have them: one per machine, started and killed.
 
 use coditect_end_to_end::{Daemon, Device, Server, write_transcript};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Asks until the answer is as expected; the test's own time limit is the only one.
 fn until(mut holds: impl FnMut() -> bool) {
@@ -80,6 +80,70 @@ fn what_an_agent_writes_is_imported_while_it_writes() {
     let count = |device: &Device| device.sql("sessions", "select count(*) from messages;");
     until(|| count(&a) == "10\n");
     until(|| count(&b) == "10\n");
+}
+
+#[test]
+fn codex_and_gemini_are_tailed_too_and_opted_out_folders_are_not() {
+    let device = Device::new();
+    let quiet = device.home().join("quiet");
+    std::fs::create_dir_all(&quiet).unwrap();
+    let named = quiet.display().to_string();
+    assert_eq!(
+        device.run(&["config", "set", "hooks.ignore", &named]).code,
+        0
+    );
+    let codex = device.home().join("elsewhere/codex");
+    let variables = [("CODEX_HOME", codex.to_str().unwrap())];
+    let _daemon = Daemon::start_with(&device, &variables);
+    let mut lines = Vec::new();
+    let mut line = |kind: &str, payload: Value| {
+        let line = json!({"timestamp": "2026-02-03T03:51:03.761Z", "type": kind,
+            "payload": payload});
+        lines.push(format!("{line}\n"));
+        lines.concat()
+    };
+    let said = |text: &str| {
+        json!({"type": "message", "role": "user",
+        "content": [{"type": "input_text", "text": text}]})
+    };
+    let day = codex.join("sessions/2026/02/03");
+    let write = |path: std::path::PathBuf, text: String| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let hidden = json!({"timestamp": "2026-02-03T03:51:03.761Z", "type": "session_meta",
+        "payload": {"id": "hidden", "cwd": quiet.join("src")}});
+    let hidden = format!(
+        "{hidden}\n{{\"type\":\"response_item\",\"payload\":{}}}\n",
+        said("hush")
+    );
+    write(day.join("rollout-2026-02-03T03-51-00-hidden.jsonl"), hidden);
+    let rollout = day.join("rollout-2026-02-03T03-51-03-open.jsonl");
+    line(
+        "session_meta",
+        json!({"id": "open", "cwd": "/home/ann/app"}),
+    );
+    write(rollout.clone(), line("response_item", said("one")));
+    let of = |agent: &str| {
+        device.sql(
+            "sessions",
+            &format!("select count(*) from messages where agent = '{agent}';"),
+        )
+    };
+    until(|| of("codex") == "1\n");
+    write(rollout, line("response_item", said("two")));
+    until(|| of("codex") == "2\n");
+    let chat = json!({"sessionId": "g", "messages": [{"id": "m", "type": "user",
+        "timestamp": "2026-02-03T03:51:04Z", "content": "hello"}]});
+    let folder = device.home().join(".gemini/tmp/app/chats");
+    write(folder.join("session-1.json"), chat.to_string());
+    until(|| of("gemini") == "1\n");
+    // What is kept out would have come before it.
+    let all = device.sql(
+        "sessions",
+        "select distinct session_id from messages order by 1;",
+    );
+    assert_eq!(all, "g\nopen\n");
 }
 
 #[test]

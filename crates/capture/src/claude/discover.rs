@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::reader::ReadError;
 
 /// Folders beside transcripts that hold other things.
-const OTHER_FOLDERS: [&str; 2] = ["tool-results", "memory"];
+pub(crate) const OTHER_FOLDERS: [&str; 2] = ["tool-results", "memory"];
 /// Depth below `projects` that is searched: project, session, `subagents`, and some to spare.
 const DEPTH_MAX: usize = 8;
 

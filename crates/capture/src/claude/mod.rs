@@ -35,8 +35,8 @@ mod tools;
 mod usage;
 
 pub use chunk::{Chunk, DamagedLine, Summary};
-pub(crate) use discover::find_below;
 pub use discover::{Discovered, discover, discover_all};
+pub(crate) use discover::{OTHER_FOLDERS, find_below};
 pub use parser::{Parser, Rewritten};
 pub use reader::{ReadError, TranscriptReader};
 pub use rowset::RowSet;

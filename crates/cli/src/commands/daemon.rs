@@ -123,7 +123,7 @@ pub(crate) fn run(context: &Context, daemon: &Daemon) -> anyhow::Result<Exit> {
 fn run_daemon(context: &Context) -> anyhow::Result<Exit> {
     let settings = Settings {
         paths: context.paths.clone(),
-        agent: context.environment.claude_dir.clone(),
+        agents: context.environment.agents(),
         clock: clock::now_ms,
         link: linker(context),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -210,10 +210,22 @@ fn service(context: &Context) -> anyhow::Result<Service> {
     if context.paths.home() != home {
         variables.push(("CODITECT_HOME", context.paths.home().to_owned()));
     }
-    if let Some(folder) = &environment.claude_dir
-        && *folder != home.join(".claude")
-    {
-        variables.push(("CLAUDE_CONFIG_DIR", folder.clone()));
+    let of_agents = [
+        ("CLAUDE_CONFIG_DIR", &environment.claude_dir, ".claude"),
+        ("CODEX_HOME", &environment.codex_dir, ".codex"),
+    ];
+    for (name, folder, usual) in of_agents {
+        if let Some(folder) = folder
+            .as_ref()
+            .filter(|folder| **folder != home.join(usual))
+        {
+            variables.push((name, folder.clone()));
+        }
+    }
+    // The variable names the folder above.
+    let above = environment.gemini_dir.as_deref().and_then(Path::parent);
+    if let Some(folder) = above.filter(|folder| *folder != home) {
+        variables.push(("GEMINI_CLI_HOME", folder.to_owned()));
     }
     let text = |(name, path): (&str, PathBuf)| (name.to_owned(), path.display().to_string());
     Ok(Service {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use coditect_capture::Format;
+use coditect_capture::{Format, Root};
 use coditect_daemon::importer::{ImportError, Importer, Progress, Summary};
 use coditect_local_store::Ingested;
 use coditect_protocol::catalogue::by_cloud_name;
@@ -64,7 +64,7 @@ pub(crate) enum Import {
 #[derive(Debug, Args)]
 pub(crate) struct Folder {
     /// The agent's folder (default: CLAUDE_CONFIG_DIR or ~/.claude, CODEX_HOME or ~/.codex,
-    /// ~/.gemini)
+    /// .gemini in GEMINI_CLI_HOME or ~)
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
 }
@@ -80,30 +80,10 @@ pub(crate) struct Text {
 /// Runs the command.
 pub(crate) fn run(context: &Context, command: &Import) -> anyhow::Result<Exit> {
     let environment = &context.environment;
-    let home = environment.user_home.as_ref();
     match command {
-        Import::Claude(folder) => {
-            let own = environment.claude_dir.clone();
-            agent(
-                context,
-                Format::Claude,
-                folder.from.clone().or(own),
-                "projects",
-            )
-        }
-        Import::Codex(folder) => {
-            let own = environment.codex_dir.clone();
-            agent(
-                context,
-                Format::Codex,
-                folder.from.clone().or(own),
-                "sessions",
-            )
-        }
-        Import::Gemini(folder) => {
-            let own = home.map(|home| home.join(".gemini"));
-            agent(context, Format::Gemini, folder.from.clone().or(own), "tmp")
-        }
+        Import::Claude(from) => agent(context, Format::Claude, from, &environment.claude_dir),
+        Import::Codex(from) => agent(context, Format::Codex, from, &environment.codex_dir),
+        Import::Gemini(from) => agent(context, Format::Gemini, from, &environment.gemini_dir),
         Import::Text(text) => {
             for file in &text.files {
                 if !file.is_file() {
@@ -120,20 +100,27 @@ pub(crate) fn run(context: &Context, command: &Import) -> anyhow::Result<Exit> {
 fn agent(
     context: &Context,
     format: Format,
-    folder: Option<PathBuf>,
-    inside: &str,
+    given: &Folder,
+    usual: &Option<PathBuf>,
 ) -> anyhow::Result<Exit> {
+    let folder = given.from.as_ref().or(usual.as_ref());
     let folder = folder.ok_or_else(|| {
         CommandError::new(Exit::Usage, "nothing says where the transcripts are").hint("--from DIR")
     })?;
-    if !folder.join(inside).is_dir() {
+    let root = Root::new(format, folder);
+    if !root
+        .transcript_folders()
+        .iter()
+        .any(|inside| inside.is_dir())
+    {
+        let inside = format.folders().join("/ or ");
         let message = format!("{} has no folder {inside}/", folder.display());
         let error = CommandError::new(Exit::NotFound, message);
         return Err(error
             .hint("--from names the agent's folder, such as ~/.claude")
             .into());
     }
-    import(context, format, &folder)?;
+    import(context, format, folder)?;
     Ok(Exit::Ok)
 }
 

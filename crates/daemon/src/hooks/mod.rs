@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use apply::apply;
 pub use kept::keep;
-pub use opt_out::{MARKER, is_opted_out};
+pub use opt_out::{MARKER, is_opted_out, is_origin_opted_out};
 pub use spool::{Drained, SPOOLED_MAX, SpoolError};
 pub use worker::{Place, Worked};
 

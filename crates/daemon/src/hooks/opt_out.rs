@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use coditect_capture::Origin;
+
 /// A file of this name in a folder, or in one above it, keeps what happens there out of the store.
 pub const MARKER: &str = ".coditect-ignore";
 /// Folders above the one that is asked about that are looked at.
@@ -19,6 +21,18 @@ pub fn is_opted_out(folder: &Path, named: &[String]) -> bool {
             .ancestors()
             .take(DEPTH_MAX)
             .any(|above| above.join(MARKER).exists())
+}
+
+/// The same for what only the place of a transcript tells. Of a folder that is known by its hash
+/// alone, only a setting that names that very folder is understood.
+#[must_use]
+pub fn is_origin_opted_out(origin: &Origin, named: &[String]) -> bool {
+    match origin {
+        Origin::Folder(folder) => is_opted_out(folder, named),
+        Origin::Hash(_) => named
+            .iter()
+            .any(|name| origin.is_hash_of(name.trim_end_matches('/'))),
+    }
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ fn only_a_sessions_own_transcript_is_read() {
     assert!(!folder.has_work(&store).unwrap());
     apply(&mut store, &[end(&path)], NOW).unwrap();
     assert!(folder.has_work(&store).unwrap());
-    let worked = folder.work(&mut store, || NOW).unwrap();
+    let worked = folder.work(&mut store, &[], || NOW).unwrap();
     assert_eq!((worked.transcripts, worked.messages), (1, 1));
     assert!(!folder.has_work(&store).unwrap());
     let sessions = rows(&store, "context_sessions");

@@ -5,7 +5,8 @@ use std::fs::File as Handle;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coditect_capture::hooks::Event;
+use coditect_capture::Format;
+use coditect_capture::hooks::{Agent, Event};
 use coditect_local_store::{ImportState, LocalStore};
 use coditect_protocol::catalogue::File;
 use serde_json::{Value, json};
@@ -68,11 +69,16 @@ impl Folder {
     }
 
     /// Stores what waits in the spool and reads the transcripts that hooks have named, until
-    /// nothing is left.
+    /// nothing is left. What happened in the folders `ignored` is left out.
     ///
     /// # Errors
     /// When the store fails. What was not done waits for the next worker.
-    pub fn work(&self, store: &mut LocalStore, clock: fn() -> i64) -> Result<Worked, ImportError> {
+    pub fn work(
+        &self,
+        store: &mut LocalStore,
+        ignored: &[String],
+        clock: fn() -> i64,
+    ) -> Result<Worked, ImportError> {
         let mut worked = Worked::default();
         for _ in 0..ROUNDS_MAX {
             let drained = self.drain_all(store, clock())?;
@@ -84,7 +90,8 @@ impl Folder {
             let paths: Vec<PathBuf> = requests.iter().filter_map(transcript).collect();
             if !paths.is_empty() {
                 worked.transcripts += paths.len() as u64;
-                let summary = Importer::new(store, clock())?.run_some(&paths)?;
+                let importer = Importer::new(store, clock())?.leaving_out(ignored.to_vec());
+                let summary = importer.run_some(&paths)?;
                 let messages = summary.tables.get("context_messages");
                 worked.messages += messages.map_or(0, |messages| messages.inserted);
             }
@@ -103,25 +110,75 @@ impl Folder {
 /// Returns the note that an event's transcript is to be read, and the name to keep it under.
 pub(super) fn request(event: &Event) -> Option<(String, Value)> {
     let path = event.transcript.as_deref()?;
-    let is_own = is_transcript(Path::new(path), &event.session_id);
+    let agent = event.agent.parse().ok()?;
+    let is_own = is_transcript(agent, Path::new(path), &event.session_id);
     let state = json!({"agent": event.agent, "path": path, "at_ms": event.at_ms});
     is_own.then(|| (format!("{REQUESTS}{}:{path}", event.agent), state))
 }
 
 /// Whatever calls a hook names a file; only one that is named as its session's transcript, or a
 /// subagent's, is read.
-fn is_transcript(path: &Path, session_id: &str) -> bool {
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("");
-    let stem = name.strip_suffix(".jsonl");
-    stem.is_some_and(|stem| stem == session_id || stem.starts_with("agent-"))
+fn is_transcript(agent: Agent, path: &Path, session_id: &str) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let (Some(stem), false) = (stem, session_id.is_empty()) else {
+        return false;
+    };
+    match (agent, Format::of(path)) {
+        (Agent::Claude, Format::Claude) => {
+            let is_lines = path.extension().is_some_and(|ending| ending == "jsonl");
+            is_lines && (stem == session_id || stem.starts_with("agent-"))
+        }
+        (Agent::Codex, Format::Codex) => stem.ends_with(session_id),
+        // Its names have a time and only a part of the session's id.
+        (Agent::Gemini, Format::Gemini | Format::GeminiDocument) => {
+            path.parent().and_then(Path::file_name) == Some("chats".as_ref())
+        }
+        _ => false,
+    }
 }
 
-/// Returns the transcript of a request; none when no reader of ours knows its form.
+/// Returns the transcript of a request, if it is still there.
 fn transcript(request: &ImportState) -> Option<PathBuf> {
-    let of_claude = request.state.get("agent")?.as_str()? == coditect_capture::claude::AGENT;
     let path = PathBuf::from(request.state.get("path")?.as_str()?);
-    (of_claude && path.is_file()).then_some(path)
+    path.is_file().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_named_as_transcripts_are_read() {
+        for (agent, path, is_one) in [
+            (Agent::Claude, "/p/s1.jsonl", true),
+            (Agent::Claude, "/p/s1/subagents/agent-a.jsonl", true),
+            (Agent::Claude, "/p/s2.jsonl", false),
+            (Agent::Claude, "/p/s1.json", false),
+            (
+                Agent::Codex,
+                "/c/rollout-2026-02-03T03-51-03-s1.jsonl",
+                true,
+            ),
+            (
+                Agent::Codex,
+                "/c/rollout-2026-02-03T03-51-03-s2.jsonl",
+                false,
+            ),
+            (Agent::Codex, "/c/s1.jsonl", false),
+            (Agent::Gemini, "/g/tmp/0/chats/session-2026-s1.json", true),
+            (Agent::Gemini, "/g/tmp/0/chats/session-2026-s1.jsonl", true),
+            (Agent::Gemini, "/etc/session-1.json", false),
+        ] {
+            assert_eq!(
+                is_transcript(agent, Path::new(path), "s1"),
+                is_one,
+                "{path}"
+            );
+        }
+        assert!(!is_transcript(
+            Agent::Codex,
+            Path::new("/c/rollout-1-.jsonl"),
+            ""
+        ));
+    }
 }

@@ -3,15 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use coditect_capture::Format;
 use coditect_capture::claude::{Chunk, FileState};
 use coditect_capture::raw::RawPiece;
+use coditect_capture::{Format, Origin};
 use coditect_protocol::catalogue::File;
 
 use super::pipeline::{self, Step, WAITING_MAX, Work};
 use super::{ImportError, Importer, Progress, ROWS_PER_INDEX, Result, load_state};
 use crate::archive::{Archive, CHUNK_BYTES};
-use crate::hooks;
+use crate::hooks::{is_opted_out, is_origin_opted_out};
 
 /// The transcript that is being stored.
 #[derive(Debug, Default)]
@@ -76,13 +76,18 @@ impl Importer<'_> {
         match step {
             Step::Opened { source, format } => {
                 self.summary.files_read += 1;
+                let origin = Origin::of(Path::new(&source));
+                let is_left_out =
+                    origin.is_some_and(|origin| is_origin_opted_out(&origin, &self.ignored));
                 self.current = Current {
                     source,
+                    is_left_out,
                     agent: format.agent(),
                     is_document: format.is_document(),
                     ..Current::default()
                 };
             }
+            Step::Restarted | Step::Missing(_) if self.current.is_left_out => {}
             Step::Restarted => {
                 let archive = self.archive.as_ref();
                 let source = &self.current.source;
@@ -133,7 +138,7 @@ impl Importer<'_> {
             }
             let known = self.is_ignored.get(folder).copied();
             self.current.is_left_out = known.unwrap_or_else(|| {
-                let is_ignored = hooks::is_opted_out(Path::new(folder), &self.ignored);
+                let is_ignored = is_opted_out(Path::new(folder), &self.ignored);
                 self.is_ignored.insert(folder.clone(), is_ignored);
                 is_ignored
             });

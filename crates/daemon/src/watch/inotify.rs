@@ -1,35 +1,39 @@
 //! Linux tells.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coditect_capture::claude::discover;
+use coditect_capture::Root;
 use coditect_protocol::catalogue::File;
 use futures_util::StreamExt as _;
 use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::sync::mpsc;
 
-use super::{Change, WatchError, Watched, database_of, is_transcript};
+use super::{Change, WatchError, Watched, database_of};
 
 /// Bytes of events that are read at once.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Time between two looks whether the agent's folder has appeared.
+/// Time between two looks whether an agent's folder has appeared.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Folders of transcripts that are watched; the others are read when the daemon starts.
 const FOLDERS_MAX: usize = 4_096;
+
+/// Folders on the way to an agent's that may appear while it is looked for.
+const REACH_TRIES: u32 = 16;
 
 /// What a watched folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Databases,
     Settings,
-    /// Where the agent's folder will appear.
+    /// A folder below which agents' folders will appear.
     Parent,
-    /// The agent's folder itself.
-    Agent,
-    Transcripts,
+    /// An agent's folder itself, by its place in the list.
+    Agent(usize),
+    /// A folder with transcripts of that agent.
+    Transcripts(usize),
 }
 
 /// Watches by inotify.
@@ -37,9 +41,9 @@ pub(super) struct Watcher {
     events: EventStream<Vec<u8>>,
     watches: Watches,
     folders: HashMap<WatchDescriptor, (Kind, PathBuf)>,
-    agent: Option<PathBuf>,
-    /// Whether the agent's folder is missing, and the one where it would appear as well.
-    agent_is_missing: bool,
+    agents: Vec<Root>,
+    /// Agents whose folder is missing, and nothing above it can be watched.
+    missing: BTreeSet<usize>,
 }
 
 impl Watcher {
@@ -58,8 +62,8 @@ impl Watcher {
             events,
             watches,
             folders: HashMap::new(),
-            agent: watched.agent,
-            agent_is_missing: false,
+            agents: watched.agents,
+            missing: BTreeSet::new(),
         };
         watcher
             .add(Kind::Databases, &watched.databases)
@@ -69,7 +73,7 @@ impl Watcher {
                 tracing::warn!(target: "coditect::daemon", %error, "settings are not watched");
             }
         }
-        watcher.add_agent();
+        watcher.add_agents();
         Ok(watcher)
     }
 
@@ -85,8 +89,10 @@ impl Watcher {
                     }
                     None => return,
                 },
-                () = tokio::time::sleep(LOOK_EVERY), if self.agent_is_missing => {
-                    found.extend(self.add_agent());
+                () = tokio::time::sleep(LOOK_EVERY), if !self.missing.is_empty() => {
+                    for at in self.missing.clone() {
+                        found.extend(self.add_agent(at));
+                    }
                 }
                 () = changes.closed() => return,
             }
@@ -101,53 +107,73 @@ impl Watcher {
         let mask = match kind {
             Kind::Databases => WatchMask::MODIFY | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE,
             Kind::Settings => WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::DELETE,
-            Kind::Parent | Kind::Agent => WatchMask::CREATE | WatchMask::MOVED_TO,
-            Kind::Transcripts => WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO,
+            Kind::Parent | Kind::Agent(_) => WatchMask::CREATE | WatchMask::MOVED_TO,
+            Kind::Transcripts(_) => WatchMask::MODIFY | WatchMask::CREATE | WatchMask::MOVED_TO,
         };
         let watch = self.watches.add(folder, mask | WatchMask::ONLYDIR)?;
         self.folders.insert(watch, (kind, folder.to_owned()));
         Ok(())
     }
 
-    /// Watches the agent's transcripts, or waits for them to appear. Returns those there are.
-    fn add_agent(&mut self) -> Vec<Change> {
-        let Some(agent) = self.agent.clone() else {
+    fn add_agents(&mut self) -> Vec<Change> {
+        (0..self.agents.len())
+            .flat_map(|at| self.add_agent(at))
+            .collect()
+    }
+
+    /// Watches an agent's transcripts, or waits for them to appear. Returns those there are.
+    fn add_agent(&mut self, at: usize) -> Vec<Change> {
+        let agent = self.agents[at].clone();
+        self.missing.remove(&at);
+        if !self.reach(at, &agent.folder) {
             return Vec::new();
-        };
-        if self.add(Kind::Agent, &agent).is_err() {
-            let parent = agent.parent().unwrap_or(Path::new("/"));
-            self.agent_is_missing = self.add(Kind::Parent, parent).is_err();
-            // It may have appeared just before its parent was watched.
-            if self.add(Kind::Agent, &agent).is_err() {
-                return Vec::new();
+        }
+        for folder in agent.transcript_folders() {
+            if folder.is_dir() {
+                self.add_folders(at, &folder, &mut Vec::new());
             }
         }
-        self.agent_is_missing = false;
-        let projects = agent.join("projects");
-        if !projects.is_dir() {
-            return Vec::new();
-        }
-        self.add_folders(&projects, &mut Vec::new());
-        let found = discover(&agent).unwrap_or_default();
+        let found = agent.find().map(|found| found.files).unwrap_or_default();
         found.into_iter().map(Change::Transcript).collect()
+    }
+
+    /// Watches an agent's folder, or the nearest one above it that is there. Returns whether it
+    /// is there itself.
+    fn reach(&mut self, at: usize, folder: &Path) -> bool {
+        let nearest = || folder.ancestors().skip(1).find(|above| above.is_dir());
+        for _ in 0..REACH_TRIES {
+            if self.add(Kind::Agent(at), folder).is_ok() {
+                return true;
+            }
+            let above = nearest().unwrap_or(Path::new("/"));
+            if self.add(Kind::Parent, above).is_err() {
+                break;
+            }
+            // Something on the way may have appeared just before that one was watched.
+            if !folder.is_dir() && nearest() == Some(above) {
+                return false;
+            }
+        }
+        self.missing.insert(at);
+        false
     }
 
     /// Watches a folder and those below it, and adds the transcripts in them to `found`: they
     /// may have been written before the folder was watched.
-    fn add_folders(&mut self, folder: &Path, found: &mut Vec<Change>) {
+    fn add_folders(&mut self, at: usize, folder: &Path, found: &mut Vec<Change>) {
         if self.folders.len() >= FOLDERS_MAX {
             tracing::warn!(target: "coditect::daemon", "too many folders of transcripts");
             return;
         }
-        if let Err(error) = self.add(Kind::Transcripts, folder) {
+        if let Err(error) = self.add(Kind::Transcripts(at), folder) {
             tracing::warn!(target: "coditect::daemon", %error, "transcripts are not watched");
             return;
         }
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                self.add_folders(&path, found);
-            } else if is_transcript(&path) {
+                self.add_folders(at, &path, found);
+            } else if self.agents[at].is_transcript(&path) {
                 found.push(Change::Transcript(path));
             }
         }
@@ -158,7 +184,7 @@ impl Watcher {
             // Events were lost: everything may have changed.
             found.extend(File::ALL.map(Change::Database));
             found.push(Change::Settings);
-            found.extend(self.add_agent());
+            found.extend(self.add_agents());
             return;
         }
         if event.mask.contains(EventMask::IGNORED) {
@@ -179,21 +205,35 @@ impl Watcher {
                 found.extend(is_json.then_some(Change::Settings));
             }
             Kind::Parent => {
-                let agent = self.agent.as_deref().and_then(Path::file_name);
-                if agent == Some(&name) {
-                    found.extend(self.add_agent());
+                let path = folder.join(name);
+                for at in 0..self.agents.len() {
+                    if self.agents[at].folder.starts_with(&path) {
+                        found.extend(self.add_agent(at));
+                    }
                 }
             }
-            Kind::Agent if name == "projects" => found.extend(self.add_agent()),
-            Kind::Agent => {}
-            Kind::Transcripts => self.take_transcript(&folder.join(name), event.mask, found),
+            Kind::Agent(at) => {
+                let path = folder.join(name);
+                if self.agents[at].transcript_folders().contains(&path) {
+                    found.extend(self.add_agent(at));
+                }
+            }
+            Kind::Transcripts(at) => {
+                self.take_transcript(at, &folder.join(name), event.mask, found);
+            }
         }
     }
 
-    fn take_transcript(&mut self, path: &Path, mask: EventMask, found: &mut Vec<Change>) {
+    fn take_transcript(
+        &mut self,
+        at: usize,
+        path: &Path,
+        mask: EventMask,
+        found: &mut Vec<Change>,
+    ) {
         if mask.contains(EventMask::ISDIR) {
-            self.add_folders(path, found);
-        } else if is_transcript(path) {
+            self.add_folders(at, path, found);
+        } else if self.agents[at].is_transcript(path) {
             found.push(Change::Transcript(path.to_owned()));
         }
     }
@@ -203,6 +243,7 @@ impl Watcher {
 mod tests {
     use super::*;
     use crate::watch::watch;
+    use coditect_capture::Format;
     use std::fs;
 
     /// Waits for a change; others may come before it.
@@ -223,11 +264,14 @@ mod tests {
             path
         };
         let (databases, settings) = (folder("db"), folder("settings"));
-        let agent = home.path().join("agent");
+        let (agent, codex) = (home.path().join("agent"), home.path().join("far/off/codex"));
         let mut changes = watch(Watched {
             databases: databases.clone(),
             settings: vec![settings.clone()],
-            agent: Some(agent.clone()),
+            agents: vec![
+                Root::new(Format::Claude, &agent),
+                Root::new(Format::Codex, &codex),
+            ],
         })
         .unwrap();
         fs::write(databases.join("org.db-shm"), "x").unwrap();
@@ -246,6 +290,12 @@ mod tests {
         let text = fs::read_to_string(&transcript).unwrap();
         fs::write(&transcript, text + "{}\n").unwrap();
         expect(&mut changes, &Change::Transcript(transcript)).await;
+        // So is another agent, which has a folder per day and other files beside.
+        fs::create_dir_all(&codex).unwrap();
+        fs::write(codex.join("history.jsonl"), "{}\n").unwrap();
+        let rollout = folder("far/off/codex/sessions/2026/02/03").join("rollout-1-a.jsonl");
+        fs::write(&rollout, "{}\n").unwrap();
+        expect(&mut changes, &Change::Transcript(rollout)).await;
     }
 
     #[tokio::test]
@@ -253,7 +303,7 @@ mod tests {
         let watched = Watched {
             databases: PathBuf::from("/nowhere/at/all"),
             settings: Vec::new(),
-            agent: None,
+            agents: Vec::new(),
         };
         let error = watch(watched).unwrap_err();
         assert!(error.to_string().contains("/nowhere/at/all"), "{error}");

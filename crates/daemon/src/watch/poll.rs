@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use coditect_capture::claude::discover;
 use coditect_protocol::catalogue::File;
 use tokio::sync::mpsc;
 
@@ -65,11 +64,12 @@ impl Poller {
                 found.push(Change::Settings);
             }
         }
-        let agent = self.watched.agent.clone();
-        for path in agent
-            .and_then(|agent| discover(&agent).ok())
-            .unwrap_or_default()
-        {
+        let agents = self.watched.agents.iter();
+        let transcripts: Vec<PathBuf> = agents
+            .filter_map(|agent| agent.find().ok())
+            .flat_map(|found| found.files)
+            .collect();
+        for path in transcripts {
             if self.is_new(&path) {
                 found.push(Change::Transcript(path));
             }
@@ -87,6 +87,7 @@ impl Poller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coditect_capture::{Format, Root};
     use std::fs;
 
     #[test]
@@ -97,7 +98,7 @@ mod tests {
         let mut poller = Poller::new(Watched {
             databases: home.path().to_owned(),
             settings: vec![home.path().join("settings")],
-            agent: Some(home.path().join("agent")),
+            agents: vec![Root::new(Format::Claude, home.path().join("agent"))],
         });
         assert_eq!(poller.look(), []);
         fs::write(home.path().join("org.db-wal"), "x").unwrap();

@@ -78,7 +78,7 @@ fn place(folder: &Folder) -> Option<coditect_daemon::hooks::Place> {
 
 fn work(context: &Context, folder: &Folder) -> anyhow::Result<()> {
     let mut store = context.store()?;
-    let worked = folder.work(&mut store, clock::now_ms)?;
+    let worked = folder.work(&mut store, &context.config.hooks()?.ignore, clock::now_ms)?;
     tracing::info!(
         target: HOOKS,
         events = worked.events,

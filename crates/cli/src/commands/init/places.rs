@@ -142,11 +142,10 @@ pub(crate) fn of(context: &Context, agent: Agent, scope: Scope) -> anyhow::Resul
 
 fn folder(context: &Context, agent: Agent) -> Option<PathBuf> {
     let environment = &context.environment;
-    let home = environment.user_home.as_ref();
     match agent {
         Agent::Claude => environment.claude_dir.clone(),
         Agent::Codex => environment.codex_dir.clone(),
-        Agent::Gemini => home.map(|home| home.join(".gemini")),
+        Agent::Gemini => environment.gemini_dir.clone(),
     }
 }
 
