@@ -22,6 +22,7 @@ pub(crate) mod process_queue;
 pub(crate) mod project;
 pub(crate) mod pull;
 pub(crate) mod queue;
+pub(crate) mod recall;
 pub(crate) mod records;
 pub(crate) mod scrub;
 pub(crate) mod search;

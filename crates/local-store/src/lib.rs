@@ -21,6 +21,8 @@
 //! - a process that stays: [`LocalStore::outside_version`], [`LocalStore::is_outdated`].
 //! - rows: [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`],
 //!   [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`].
+//! - recall: [`LocalStore::timeline`], [`LocalStore::token_use`], [`LocalStore::activity`],
+//!   [`LocalStore::origin`], [`LocalStore::moment`], [`LocalStore::session_named`].
 //! - importing: [`LocalStore::set_bulk`], [`LocalStore::ingest`], [`LocalStore::import_state`],
 //!   [`LocalStore::index_new`], [`LocalStore::record`], [`LocalStore::import_states`].
 //! - other scopes: [`LocalStore::share`], [`LocalStore::queued_moves`],
@@ -65,6 +67,7 @@ mod profile;
 mod queries;
 mod queue;
 mod random;
+mod recall;
 mod reconcile;
 mod record;
 mod rows;
@@ -94,6 +97,9 @@ pub use moves::{QueuedMove, Sharing, is_movable};
 pub use profile::{Profile, make_private_folder};
 pub use queue::{QueueEntry, QueueState};
 pub use random::Random;
+pub use recall::{
+    Activity, Author, Moment, OfProject, Origin, TimelineQuery, TokenUse, TokenUseQuery, Which,
+};
 pub use record::Recording;
 pub use rows::{Ingested, RowFilter, RowView};
 pub use rules::{RULE, Rule, can_have_rule};

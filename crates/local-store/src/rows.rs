@@ -311,7 +311,7 @@ impl LocalStore {
         })
     }
 
-    fn view(&self, table: &Table, live: LocalRow) -> Result<RowView> {
+    pub(crate) fn view(&self, table: &Table, live: LocalRow) -> Result<RowView> {
         let id = live.id.clone().unwrap_or_default();
         let connection = self.read(table.file)?;
         let mark = marks::of_row(connection, table, &live.scope, &id, Some(live.seq));

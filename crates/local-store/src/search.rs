@@ -3,7 +3,7 @@
 //! noted `seq` wait for [`LocalStore::index_new`], so that many are indexed together and a hook
 //! does not touch the index; rows below it are indexed when they change.
 
-use coditect_protocol::catalogue::{File, TABLES, Table};
+use coditect_protocol::catalogue::{File, TABLES, Table, by_cloud_name};
 use coditect_protocol::limits::SEARCH_TEXT_BYTES_MAX;
 use coditect_protocol::wire::Row;
 use rusqlite::types::{Value as Sql, ValueRef};
@@ -16,6 +16,7 @@ use crate::LocalStore;
 use crate::adopt::Adopted;
 use crate::database::{meta, set_meta};
 use crate::error::{Error, InFile as _, Result};
+use crate::recall::{Clause, Origin, Which};
 use crate::statements;
 use crate::work::Work;
 
@@ -34,12 +35,8 @@ pub struct SearchQuery {
     pub text: String,
     /// Cloud or local names of the tables to search; all searchable ones if empty.
     pub tables: Vec<String>,
-    /// Only rows of this session.
-    pub session_id: Option<String>,
-    /// Only rows of this project.
-    pub project_id: Option<String>,
-    /// Only messages of this role.
-    pub role: Option<String>,
+    /// Which rows.
+    pub which: Which,
     /// Hits at most.
     pub limit: u32,
 }
@@ -63,6 +60,8 @@ pub struct Hit {
     pub created_at: Option<String>,
     /// Author.
     pub user_id: Option<String>,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 impl LocalStore {
@@ -90,9 +89,19 @@ impl LocalStore {
             }
         }
         let words = words(&query.text);
+        let resolved = self.resolve(&query.which)?;
         let mut hits = Vec::new();
         for table in tables {
-            let found = find(self.read(table.file)?, table, query, &expression);
+            let Some(clause) = resolved.clause(table) else {
+                continue;
+            };
+            let found = find(
+                self.read(table.file)?,
+                table,
+                clause,
+                &expression,
+                query.limit,
+            );
             for (seq, rank) in found.in_file(table.file)? {
                 let live = statements::by_seq(self.read(table.file)?, table, seq);
                 if let Some(live) = live.in_file(table.file)? {
@@ -106,12 +115,19 @@ impl LocalStore {
                         row,
                         created_at: live.created_at,
                         user_id: live.user_id,
+                        origin: Origin::default(),
                     });
                 }
             }
         }
         hits.sort_by(|a, b| a.rank.total_cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));
         hits.truncate(query.limit as usize);
+        for hit in &mut hits {
+            let (created, user) = (hit.created_at.as_deref(), hit.user_id.as_deref());
+            let table = by_cloud_name(hit.table);
+            let table = table.ok_or_else(|| Error::UnknownTable(hit.table.to_owned()))?;
+            hit.origin = self.origin(table, &hit.row, created, user)?;
+        }
         Ok(hits)
     }
 }
@@ -280,35 +296,23 @@ fn searched(query: &SearchQuery) -> Result<Vec<&'static Table>> {
     Ok(all().filter(wanted).collect())
 }
 
-/// Returns the rows found in a table, best first. A filter on a column that the table lacks
-/// finds nothing there.
+/// Returns the rows found in a table, best first.
 fn find(
     connection: &Connection,
     table: &Table,
-    query: &SearchQuery,
+    clause: Clause,
     expression: &str,
+    limit: u32,
 ) -> rusqlite::Result<Vec<(i64, f64)>> {
     let name = table.local;
-    let mut sql = format!(
+    let sql = format!(
         "select t.seq, f.rank from \"{name}_fts\" f join \"{name}\" t on t.seq = f.rowid
-         where \"{name}_fts\" match ?"
+         where \"{name}_fts\" match ?{} order by f.rank limit ?",
+        clause.sql
     );
     let mut parameters = vec![Sql::Text(expression.to_owned())];
-    let filters = [
-        ("session_id", &query.session_id),
-        ("project_id", &query.project_id),
-        ("role", &query.role),
-    ];
-    for (column, wanted) in filters {
-        let Some(wanted) = wanted else { continue };
-        if table.column(column).is_none() {
-            return Ok(Vec::new());
-        }
-        sql.push_str(&format!(" and t.\"{column}\" = ?"));
-        parameters.push(Sql::Text(wanted.clone()));
-    }
-    sql.push_str(" order by f.rank limit ?");
-    parameters.push(Sql::Integer(i64::from(query.limit)));
+    parameters.extend(clause.parameters);
+    parameters.push(Sql::Integer(i64::from(limit)));
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(parameters), |row| {
         Ok((row.get(0)?, row.get(1)?))

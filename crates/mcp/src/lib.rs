@@ -16,5 +16,6 @@ pub use http::{Token, router};
 pub use render::{RESULT_CHARS_MAX, TOKEN_CHARS};
 pub use server::{ContextServer, INSTRUCTIONS};
 pub use source::{
-    ContextSource, Entry, Kind, NewRecord, Query, SourceError, Status, TaskQuery, TimelineQuery,
+    ContextSource, Entry, Filter, Kind, NewRecord, Query, SourceError, Status, TaskQuery,
+    TimelineQuery,
 };

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::render;
-use crate::source::{ContextSource, Entry, Kind, Query, SourceError};
+use crate::source::{ContextSource, Entry, Filter, Kind, Query, SourceError};
 
 /// Words of the task that are searched for.
 const WORDS_MAX: usize = 12;
@@ -31,7 +31,7 @@ const fn weight(kind: Kind) -> f64 {
         Kind::Decision | Kind::Error => 1.5,
         Kind::Learning => 1.3,
         Kind::Task => 1.0,
-        Kind::Message | Kind::Session => 0.6,
+        Kind::Message | Kind::Session | Kind::Commit => 0.6,
     }
 }
 
@@ -48,8 +48,11 @@ pub(crate) fn find(
                 // A quoted word is itself, whatever signs it has.
                 text: format!("\"{word}\""),
                 kinds: vec![kind],
-                project: project.map(str::to_owned),
-                since: None,
+                role: None,
+                filter: Filter {
+                    project: project.map(str::to_owned),
+                    ..Filter::default()
+                },
                 limit: HITS_PER_WORD,
             };
             for (rank, entry) in source.search(&query)?.into_iter().enumerate() {

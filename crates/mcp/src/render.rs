@@ -37,13 +37,14 @@ pub(crate) fn list(entries: &[Entry], chars_max: usize) -> String {
     out
 }
 
-/// Returns `kind id time author project branch scope: text` in one line.
+/// Returns `kind id time source author project branch scope: text` in one line.
 pub(crate) fn line(entry: &Entry) -> String {
     let mut line = format!("- {} {}", entry.kind.as_str(), entry.id);
     let day = entry.time.as_deref().map(minute);
     let scope = (entry.scope != "user").then_some(entry.scope.as_str());
     let facts = [
         day.as_deref(),
+        entry.source.as_deref(),
         entry.author.as_deref(),
         entry.project.as_deref(),
         entry.branch.as_deref(),
@@ -64,6 +65,7 @@ pub(crate) fn whole(entry: &Entry, offset: usize, chars_max: usize) -> String {
     let mut out = format!("{DATA}\nid: {}\nkind: {}", entry.id, entry.kind.as_str());
     let facts = [
         ("time", &entry.time),
+        ("source", &entry.source),
         ("author", &entry.author),
         ("project", &entry.project),
         ("branch", &entry.branch),
@@ -130,6 +132,7 @@ mod tests {
             kind: Kind::Decision,
             id: "0199".to_owned(),
             time: Some("2026-02-03T10:11:12.000000Z".to_owned()),
+            source: None,
             author: Some("ann".to_owned()),
             scope: "team:core".to_owned(),
             project: Some("app".to_owned()),

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::recall;
 use crate::render::{self, RESULT_CHARS_MAX};
 use crate::source::{
-    ContextSource, Entry, Kind, NewRecord, Query, SourceError, TaskQuery, TimelineQuery,
+    ContextSource, Entry, Filter, Kind, NewRecord, Query, SourceError, TaskQuery, TimelineQuery,
 };
 
 /// What a host shows its model about the server; hosts cut at 2 KB.
@@ -51,12 +51,43 @@ struct SearchParams {
     /// Only these kinds; all when left out.
     #[serde(default)]
     kinds: Vec<Kind>,
-    /// Only this project, by id or name.
-    project: Option<String>,
-    /// Only since this time, such as 2026-02-03.
-    since: Option<String>,
+    /// Only messages of this role: user, assistant, system.
+    role: Option<String>,
+    #[serde(flatten)]
+    filter: FilterParams,
     /// At most so many, 20 by default, 100 at most.
     limit: Option<u32>,
+}
+
+/// Which entries are meant.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(crate = "rmcp::schemars")]
+struct FilterParams {
+    /// Only this project, by name, id or folder.
+    project: Option<String>,
+    /// Only this session, by the agent's own id.
+    session: Option<String>,
+    /// Only what this agent wrote: claude, codex, gemini.
+    agent: Option<String>,
+    /// Only of this author: me, or the beginning of a user's id.
+    author: Option<String>,
+    /// Only since this time, such as 2026-02-03.
+    since: Option<String>,
+    /// Only until this time; of a date, to its end.
+    until: Option<String>,
+}
+
+impl From<FilterParams> for Filter {
+    fn from(given: FilterParams) -> Self {
+        Self {
+            project: given.project,
+            session: given.session,
+            agent: given.agent,
+            author: given.author,
+            since: given.since,
+            until: given.until,
+        }
+    }
 }
 
 /// Which entry to show.
@@ -73,15 +104,13 @@ struct GetParams {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(crate = "rmcp::schemars")]
 struct TimelineParams {
-    /// Only these kinds; decisions, learnings, errors and sessions when left out.
+    /// Only these kinds; decisions, learnings, errors, sessions and commits when left out.
     #[serde(default)]
     kinds: Vec<Kind>,
-    /// Only this project, by id or name.
-    project: Option<String>,
-    /// Only since this time, such as 2026-02-03.
-    since: Option<String>,
-    /// Only until this time.
-    until: Option<String>,
+    #[serde(flatten)]
+    filter: FilterParams,
+    /// Around this time, or around the entry with this id, instead of the newest.
+    around: Option<String>,
     /// At most so many, 20 by default, 100 at most.
     limit: Option<u32>,
 }
@@ -179,8 +208,8 @@ impl ContextServer {
         let query = Query {
             text: wanted.query,
             kinds: wanted.kinds,
-            project: wanted.project,
-            since: wanted.since,
+            role: wanted.role,
+            filter: wanted.filter.into(),
             limit: limit(wanted.limit),
         };
         let found = self.ask(move |source| source.search(&query)).await;
@@ -198,16 +227,16 @@ impl ContextServer {
     }
 
     #[tool(
-        description = "What happened, newest first: decisions, learnings, errors, sessions; tasks \
-                       and messages when asked for.",
+        description = "What happened, newest first: decisions, learnings, errors, sessions, \
+                       commits; tasks and messages when asked for. With `around` what was \
+                       before and after an entry.",
         annotations(read_only_hint = true, open_world_hint = false)
     )]
     async fn timeline(&self, Parameters(wanted): Parameters<TimelineParams>) -> Answer {
         let query = TimelineQuery {
             kinds: wanted.kinds,
-            project: wanted.project,
-            since: wanted.since,
-            until: wanted.until,
+            filter: wanted.filter.into(),
+            around: wanted.around,
             limit: limit(wanted.limit),
         };
         let found = self.ask(move |source| source.timeline(&query)).await;

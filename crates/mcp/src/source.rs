@@ -21,6 +21,8 @@ pub enum Kind {
     Task,
     /// A conversation with an agent.
     Session,
+    /// A commit that an agent made.
+    Commit,
 }
 
 impl Kind {
@@ -33,6 +35,17 @@ impl Kind {
         Self::Message,
     ];
 
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Decision,
+        Self::Learning,
+        Self::Error,
+        Self::Task,
+        Self::Message,
+        Self::Session,
+        Self::Commit,
+    ];
+
     /// Returns the name in ids and on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -43,13 +56,14 @@ impl Kind {
             Self::Error => "error",
             Self::Task => "task",
             Self::Session => "session",
+            Self::Commit => "commit",
         }
     }
 
     /// Returns the kind of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let mut all = Self::SEARCHED.into_iter().chain([Self::Session]);
+        let mut all = Self::ALL.into_iter();
         all.find(|kind| kind.as_str() == name)
     }
 }
@@ -63,6 +77,8 @@ pub struct Entry {
     pub id: String,
     /// When it was said or made, RFC 3339.
     pub time: Option<String>,
+    /// What told it, for people: an agent and its session.
+    pub source: Option<String>,
     /// Who it is from, for people.
     pub author: Option<String>,
     /// Who sees it: `user`, `org`, `team:NAME`, `project:NAME`.
@@ -79,6 +95,23 @@ pub struct Entry {
     pub text: String,
 }
 
+/// Which entries are meant; all of them when nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only this project, by name, id or folder.
+    pub project: Option<String>,
+    /// Only this session, by the agent's own id.
+    pub session: Option<String>,
+    /// Only what this agent program wrote.
+    pub agent: Option<String>,
+    /// Only of this author: `me`, or the beginning of a user's id.
+    pub author: Option<String>,
+    /// Only what was said or made since, RFC 3339 or a date.
+    pub since: Option<String>,
+    /// Only what is older; of a date, to its end.
+    pub until: Option<String>,
+}
+
 /// What to search for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
@@ -86,10 +119,10 @@ pub struct Query {
     pub text: String,
     /// Only these kinds; all that are searched when empty.
     pub kinds: Vec<Kind>,
-    /// Only this project, by id or name.
-    pub project: Option<String>,
-    /// Only what was said or made since, RFC 3339 or a date.
-    pub since: Option<String>,
+    /// Only messages of this role.
+    pub role: Option<String>,
+    /// Which entries.
+    pub filter: Filter,
     /// Entries at most.
     pub limit: u32,
 }
@@ -97,14 +130,12 @@ pub struct Query {
 /// What to list by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimelineQuery {
-    /// Only these kinds; decisions, learnings, errors and sessions when empty.
+    /// Only these kinds; decisions, learnings, errors, sessions and commits when empty.
     pub kinds: Vec<Kind>,
-    /// Only this project, by id or name.
-    pub project: Option<String>,
-    /// Only what is newer, RFC 3339 or a date.
-    pub since: Option<String>,
-    /// Only what is older.
-    pub until: Option<String>,
+    /// Which entries.
+    pub filter: Filter,
+    /// Those around this time, or around what has this id, instead of the newest.
+    pub around: Option<String>,
     /// Entries at most.
     pub limit: u32,
 }

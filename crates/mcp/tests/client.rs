@@ -25,6 +25,7 @@ impl Notes {
             kind: *kind,
             id: (*id).to_owned(),
             time: Some("2026-02-03T10:11:12Z".to_owned()),
+            source: Some("claude 198393f2".to_owned()),
             author: Some("ann".to_owned()),
             scope: "user".to_owned(),
             project: Some("app".to_owned()),

@@ -5,27 +5,29 @@ use coditect_local_store::{Hit, LocalStore, SearchQuery};
 use coditect_protocol::catalogue::by_cloud_name;
 use serde_json::{Value, json};
 
-use super::records::{self, text};
+use super::recall::{self, Filters};
+use super::records::text;
 use crate::clock;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::names;
 use crate::table::{Table, one_line, short_time};
 
-/// Hits that are fetched for each one shown when they are filtered by time afterwards.
-const SINCE_FACTOR: u32 = 20;
-
 const HELP: &str = "\
 All words must occur; \"two words\" in quotes is a phrase, a final * a prefix. Looks only at this
-machine; needs no server and no model. Best hits first.
+machine; needs no server and no model. Best hits first; each says when it was, who wrote it, in
+which project and on which branch, and what told it: an agent's session, or somebody who wrote it
+down. `coditect session show`, `coditect decision show` and so on give the whole of it;
+`coditect timeline ID` what was around it.
 
 Examples:
   coditect search \"connection refused\"
   coditect search migrat* --kind decision --limit 5
-  coditect search flaky --role user --since 2026-02-01 --json
+  coditect search flaky --project app --role user --since 2026-02-01 --until 2026-02-28
+  coditect search deadlock --agent codex --author me --json
 
---json: {query, hits [{kind, table, id, scope, snippet, rank, time, session_id, project_id, role,
-git_branch, user_id, row}]}.";
+--json: {query, hits [{kind, table, id, scope, snippet, rank, time, source, agent, author, user_id,
+project, project_id, branch, git_branch, session_id, role, row}]}.";
 
 /// Searches messages, decisions, learnings, errors and tasks.
 #[derive(Debug, Args)]
@@ -37,18 +39,11 @@ pub(crate) struct Search {
     /// Only this kind; may be given several times
     #[arg(long, value_enum)]
     kind: Vec<SearchKind>,
-    /// Only this project
-    #[arg(long, value_name = "PROJECT")]
-    project: Option<String>,
-    /// Only this session
-    #[arg(long, value_name = "SESSION")]
-    session: Option<String>,
     /// Only messages of this role: user, assistant, system
     #[arg(long)]
     role: Option<String>,
-    /// Only what was said or made since, such as 2026-02-03
-    #[arg(long, value_name = "TIME", value_parser = records::since)]
-    since: Option<String>,
+    #[command(flatten)]
+    filters: Filters,
     /// At most so many hits
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: u32,
@@ -79,45 +74,20 @@ impl SearchKind {
             Self::Task => "context_task_tracking",
         }
     }
-
-    fn of(table: &str) -> &'static str {
-        match table {
-            "context_messages" => "message",
-            "org_decisions" => "decision",
-            "org_skill_learnings" => "learning",
-            "org_error_solutions" => "error",
-            "context_task_tracking" => "task",
-            _ => "row",
-        }
-    }
 }
 
 /// Runs the command.
 pub(crate) fn run(context: &Context, command: &Search) -> anyhow::Result<Exit> {
     let mut store = context.store()?;
-    let factor = if command.since.is_some() {
-        SINCE_FACTOR
-    } else {
-        1
-    };
+    let tables = command.kind.iter().map(|kind| kind.table().to_owned());
     let query = SearchQuery {
         text: command.words.join(" "),
-        tables: command
-            .kind
-            .iter()
-            .map(|kind| kind.table().to_owned())
-            .collect(),
-        session_id: command.session.clone(),
-        project_id: command.project.clone(),
-        role: command.role.clone(),
-        limit: command.limit.saturating_mul(factor),
+        tables: tables.collect(),
+        which: command.filters.which(&store, command.role.as_deref())?,
+        limit: command.limit,
     };
-    let mut hits = store.search(&query, clock::now_ms())?;
-    if let Some(since) = &command.since {
-        hits.retain(|hit| time_of(hit).is_some_and(|time| time >= *since));
-        hits.truncate(command.limit as usize);
-    }
-    let documents: Vec<Value> = hits.iter().map(document).collect();
+    let hits = store.search(&query, clock::now_ms())?;
+    let documents: Vec<Value> = hits.iter().map(|hit| document(&store, hit)).collect();
     let document = json!({"query": query.text, "hits": documents});
     context.printer.either(&document, |printer| {
         if hits.is_empty() {
@@ -131,12 +101,19 @@ pub(crate) fn run(context: &Context, command: &Search) -> anyhow::Result<Exit> {
         if parts > 0 {
             printer.note(&format!("of {parts} hits only the beginning is here yet"));
         }
-        let mut table = Table::new(&["kind", "time", "id", "found"]);
+        let heads = [
+            "kind", "time", "id", "by", "project", "branch", "source", "found",
+        ];
+        let mut table = Table::new(&heads);
         for hit in &hits {
             table.row([
-                SearchKind::of(hit.table).to_owned(),
-                short_time(time_of(hit).as_deref()),
+                recall::kind(hit.table).to_owned(),
+                short_time(hit.origin.time.as_deref()),
                 names::short_id(&hit.id),
+                recall::author_label(&store, &hit.origin),
+                recall::short_project(&hit.origin),
+                hit.origin.branch.clone().unwrap_or_else(|| "-".to_owned()),
+                recall::source_label(&hit.origin),
                 one_line(&hit.snippet),
             ]);
         }
@@ -145,32 +122,32 @@ pub(crate) fn run(context: &Context, command: &Search) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Returns when it was said, or made.
-fn time_of(hit: &Hit) -> Option<String> {
-    let said = hit.row.get("timestamp").and_then(Value::as_str);
-    said.map(str::to_owned).or_else(|| hit.created_at.clone())
-}
-
-fn document(hit: &Hit) -> Value {
+fn document(store: &LocalStore, hit: &Hit) -> Value {
     let column = |name: &str| {
         let known = by_cloud_name(hit.table).is_some_and(|table| table.column(name).is_some());
         known
             .then(|| text(&hit.row, name))
             .filter(|value| !value.is_empty())
     };
+    let origin = &hit.origin;
     json!({
-        "kind": SearchKind::of(hit.table),
+        "kind": recall::kind(hit.table),
         "table": hit.table,
         "id": hit.id,
         "scope": hit.scope,
         "snippet": hit.snippet,
         "rank": hit.rank,
-        "time": time_of(hit),
-        "session_id": column("session_id"),
-        "project_id": column("project_id"),
-        "role": column("role"),
-        "git_branch": column("git_branch"),
+        "time": origin.time,
+        "source": recall::source_label(origin),
+        "agent": origin.agent,
+        "author": recall::author_label(store, origin),
         "user_id": hit.user_id,
+        "project": origin.project,
+        "project_id": column("project_id"),
+        "branch": origin.branch,
+        "git_branch": column("git_branch"),
+        "session_id": origin.session_id,
+        "role": column("role"),
         "row": hit.row,
     })
 }

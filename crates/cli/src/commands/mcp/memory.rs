@@ -3,9 +3,12 @@
 use std::sync::{Mutex, MutexGuard};
 
 use coditect_client::{Paths, SyncState};
-use coditect_local_store::{Hit, LocalStore, RowFilter, RowView, SearchQuery};
+use coditect_local_store::{
+    self as store, Hit, LocalStore, Moment, Origin, RowFilter, RowView, SearchQuery, Which,
+};
 use coditect_mcp::{
-    ContextSource, Entry, Kind, NewRecord, Query, SourceError, Status, TaskQuery, TimelineQuery,
+    ContextSource, Entry, Filter, Kind, NewRecord, Query, SourceError, Status, TaskQuery,
+    TimelineQuery,
 };
 use coditect_protocol::catalogue::{File, Table, by_cloud_name};
 use coditect_protocol::scope::LOCAL_USER;
@@ -14,12 +17,10 @@ use serde_json::Value;
 
 use crate::clock;
 use crate::commands::project;
+use crate::commands::recall::{self, Filters};
 use crate::commands::records::{self, text};
 use crate::context::Context;
-use crate::names;
 
-/// Hits that are fetched for each one shown when they are filtered by time afterwards.
-const SINCE_FACTOR: u32 = 20;
 /// Rows of a table that a list looks at.
 const ROWS_MAX: u32 = 2_000;
 /// Shortest beginning of an id that is looked up.
@@ -75,11 +76,12 @@ const fn table_of(kind: Kind) -> &'static str {
         Kind::Error => "org_error_solutions",
         Kind::Task => "context_task_tracking",
         Kind::Session => "context_sessions",
+        Kind::Commit => "org_kg_nodes",
     }
 }
 
 fn kind_of(table: &str) -> Option<Kind> {
-    let mut all = Kind::SEARCHED.into_iter();
+    let mut all = Kind::ALL.into_iter();
     all.find(|kind| table_of(*kind) == table)
 }
 
@@ -89,9 +91,12 @@ fn table(kind: Kind) -> Result<&'static Table, SourceError> {
 }
 
 /// Returns a time that compares with those of rows.
-fn moment(given: Option<&str>) -> Result<Option<String>, SourceError> {
+fn moment(
+    given: Option<&str>,
+    read: fn(&str) -> Result<String, String>,
+) -> Result<Option<String>, SourceError> {
     let read = |text| {
-        records::since(text).map_err(|_| {
+        read(text).map_err(|_| {
             SourceError::Invalid(format!("'{text}' is no time; write 2026-02-03 or RFC 3339"))
         })
     };
@@ -104,37 +109,56 @@ fn first(row: &Row, columns: &[&str]) -> Option<String> {
     values.find(|value| !value.is_empty())
 }
 
-/// What an entry is made from.
-struct Found<'a> {
-    kind: Kind,
-    id: &'a str,
-    scope: &'a str,
-    user: Option<&'a str>,
-    created: Option<&'a str>,
-    row: &'a Row,
+/// Returns which rows a question means.
+fn which(store: &LocalStore, filter: &Filter, role: Option<&str>) -> Result<Which, SourceError> {
+    let filters = Filters {
+        project: filter.project.clone(),
+        session: filter.session.clone(),
+        agent: filter.agent.clone(),
+        author: match filter.author.as_deref() {
+            None => None,
+            Some(author) => Some(recall::author(author).map_err(SourceError::Invalid)?),
+        },
+        since: moment(filter.since.as_deref(), records::since)?,
+        until: moment(filter.until.as_deref(), recall::until)?,
+    };
+    filters.which(store, role).map_err(failed)
 }
 
-fn entry(store: &LocalStore, found: &Found<'_>, shown: String) -> Entry {
-    let own = store.owner_of_folder().map(|owner| owner.user.to_string());
-    let author = match (found.user, own) {
-        (None, _) => "you".to_owned(),
-        (Some(user), Some(own)) if user == own => "you".to_owned(),
-        (Some(user), _) => format!("user {}", names::short_id(user)),
-    };
-    let row = found.row;
+fn of_moment(store: &LocalStore, moment: &Moment, shown: String) -> Option<Entry> {
+    let kind = kind_of(moment.table)?;
+    let id = moment.view.id.clone().unwrap_or_default();
+    Some(entry(
+        store,
+        kind,
+        id,
+        &moment.view.scope,
+        &moment.view.row,
+        &moment.origin,
+        shown,
+    ))
+}
+
+fn entry(
+    store: &LocalStore,
+    kind: Kind,
+    id: String,
+    scope: &str,
+    row: &Row,
+    origin: &Origin,
+    shown: String,
+) -> Entry {
+    let told = origin.agent.is_some() || origin.session_id.is_some();
     Entry {
-        kind: found.kind,
-        id: found.id.to_owned(),
-        time: first(row, &["timestamp", "end_time", "start_time"])
-            .or_else(|| found.created.map(str::to_owned)),
-        author: Some(author),
-        scope: match found.scope {
-            LOCAL_USER => LOCAL_USER.to_owned(),
-            other => names::scope_label(store, other),
-        },
-        project: first(row, &["project_id", "project_path", "cwd"]),
-        branch: first(row, &["git_branch"]),
-        session: first(row, &["session_id"]),
+        kind,
+        id,
+        time: origin.time.clone(),
+        source: told.then(|| recall::source_label(origin)),
+        author: Some(recall::author_label(store, origin)),
+        scope: recall::scope_label(store, scope),
+        project: origin.project.clone(),
+        branch: origin.branch.clone(),
+        session: origin.session_id.clone(),
         mark: first(
             row,
             &["status", "role", "language", "skill_name", "category"],
@@ -143,51 +167,32 @@ fn entry(store: &LocalStore, found: &Found<'_>, shown: String) -> Entry {
     }
 }
 
-fn of_view(store: &LocalStore, kind: Kind, view: &RowView, shown: String) -> Entry {
-    let found = Found {
-        kind,
-        id: view.id.as_deref().unwrap_or_default(),
-        scope: &view.scope,
-        user: view.user_id.as_deref(),
-        created: view.created_at.as_deref(),
-        row: &view.row,
-    };
-    entry(store, &found, shown)
+fn of_view(
+    store: &LocalStore,
+    kind: Kind,
+    view: &RowView,
+    shown: String,
+) -> Result<Entry, SourceError> {
+    let moment = store.moment(table(kind)?, view.clone()).map_err(failed)?;
+    let entry = of_moment(store, &moment, shown);
+    entry.ok_or_else(|| failed("there is no such kind"))
 }
 
 fn of_hit(store: &LocalStore, kind: Kind, hit: &Hit) -> Entry {
-    let found = Found {
-        kind,
-        id: &hit.id,
-        scope: &hit.scope,
-        user: hit.user_id.as_deref(),
-        created: hit.created_at.as_deref(),
-        row: &hit.row,
-    };
     // What somebody concluded is short; of what was said only the place that was found is shown.
     let shown = match kind {
         Kind::Message => hit.snippet.clone(),
-        kind => headline(kind, &hit.row),
+        _ => recall::headline(hit.table, &hit.row),
     };
-    entry(store, &found, shown)
-}
-
-/// Returns what says in a line what a row is.
-fn headline(kind: Kind, row: &Row) -> String {
-    let columns: &[&str] = match kind {
-        Kind::Message => &["content"],
-        Kind::Decision => &["title"],
-        Kind::Learning => &["skill_name", "learning"],
-        Kind::Error => &["error_pattern", "solution"],
-        Kind::Task => &["description"],
-        Kind::Session => &["title", "summary", "session_id"],
-    };
-    let parts: Vec<String> = columns.iter().map(|name| text(row, name)).collect();
-    let mut parts = parts.into_iter().filter(|part| !part.is_empty());
-    if kind == Kind::Session {
-        return parts.next().unwrap_or_default();
-    }
-    parts.collect::<Vec<_>>().join(" → ")
+    entry(
+        store,
+        kind,
+        hit.id.clone(),
+        &hit.scope,
+        &hit.row,
+        &hit.origin,
+        shown,
+    )
 }
 
 /// Returns all that is known of a row, column by column.
@@ -226,33 +231,63 @@ fn conversation(store: &LocalStore, session: &Row) -> Result<String, SourceError
     Ok(out)
 }
 
+/// Returns what has an id that begins so, whatever it is.
+fn by_id(store: &LocalStore, id: &str) -> Result<Vec<(Kind, RowView)>, SourceError> {
+    let mut found = Vec::new();
+    for kind in Kind::ALL {
+        let by_id = RowFilter {
+            id_prefix: Some(id.to_owned()),
+            limit: 2,
+            ..RowFilter::default()
+        };
+        let mut rows = store.list(table_of(kind), &by_id).map_err(failed)?;
+        if kind == Kind::Session && rows.is_empty() {
+            // Agents know sessions by their own ids.
+            let by_name = RowFilter {
+                equals: vec![("session_id".to_owned(), id.into())],
+                limit: 2,
+                ..RowFilter::default()
+            };
+            rows = store.list(table_of(kind), &by_name).map_err(failed)?;
+        }
+        // The graph knows files and tools as well, which are nothing to read.
+        rows.retain(|view| kind != Kind::Commit || text(&view.row, "node_type") == "commit");
+        found.extend(rows.into_iter().map(|row| (kind, row)));
+    }
+    Ok(found)
+}
+
+/// Returns the time that a time or an id stands for.
+fn time_of(store: &LocalStore, given: &str) -> Result<String, SourceError> {
+    if let Ok(time) = records::since(given)
+        && !time.is_empty()
+    {
+        return Ok(time);
+    }
+    let (kind, view) = by_id(store, given)?
+        .into_iter()
+        .next()
+        .ok_or_else(|| SourceError::NotFound(format!("'{given}' is no time and no id")))?;
+    let moment = store.moment(table(kind)?, view).map_err(failed)?;
+    let time = moment.origin.time;
+    time.ok_or_else(|| SourceError::NotFound(format!("nobody knows when '{given}' was")))
+}
+
 impl ContextSource for Memory {
     fn search(&self, query: &Query) -> Result<Vec<Entry>, SourceError> {
         let mut store = self.store();
-        let since = moment(query.since.as_deref())?;
-        let project = query.project.as_deref();
-        let project = project.map(|name| project::named(&store, name));
+        let tables = query.kinds.iter().map(|kind| table_of(*kind).to_owned());
         let wanted = SearchQuery {
             text: query.text.clone(),
-            tables: query
-                .kinds
-                .iter()
-                .map(|kind| table_of(*kind).to_owned())
-                .collect(),
-            project_id: project.transpose().map_err(failed)?,
-            limit: match since {
-                Some(_) => query.limit.saturating_mul(SINCE_FACTOR),
-                None => query.limit,
-            },
-            ..SearchQuery::default()
+            tables: tables.collect(),
+            which: which(&store, &query.filter, query.role.as_deref())?,
+            limit: query.limit,
         };
         let hits = store.search(&wanted, clock::now_ms()).map_err(failed)?;
-        let entries = hits.iter().filter_map(|hit| {
-            let entry = of_hit(&store, kind_of(hit.table)?, hit);
-            let fits = since.is_none() || entry.time >= since;
-            fits.then_some(entry)
-        });
-        Ok(entries.take(query.limit as usize).collect())
+        let entries = hits
+            .iter()
+            .filter_map(|hit| Some(of_hit(&store, kind_of(hit.table)?, hit)));
+        Ok(entries.collect())
     }
 
     fn get(&self, id: &str) -> Result<Entry, SourceError> {
@@ -262,25 +297,7 @@ impl ContextSource for Memory {
             let text = format!("'{id}' is too short for an id: {ID_CHARS_MIN} characters at least");
             return Err(SourceError::Invalid(text));
         }
-        let mut found = Vec::new();
-        for kind in Kind::SEARCHED.into_iter().chain([Kind::Session]) {
-            let by_id = RowFilter {
-                id_prefix: Some(id.to_owned()),
-                limit: 2,
-                ..RowFilter::default()
-            };
-            let mut rows = store.list(table_of(kind), &by_id).map_err(failed)?;
-            if kind == Kind::Session && rows.is_empty() {
-                // Agents know sessions by their own ids.
-                let by_name = RowFilter {
-                    equals: vec![("session_id".to_owned(), id.into())],
-                    limit: 2,
-                    ..RowFilter::default()
-                };
-                rows = store.list(table_of(kind), &by_name).map_err(failed)?;
-            }
-            found.extend(rows.into_iter().map(|row| (kind, row)));
-        }
+        let found = by_id(&store, id)?;
         match found.as_slice() {
             [] => Err(SourceError::NotFound(format!(
                 "there is nothing with the id '{id}'"
@@ -290,7 +307,7 @@ impl ContextSource for Memory {
                     Kind::Session => conversation(&store, &view.row)?,
                     kind => details(*kind, &view.row),
                 };
-                Ok(of_view(&store, *kind, view, shown))
+                of_view(&store, *kind, view, shown)
             }
             _ => Err(SourceError::NotFound(format!(
                 "several ids begin with '{id}'; give more of it"
@@ -300,41 +317,35 @@ impl ContextSource for Memory {
 
     fn timeline(&self, query: &TimelineQuery) -> Result<Vec<Entry>, SourceError> {
         let store = self.store();
-        let (since, until) = (
-            moment(query.since.as_deref())?,
-            moment(query.until.as_deref())?,
-        );
-        let project = query.project.as_deref();
-        let project = project.map(|name| project::named(&store, name));
-        let project = project.transpose().map_err(failed)?;
         let kinds: &[Kind] = match query.kinds.as_slice() {
-            [] => &[Kind::Decision, Kind::Learning, Kind::Error, Kind::Session],
+            [] => &[
+                Kind::Decision,
+                Kind::Learning,
+                Kind::Error,
+                Kind::Session,
+                Kind::Commit,
+            ],
             kinds => kinds,
         };
-        let mut entries = Vec::new();
-        for kind in kinds {
-            let mut filter = RowFilter {
-                limit: ROWS_MAX,
-                ..RowFilter::default()
-            };
-            match (&project, table(*kind)?.column("project_id")) {
-                (Some(project), Some(_)) => {
-                    filter.equals = vec![("project_id".to_owned(), project.as_str().into())];
-                }
-                (Some(_), None) => continue,
-                (None, _) => {}
-            }
-            let rows = store.list(table_of(*kind), &filter).map_err(failed)?;
-            entries.extend(rows.iter().filter_map(|view| {
-                let entry = of_view(&store, *kind, view, headline(*kind, &view.row));
-                let fits = (since.is_none() || entry.time >= since)
-                    && (until.is_none() || entry.time <= until);
-                fits.then_some(entry)
-            }));
-        }
-        entries.sort_by(|a, b| b.time.cmp(&a.time).then_with(|| a.id.cmp(&b.id)));
-        entries.truncate(query.limit as usize);
-        Ok(entries)
+        let around = match query.around.as_deref() {
+            None => None,
+            Some(given) => Some(time_of(&store, given)?),
+        };
+        let wanted = store::TimelineQuery {
+            tables: kinds
+                .iter()
+                .map(|kind| table_of(*kind).to_owned())
+                .collect(),
+            which: which(&store, &query.filter, None)?,
+            around,
+            limit: query.limit,
+        };
+        let moments = store.timeline(&wanted).map_err(failed)?;
+        let entries = moments.iter().filter_map(|moment| {
+            let shown = recall::headline(moment.table, &moment.view.row);
+            of_moment(&store, moment, shown)
+        });
+        Ok(entries.collect())
     }
 
     fn tasks(&self, query: &TaskQuery) -> Result<Vec<Entry>, SourceError> {
@@ -362,10 +373,10 @@ impl ContextSource for Memory {
         });
         rows.truncate(query.limit as usize);
         let shown = rows.iter().map(|view| {
-            let headline = headline(Kind::Task, &view.row);
+            let headline = recall::headline(table_of(Kind::Task), &view.row);
             of_view(&store, Kind::Task, view, headline)
         });
-        Ok(shown.collect())
+        shown.collect()
     }
 
     fn record(&self, record: &NewRecord) -> Result<Entry, SourceError> {
@@ -419,7 +430,12 @@ impl ContextSource for Memory {
         let id = inserted.map_err(failed)?.to_string();
         let stored = store.get(table_of(kind), &id).map_err(failed)?;
         let view = stored.ok_or_else(|| failed("what was kept is gone again"))?;
-        Ok(of_view(&store, kind, &view, headline(kind, &view.row)))
+        of_view(
+            &store,
+            kind,
+            &view,
+            recall::headline(table_of(kind), &view.row),
+        )
     }
 
     fn status(&self) -> Result<Status, SourceError> {
