@@ -1,9 +1,12 @@
 //! Switches that take a guard out, for the tests that show what it is good for. Compiled with
 //! the feature `fault-injection` only.
 
+use std::sync::{Mutex, PoisonError};
+
 use tokio_postgres::types::Type;
 
 use super::SyncError;
+use super::guards::Guard;
 use crate::db::TenantTx;
 
 const SLEEP: &str = "select pg_sleep($1)";
@@ -36,5 +39,32 @@ impl Faults {
             tx.query(SLEEP, &[(&self.delay_s, Type::FLOAT8)]).await?;
         }
         Ok(())
+    }
+}
+
+/// Answers that were given before their transaction's commit, where the guard is out.
+#[derive(Debug)]
+pub(super) struct Early<T>(Mutex<Option<Vec<T>>>);
+
+impl<T> Default for Early<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T> Early<T> {
+    /// Keeps the answers that are given before the commit.
+    pub(super) fn keep(&self, answers: Result<Vec<T>, SyncError>) -> Result<Vec<T>, SyncError> {
+        if Guard::JoinedCommit.is_on() {
+            return answers;
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(answers?);
+        Ok(Vec::new())
+    }
+
+    /// Returns what was answered, whatever became of the transaction.
+    pub(super) fn or(&self, answers: Result<Vec<T>, SyncError>) -> Result<Vec<T>, SyncError> {
+        let early = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        early.map_or(answers, Ok)
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod escape;
 #[cfg(feature = "fault-injection")]
 mod faults;
+mod guards;
 mod heads;
 mod held;
 mod history;
@@ -34,6 +35,9 @@ pub use error::SyncError;
 #[cfg(feature = "fault-injection")]
 #[doc(hidden)]
 pub use faults::Faults;
+#[cfg(feature = "fault-injection")]
+#[doc(hidden)]
+pub use guards::{Guard, without};
 pub use heads::{Readable, readable};
 pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
 pub use pull::{Gate, Looked, PageCache, Pulled, look, pull};

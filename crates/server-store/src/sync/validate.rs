@@ -17,6 +17,8 @@ use coditect_protocol::wire::{Op, Row};
 use coditect_protocol::{DeviceId, ErrorCode};
 use serde_json::Value;
 
+use super::guards::Guard;
+
 /// A change that may go on to the database.
 #[derive(Clone, Debug)]
 pub(super) struct Valid<'a> {
@@ -95,7 +97,7 @@ pub(super) fn change(change: &Change, file: File, device: DeviceId) -> Result<Va
     }
     if let Some(row) = &change.row {
         key(table, row, &change, device)?;
-        if hash::content(table, row) != hash {
+        if hash::content(table, row) != hash && Guard::RowHash.is_on() {
             let reason = "the content hash is not that of the row";
             return Err(Refusal::new(ErrorCode::HashMismatch, reason));
         }

@@ -16,7 +16,7 @@ use crate::support::{NOW_MS, Peer, assert_digests, count, delete, insert, row, t
 
 const MESSAGES: &str = "context_messages";
 
-fn long(word: &str) -> String {
+pub(crate) fn long(word: &str) -> String {
     format!("{word} Zürich \u{0} ").repeat(1_000)
 }
 
@@ -26,18 +26,18 @@ fn message(id: &str, content: &str) -> Row {
     row(MESSAGES, value)
 }
 
-fn change(peer: &Peer, id: &str, content: &str) -> Change {
+pub(crate) fn change(peer: &Peer, id: &str, content: &str) -> Change {
     insert(table(MESSAGES), message(id, content), peer.device)
 }
 
 /// Returns the change as one sends it who believes that the server has the bodies.
-fn named_only(mut change: Change) -> (Change, Vec<String>) {
+pub(crate) fn named_only(mut change: Change) -> (Change, Vec<String>) {
     let (parted, apart) = body::part(table(MESSAGES), change.row.as_ref().unwrap()).unwrap();
     change.row = Some(parted);
     (change, apart.into_iter().map(|body| body.hash).collect())
 }
 
-fn request(peer: &Peer, scope: Scope, hashes: Vec<String>) -> BodiesRequest {
+pub(crate) fn request(peer: &Peer, scope: Scope, hashes: Vec<String>) -> BodiesRequest {
     BodiesRequest {
         api_version: API_VERSION.to_owned(),
         device: peer.device,
@@ -46,7 +46,7 @@ fn request(peer: &Peer, scope: Scope, hashes: Vec<String>) -> BodiesRequest {
     }
 }
 
-async fn read(peer: &Peer, request: &BodiesRequest) -> Result<BodiesReply, SyncError> {
+pub(crate) async fn read(peer: &Peer, request: &BodiesRequest) -> Result<BodiesReply, SyncError> {
     peer.db
         .tenant("sync.bodies", &peer.caller, |mut tx| async move {
             bodies::read(&mut tx, request).await

@@ -14,17 +14,17 @@ use crate::support::{
     EDIT_MS, NOW_MS, Peer, assert_digests, count, fresh_uuid, insert, row, table, update,
 };
 
-type Reply = Result<PushReply, SyncError>;
+pub(crate) type Reply = Result<PushReply, SyncError>;
 
 /// People of one organisation and what they push with.
-struct Office {
-    db: TestDb,
+pub(crate) struct Office {
+    pub(crate) db: TestDb,
     queue: PushQueue,
-    peers: Vec<Peer>,
+    pub(crate) peers: Vec<Peer>,
 }
 
 impl Office {
-    async fn new(people: usize) -> Self {
+    pub(crate) async fn new(people: usize) -> Self {
         Self::with(TestDb::new().await, people).await
     }
 
@@ -40,7 +40,7 @@ impl Office {
     }
 
     /// Pushes one request of each together.
-    async fn together(&self, requests: Vec<(&Peer, PushRequest)>) -> Vec<Reply> {
+    pub(crate) async fn together(&self, requests: Vec<(&Peer, PushRequest)>) -> Vec<Reply> {
         let pushes = requests.into_iter();
         let pushes = pushes.map(|(peer, request)| (peer.caller.clone(), request));
         self.queue.push_together(pushes.collect(), NOW_MS).await
@@ -71,7 +71,7 @@ async fn second_device(db: &TestDb, user: &TestUser) -> Peer {
     peer
 }
 
-fn message(peer: &Peer, id: &str, content: &str) -> Change {
+pub(crate) fn message(peer: &Peer, id: &str, content: &str) -> Change {
     let value = json!({"message_id": id, "session_id": "s", "role": "user", "content": content});
     insert(
         table("context_messages"),

@@ -12,6 +12,7 @@ mod conflicts;
 mod descent;
 mod dump;
 mod facts;
+mod guards;
 mod joined;
 mod moves;
 mod odd_input;

@@ -16,17 +16,17 @@ use crate::support::{
     EDIT_MS, NOW_MS, Peer, assert_digests, count, delete, fresh_uuid, insert, row, table, update,
 };
 
-const DECISION: &str = "org_decisions";
+pub(crate) const DECISION: &str = "org_decisions";
 
-struct World {
-    db: TestDb,
+pub(crate) struct World {
+    pub(crate) db: TestDb,
     tenant: TestTenant,
-    ann: Peer,
-    project: Scope,
+    pub(crate) ann: Peer,
+    pub(crate) project: Scope,
 }
 
 /// A tenant with Ann, who is a member of a project.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let db = TestDb::new().await;
     let tenant = db.with_tenant("acme").await;
     let ann = db.with_user(&tenant, "ann@acme.example").await;
@@ -68,7 +68,7 @@ async fn join(db: &TestDb, user: &TestUser, scope: Scope, role: &str) {
 
 impl World {
     /// A colleague with a role in the project; without one, only in the organisation.
-    async fn colleague(&self, name: &str, role: Option<&str>) -> Peer {
+    pub(crate) async fn colleague(&self, name: &str, role: Option<&str>) -> Peer {
         let email = format!("{name}@acme.example");
         let user = self.db.with_user(&self.tenant, &email).await;
         if let Some(role) = role {
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// Another device of Ann.
-    async fn second_device(&self) -> Peer {
+    pub(crate) async fn second_device(&self) -> Peer {
         let mut peer = self.ann.clone();
         peer.device = DeviceId::new(fresh_uuid());
         peer.tokens.clear();
@@ -95,7 +95,7 @@ impl World {
     }
 }
 
-fn request(peer: &Peer, from: Scope, to: Scope, rows: &[&Stored]) -> MoveRequest {
+pub(crate) fn request(peer: &Peer, from: Scope, to: Scope, rows: &[&Stored]) -> MoveRequest {
     let moves = rows.iter().map(|row| Move {
         table: row.table.clone(),
         id: row.id,
@@ -112,7 +112,7 @@ fn request(peer: &Peer, from: Scope, to: Scope, rows: &[&Stored]) -> MoveRequest
     }
 }
 
-async fn send(peer: &Peer, request: &MoveRequest) -> Result<MoveReply, SyncError> {
+pub(crate) async fn send(peer: &Peer, request: &MoveRequest) -> Result<MoveReply, SyncError> {
     peer.db
         .tenant("sync.move", &peer.caller, |mut tx| async move {
             sync::move_rows(&mut tx, request, NOW_MS).await
@@ -126,7 +126,7 @@ async fn moved(peer: &Peer, from: Scope, to: Scope, row: &Stored) -> Moved {
 }
 
 /// Moves a row, which must be possible, and returns it as stored in the other scope.
-async fn shared(peer: &Peer, from: Scope, to: Scope, row: &Stored) -> Stored {
+pub(crate) async fn shared(peer: &Peer, from: Scope, to: Scope, row: &Stored) -> Stored {
     let outcome = moved(peer, from, to, row).await;
     assert_eq!(outcome.status, Status::Applied, "{:?}", outcome.reason);
     outcome.entered.unwrap()

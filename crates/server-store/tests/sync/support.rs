@@ -276,8 +276,17 @@ pub(crate) fn fresh_uuid() -> Uuid {
 /// Checks that the kept digests are those of the rows in the tables, for every stream, table and
 /// origin. Reads past row security and uses none of the store's code.
 pub(crate) async fn assert_digests(db: &TestDb) {
+    let (kept, expected) = digests(db).await;
+    assert_eq!(kept, expected);
+}
+
+/// Digests by tenant, scope, table and origin.
+pub(crate) type Digests = BTreeMap<(Uuid, Uuid, String, Uuid), digest::Digest>;
+
+/// Returns the kept digests and those of the rows in the tables.
+pub(crate) async fn digests(db: &TestDb) -> (Digests, Digests) {
     let client = db.superuser_client().await;
-    let mut expected: BTreeMap<(Uuid, Uuid, String, Uuid), digest::Digest> = BTreeMap::new();
+    let mut expected = Digests::new();
     for table in pushed_tables() {
         let sql = format!(
             "select tenant_id, scope_id, origin_device, id, version, device_id, content_hash,
@@ -310,7 +319,7 @@ pub(crate) async fn assert_digests(db: &TestDb) {
         };
         kept.insert((row.get(0), row.get(1), row.get(2), row.get(3)), digest);
     }
-    assert_eq!(kept, expected);
+    (kept, expected)
 }
 
 /// Returns how many rows of the superuser's view meet a condition.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::db::{Db, SystemTask};
+use crate::sync::guards::Guard;
 
 const TENANTS: &str = "select tenant_id from tenants order by tenant_id";
 const USED_AGAIN: &str = "update bodies b set unused_since = null
@@ -68,9 +69,10 @@ pub async fn collect(
     let before = now.checked_sub_signed(kept).unwrap_or(DateTime::UNIX_EPOCH);
     db.system(SystemTask::Collect, |mut tx| async move {
         let one = [(&tenant as _, Type::UUID)];
-        let used_again = tx.execute(USED_AGAIN, &one).await?;
+        let looked_at = Guard::BodyLookedAt;
+        let used_again = tx.execute(looked_at.sql(USED_AGAIN), &one).await?;
         let at = |time| [(&tenant as _, Type::UUID), (time as _, Type::TIMESTAMPTZ)];
-        let removed = tx.query(REMOVE, &at(&before)).await?;
+        let removed = tx.query(looked_at.sql(REMOVE), &at(&before)).await?;
         let marked = tx.execute(MARK, &at(&now)).await?;
         let mut freed = std::collections::BTreeMap::<Uuid, i64>::new();
         for row in &removed {

@@ -11,6 +11,7 @@ use coditect_protocol::{Epoch, Scope};
 use super::{Opened, PageCache, Pulled, check, open, read};
 use crate::db::TenantTx;
 use crate::sync::SyncError;
+use crate::sync::guards::Guard;
 use crate::sync::token::TokenKey;
 
 /// A stream that is behind by fewer numbers is read on the primary: that takes no longer than
@@ -111,6 +112,7 @@ impl Gate {
             let head = self.heads.get(&(page.scope, page.file));
             !page.at_head || head.is_some_and(|head| page.cursor.n >= *head)
         });
+        let recent = recent || !Guard::ReplicaHead.is_on();
         let fits = reply.epoch == self.epoch && asked.eq(came) && recent;
         reply.scopes.clone_from(&self.scopes);
         fits.then_some(pulled)

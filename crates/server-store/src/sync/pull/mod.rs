@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::SyncError;
 use super::access::{self, Access, Question};
+use super::guards::Guard;
 use super::token::TokenKey;
 use crate::db::{Statement, TenantTx};
 pub use cache::PageCache;
@@ -228,8 +229,8 @@ impl Default for Budget {
 
 impl Budget {
     /// Takes the bytes of a change; false when the reply has to end before it.
-    const fn take(&mut self, bytes: usize) -> bool {
-        if self.used && bytes > self.bytes {
+    fn take(&mut self, bytes: usize) -> bool {
+        if self.used && bytes > self.bytes && Guard::PageBytes.is_on() {
             self.bytes = 0;
             return false;
         }

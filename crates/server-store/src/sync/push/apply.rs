@@ -16,6 +16,7 @@ use super::write::{self, Rows};
 use super::{Batch, Numbered, Totals, rejected};
 use crate::StoreError;
 use crate::db::{Statement, TenantTx};
+use crate::sync::guards::Guard;
 use crate::sync::held::Held;
 use crate::sync::validate::Refusal;
 use crate::sync::{SyncError, sql};
@@ -63,7 +64,7 @@ pub(super) async fn bisecting(
                 };
                 outcomes.push((part[0].position, rejected(refusal)));
             }
-            Err(SyncError::Store(StoreError::Refused { .. })) => {
+            Err(SyncError::Store(StoreError::Refused { .. })) if Guard::Halving.is_on() => {
                 let (first, second) = part.split_at(part.len() / 2);
                 // The stack is taken from its end, and order matters for a key named twice.
                 parts.extend([second, first]);

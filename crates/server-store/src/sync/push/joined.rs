@@ -23,6 +23,7 @@ use super::token::{Known, Life};
 use super::write::Rows;
 use super::{Batch, Numbered, PushContext, Totals, carry_out, checked};
 use crate::db::{JoinedTx, Statement};
+use crate::sync::guards::Guard;
 use crate::sync::held::Held;
 use crate::sync::{SyncError, bodies, sql};
 
@@ -132,12 +133,15 @@ fn number(parts: &mut [Open<'_>]) {
     for part in parts {
         let (scope, length) = (part.batch.scope, part.batch.request.changes.len());
         let head = heads.entry(scope).or_insert(part.n);
-        part.n = *head;
+        if Guard::JoinedNumbers.is_on() {
+            part.n = *head;
+        }
         *head += length as i64;
         let (outcomes, changes) = checked(&part.batch, part.n);
         part.outcomes = outcomes;
         for change in changes {
-            let first = seen.insert((scope, change.valid.table.cloud, change.valid.change.id));
+            let first = seen.insert((scope, change.valid.table.cloud, change.valid.change.id))
+                || !Guard::JoinedFirst.is_on();
             if first && apply::is_fact(&change) && !bodies::is_named_by(&change.valid) {
                 let row = decide::fresh(&part.batch, &change);
                 part.fresh.push((change, row));

@@ -31,6 +31,7 @@ use crate::StoreError;
 use crate::audit;
 use crate::db::{Statement, TenantTx};
 use crate::sync::access::{self, Access, Question};
+use crate::sync::guards::Guard;
 use crate::sync::held::Held;
 use crate::sync::validate::Refusal;
 use crate::sync::{SyncError, bodies, sql};
@@ -153,12 +154,15 @@ async fn open(tx: &mut TenantTx, request: &MoveRequest) -> Result<Opened, SyncEr
     let tenant = tx.tenant().get();
     let (from, to) = (request.from.id(), request.to.id());
     let mut scopes = [from, to];
-    scopes.sort_unstable();
+    if Guard::MoveOrder.is_on() {
+        scopes.sort_unstable();
+    }
     let stream = |sql, scope| Statement {
         sql,
         params: vec![(&tenant as _, Type::UUID), (scope as _, Type::UUID)],
     };
-    let locks = || scopes.iter().map(|scope| stream(LOCK_STREAM, scope));
+    let lock = Guard::MoveLocks.sql(LOCK_STREAM);
+    let locks = || scopes.iter().map(|scope| stream(lock, scope));
     let mut statements: Vec<Statement<'_>> = locks().collect();
     statements.extend(question.statements());
     let mut answers = tx.pipeline(&statements).await?;
@@ -262,7 +266,7 @@ fn judge(
         return refused(refusal, None);
     };
     let moved = work.earlier.of(key);
-    let again = work.earlier.of_batch(key, request.batch_id.get());
+    let again = Guard::MoveAgain.is_on() && work.earlier.of_batch(key, request.batch_id.get());
     let there = moved.is_some_and(|to| to == request.to.id());
     if again || before.deleted() && there {
         return Verdict::Answered(Box::new(Moved {
@@ -281,7 +285,8 @@ fn judge(
         let refusal = Refusal::new(ErrorCode::NotFound, reason);
         return refused(refusal, place(Some(before)));
     }
-    if before.user != Some(caller)
+    if Guard::MoveAuthor.is_on()
+        && before.user != Some(caller)
         && let Some(refusal) = not_the_author(access, request, table)
     {
         return refused(refusal, None);
@@ -330,7 +335,7 @@ async fn counters(
             table.is_some_and(|table| table.columns_by(Merge::Counter).next().is_some())
         })
         .collect();
-    if counted.is_empty() {
+    if counted.is_empty() || !Guard::MoveParts.is_on() {
         return Ok(Counters::default());
     }
     let tables: Vec<&str> = counted.iter().map(|(table, _)| *table).collect();

@@ -15,6 +15,7 @@ use super::{PushContext, push};
 use crate::StoreError;
 use crate::credential::{Caller, TenantId};
 use crate::db::Db;
+use crate::sync::guards::Guard;
 use crate::sync::{SyncError, TokenKey};
 
 /// Most changes of a push that waits for others; a larger one fills a transaction by itself.
@@ -204,11 +205,20 @@ impl PushQueue {
         let requests: Vec<&PushRequest> = pushes.iter().map(|push| &push.request).collect();
         let now_ms = pushes.iter().map(|push| push.now_ms).max();
         let (context, requests) = (&self.context(now_ms.unwrap_or_default()), &requests);
-        self.db
+        #[cfg(feature = "fault-injection")]
+        let early = &crate::sync::faults::Early::default();
+        let answers = self
+            .db
             .joined("sync.push", &callers, |mut tx| async move {
-                joined::push(&mut tx, requests, context).await
+                let answers = joined::push(&mut tx, requests, context).await;
+                #[cfg(feature = "fault-injection")]
+                let answers = early.keep(answers);
+                answers
             })
-            .await
+            .await;
+        #[cfg(feature = "fault-injection")]
+        let answers = early.or(answers);
+        answers
     }
 
     fn order(&self, pushes: &mut [Waiting]) {
@@ -305,10 +315,14 @@ impl PushQueue {
         let queue = self;
         let answers = match queue.together(&pushes).await {
             Ok(answers) => answers,
-            Err(error) => {
+            Err(error) if Guard::JoinedAlone.is_on() => {
                 // Whoever it was about is found by running each by itself.
                 tracing::debug!(%error, pushes = pushes.len(), "pushes do not go together");
                 pushes.iter().map(|_| Answer::Alone).collect()
+            }
+            Err(_) => {
+                let refused = |_| Answer::Refused(StoreError::Aborted.into());
+                pushes.iter().map(refused).collect()
             }
         };
         let replied = answers.iter();

@@ -15,6 +15,7 @@ use super::Open;
 use crate::audit;
 use crate::db::{JoinedTx, Statement};
 use crate::sync::SyncError;
+use crate::sync::guards::Guard;
 use crate::sync::push::token::Token;
 use crate::sync::push::{PushContext, entry, next_token, reply, whole};
 
@@ -112,7 +113,11 @@ pub(super) async fn close(
         statements.push(streams.statement(&tenant));
     }
     statements.push(entries.statement(&tenant));
-    tx.shared_and_commit(&statements).await?;
+    let committed = tx.shared_and_commit(&statements).await;
+    if Guard::JoinedCommit.is_on() {
+        // Nobody is answered before.
+        committed?;
+    }
     Ok(replies)
 }
 

@@ -14,6 +14,7 @@ use crate::StoreError;
 use crate::db::{Statement, TenantTx};
 use crate::memberships;
 use crate::sync::SyncError;
+use crate::sync::guards::Guard;
 use crate::sync::held::Held;
 
 const MOVES: &str = "select table_name, row_id, to_scope, batch_id from row_moves
@@ -81,7 +82,7 @@ pub(in crate::sync::push) async fn gone(
     tombstones: &[(Key, &Held)],
 ) -> Result<HashMap<Key, Option<Scope>>, SyncError> {
     let mut found = HashMap::new();
-    if tombstones.is_empty() {
+    if tombstones.is_empty() || !Guard::MovedAway.is_on() {
         return Ok(found);
     }
     let wanted = Wanted::of(tombstones.iter().map(|(key, _)| *key));
@@ -89,7 +90,8 @@ pub(in crate::sync::push) async fn gone(
         .iter()
         .map(|(key, held)| (*key, held.existing.version.to_i64()))
         .collect();
-    let answers = tx.pipeline(&[wanted.statement(GONE, batch)]).await?;
+    let gone = Guard::MoveHidden.sql(GONE);
+    let answers = tx.pipeline(&[wanted.statement(gone, batch)]).await?;
     for row in answers.iter().flatten() {
         let Some(key) = key(row.try_get(0)?, row.try_get(1)?) else {
             continue;
