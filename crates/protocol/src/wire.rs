@@ -1,5 +1,6 @@
 //! Bodies of requests and replies.
 
+pub mod audit;
 pub mod auth;
 pub mod backups;
 pub mod bodies;

@@ -1,5 +1,9 @@
 //! The audit trail: who did what, when. Ids and counts, never content.
 
+pub mod chain;
+pub mod head;
+mod list;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_postgres::types::Type;
@@ -8,6 +12,7 @@ use uuid::Uuid;
 use crate::StoreError;
 use crate::credential::{Caller, TenantId, random_uuid};
 use crate::db::{Statement, SystemTx, TenantTx};
+pub use list::{Filter, PAGE_ENTRIES_MAX, list};
 
 const INSERT: &str = "insert into audit_log
     (tenant_id, id, at, user_id, device_id, action, resource_type, resource_id, detail)

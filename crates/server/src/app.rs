@@ -1,5 +1,6 @@
 //! Rules and the order of store calls. Knows neither HTTP nor SQL.
 
+pub mod audit;
 pub mod auth;
 pub mod backups;
 pub mod bodies;

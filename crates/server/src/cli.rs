@@ -130,6 +130,9 @@ pub enum AdminCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// The audit trail's chain
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Put a fresh key at the top of the file that backups are encrypted with
     ///
     /// Makes the file where it is missing. Name it with --backup-key-file and start the server
@@ -326,6 +329,34 @@ pub enum KeyCommand {
         /// The old key leaked: refuse its tokens from now on; devices renew theirs by themselves
         #[arg(long)]
         at_once: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// The audit trail: whether it is what it was.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Read all entries and check that none was changed, added or removed
+    ///
+    /// Entries lie in blocks, each of which proves the ones before it; the signed head of the last
+    /// one is kept beside the backups. So an entry that somebody changed or removed is found, and
+    /// so is a trail whose end was cut off, also when it was done as the database's superuser.
+    #[command(after_help = "Exit code 5 when a trail is not what it was.")]
+    Verify {
+        /// Organisation: its id, or its name if only one has it; without one, all
+        #[arg(long)]
+        tenant: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Go on from the trail as the database has it, after the database was set back
+    ///
+    /// The trail itself says that it was done, and which head was kept until then.
+    Accept {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
         #[command(flatten)]
         output: Output,
     },

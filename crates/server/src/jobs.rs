@@ -1,5 +1,6 @@
 //! What the server does besides answering: jobs from the database, one file for each kind.
 
+pub mod audit;
 pub mod backups;
 pub mod bodies;
 pub mod scrub;

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use coditect_protocol::openapi::{ContentHash, Timestamp};
 use coditect_protocol::wire::DEVICE_TIME_HEADER;
 use coditect_protocol::wire::{
-    Op, Stored, auth, backups, bodies, context, descent, devices, hints, history, moves, pull, push,
+    Op, Stored, audit, auth, backups, bodies, context, descent, devices, hints, history, moves,
+    pull, push,
 };
 use coditect_protocol::{
     API_VERSION, BatchId, Cursor, DeviceId, Epoch, ErrorCode, OrganizationId, Problem, RowId,
@@ -71,6 +72,8 @@ pub enum Reply {
     Empty,
     /// 200 or 503 with the health schema.
     Health,
+    /// 200 with a file of one of these content types.
+    Files(&'static [&'static str]),
     /// 200 with an OpenAPI document.
     Document,
     /// 101: a WebSocket on which the server sends text messages of this schema.
@@ -205,6 +208,19 @@ fn success(reply: Reply) -> (&'static str, Value) {
                 json!({ "description": description, "x-message": reference(schema) }),
             )
         }
+        Reply::Files(types) => {
+            let types = types.iter().map(|name| {
+                (
+                    (*name).to_owned(),
+                    json!({ "schema": { "type": "string" } }),
+                )
+            });
+            let content: Map<String, Value> = types.collect();
+            (
+                "200",
+                json!({ "description": "The file", "content": content }),
+            )
+        }
         Reply::Document => {
             let content = json!({ "application/json": { "schema": { "type": "object" } } });
             (
@@ -266,6 +282,8 @@ fn schemas() -> Value {
     add::<auth::LoginReply>(&mut schemas);
     add::<auth::DeviceInfo>(&mut schemas);
     schemas.insert("JsonWebKeySet".to_owned(), json_web_key_set());
+    add::<audit::AuditEntry>(&mut schemas);
+    add::<audit::AuditPage>(&mut schemas);
     add::<devices::Device>(&mut schemas);
     add::<devices::DeviceList>(&mut schemas);
     add_context(&mut schemas);
@@ -275,6 +293,7 @@ fn schemas() -> Value {
     add::<bodies::BodiesReply>(&mut schemas);
     add::<bodies::BodiesKnown>(&mut schemas);
     add::<bodies::Body>(&mut schemas);
+    add::<bodies::BodyValue>(&mut schemas);
     add::<push::PushRequest>(&mut schemas);
     add::<push::PushReply>(&mut schemas);
     add::<push::Change>(&mut schemas);

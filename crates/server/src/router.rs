@@ -11,7 +11,7 @@ use tower_http::compression::CompressionLayer;
 use crate::error::AppError;
 use crate::layers::{guard_transport, handle_panic, limit_requests, observe};
 use crate::openapi::Operation;
-use crate::routes::{auth, context, devices, health, membership, openapi_json, sync};
+use crate::routes::{audit, auth, context, devices, health, membership, openapi_json, sync};
 use crate::state::AppState;
 
 /// A route: where it is, what it does, how it is described.
@@ -36,6 +36,12 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(backups());
     all.extend(sync());
     all.extend(vec![
+        gets("/api/v1/audit/", audit::handle, &audit::OPERATION),
+        gets(
+            "/api/v1/audit/export",
+            audit::export::handle,
+            &audit::export::OPERATION,
+        ),
         gets(
             "/api/v1/openapi.json",
             openapi_json::handle,

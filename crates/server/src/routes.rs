@@ -1,5 +1,6 @@
 //! One file per endpoint, named like its URL: extract, one call into `app`, response.
 
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod context;
 pub(crate) mod devices;

@@ -150,7 +150,7 @@ impl KeyRing {
 }
 
 /// Makes a signing key (PKCS #8).
-pub(super) fn generate() -> Result<Vec<u8>, SecretError> {
+pub(crate) fn generate() -> Result<Vec<u8>, SecretError> {
     let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
     Ok(document.map_err(|_| SecretError::Random)?.as_ref().to_vec())
 }

@@ -69,8 +69,7 @@ impl Secrets {
     ///
     /// [`SecretsError::Damaged`] for a file that holds no key; a damaged key is never replaced.
     pub fn load_or_create(folder: &Path) -> Result<Self, SecretsError> {
-        fs::create_dir_all(folder).map_err(io_error(folder))?;
-        fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error(folder))?;
+        prepare_folder(folder)?;
         make_missing(&folder.join(SIGNING_KEY), key_ring::generate)?;
         make_missing(&folder.join(FILE_TOKEN_KEY), || {
             Ok(random_bytes::<32>()?.to_vec())
@@ -155,8 +154,14 @@ pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SecretsError {
     move |source| SecretsError::Io { path, source }
 }
 
+/// Makes the folder, for its owner alone.
+pub(crate) fn prepare_folder(folder: &Path) -> Result<(), SecretsError> {
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error(folder))
+}
+
 /// Makes `path`, whole or not at all, when it is missing.
-fn make_missing(
+pub(crate) fn make_missing(
     path: &Path,
     make: impl FnOnce() -> Result<Vec<u8>, SecretError>,
 ) -> Result<(), SecretsError> {
@@ -189,7 +194,7 @@ pub(super) fn write_scratch(path: &Path, line: &str) -> Result<PathBuf, SecretsE
 }
 
 /// Reads a file of one base64 line.
-pub(super) fn read_base64(path: &Path) -> Result<Vec<u8>, SecretsError> {
+pub(crate) fn read_base64(path: &Path) -> Result<Vec<u8>, SecretsError> {
     let text = fs::read_to_string(path).map_err(io_error(path))?;
     STANDARD
         .decode(text.trim())

@@ -18,7 +18,9 @@ use uuid::Uuid;
 
 use crate::identity::Role;
 pub use access_token::{ACCESS_TOKEN_SECONDS, TokenError};
+pub(crate) use key_ring::generate as new_ed25519;
 pub use keys::{Secrets, SecretsError};
+pub(crate) use keys::{make_missing, prepare_folder, read_base64};
 pub use login::{
     LoginError, REFRESH_TOKEN_DAYS, TenantChoice, TokenPair, log_out, login_with_license,
     login_with_password, normal_email, refresh,

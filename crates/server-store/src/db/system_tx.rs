@@ -28,6 +28,8 @@ pub enum SystemTask {
     Backup,
     /// Reading every row once a day, and mending what can be.
     Scrub,
+    /// Putting entries of the audit trail into blocks, and checking them.
+    ChainAudit,
     /// Removing bodies that no row names any more.
     Collect,
     /// Reading a caller's plan and usage, and counting requests.
@@ -49,6 +51,7 @@ impl SystemTask {
             Self::ClaimJob => "claim_job",
             Self::Backup => "backup",
             Self::Scrub => "scrub",
+            Self::ChainAudit => "chain_audit",
             Self::Collect => "collect",
             Self::Limit => "limit",
         }

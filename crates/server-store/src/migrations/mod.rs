@@ -18,6 +18,7 @@ mod m20261120_000012_bodies;
 mod m20261120_000013_backups;
 mod m20261120_000014_scrub;
 mod m20261120_000015_backup_schedule;
+mod m20261120_000017_audit_chain;
 mod synced;
 mod template;
 
@@ -85,6 +86,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000013_backups::migration(),
         m20261120_000014_scrub::migration(),
         m20261120_000015_backup_schedule::migration(),
+        m20261120_000017_audit_chain::migration(),
     ]
 }
 

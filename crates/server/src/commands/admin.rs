@@ -8,10 +8,11 @@ use coditect_server_store::{Db, StoreError, admin, cluster, plans};
 use serde_json::{Value, json};
 use std::io::Write as _;
 
+mod audit;
 mod backup_key;
 mod scrub;
 
-use super::{Exit, NO_SUCH_THING, database, print};
+use super::{DAMAGED, Exit, NO_SUCH_THING, database, print};
 use crate::cli::{
     AdminCommand, CatalogueCommand, DeviceCommand, EpochCommand, KeyCommand, LicenseCommand,
     Output, TenantCommand, UserCommand,
@@ -37,7 +38,26 @@ pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Resul
     } else {
         as_text(&result)
     })?;
-    scrub::exit(&result)
+    exit(&result)
+}
+
+/// Ends the program with a code of its own when a result says that something is damaged.
+fn exit(result: &Value) -> anyhow::Result<()> {
+    let trails = result["trails"].as_array().into_iter().flatten();
+    let broken = trails.filter(|it| it["state"] == "broken").count();
+    if broken == 0 {
+        return scrub::exit(result);
+    }
+    let text = format!(
+        "{broken} audit trails are not what they were\n\
+         hint: --json shows the faults; after a restore of the database: \
+         coditect-server admin audit accept"
+    );
+    Err(Exit {
+        code: DAMAGED,
+        text,
+    }
+    .into())
 }
 
 /// Does what was asked and returns what to print, unless that is printed already.
@@ -77,6 +97,7 @@ async fn act(
             all,
             output,
         } => (output, scrub::findings(db, tenant.as_deref(), all).await?),
+        AdminCommand::Audit(command) => audit::run(config, db, command).await?,
         AdminCommand::BackupKey { file, output } => (output, backup_key::add(&file)?),
         AdminCommand::Dump { tenant } => {
             dump(db, &tenant).await?;
@@ -334,6 +355,16 @@ async fn find_tenant(db: &Db, wanted: &str) -> anyhow::Result<OrganizationId> {
         ))),
         found => found.context("cannot look up the organisation"),
     }
+}
+
+/// Returns one organisation, or all.
+async fn tenants(db: &Db, wanted: Option<&str>) -> anyhow::Result<Vec<OrganizationId>> {
+    if let Some(wanted) = wanted {
+        return Ok(vec![find_tenant(db, wanted).await?]);
+    }
+    let tenants = admin::list_tenants(db).await;
+    let tenants = tenants.context("cannot list organisations")?;
+    Ok(tenants.into_iter().map(|it| it.tenant_id).collect())
 }
 
 async fn find_user(db: &Db, tenant: OrganizationId, wanted: &str) -> anyhow::Result<UserId> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use coditect_backup::{Keys, Settings, Storage};
 use coditect_server_store::Db;
+use coditect_server_store::audit::head::HeadKey;
 use coditect_server_store::credential::Secrets;
 use tokio::net::TcpListener;
 
@@ -14,6 +15,7 @@ use super::shutdown::Shutdown;
 use super::{database, print};
 use crate::backups::Backups;
 use crate::config::Config;
+use crate::jobs::audit::Heads;
 use crate::state::{AppState, Clock};
 use crate::tls::Tls;
 use crate::{jobs, router, server};
@@ -30,7 +32,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
         .context("cannot use DATABASE_URL")?;
     let state = state(config, db.clone())?;
     state.hints.follow_others(&db);
-    start_jobs(&state);
+    start_jobs(config, &state)?;
     let hints = state.hints.clone();
     let url = url_of(listener.local_addr()?, tls.is_some());
     tracing::info!(http.url = %url, "serving");
@@ -79,7 +81,7 @@ pub(super) fn state(config: &Config, db: Db) -> anyhow::Result<AppState> {
 
 /// Opens the place for backups. One that was named must be there; without the usual one the
 /// server runs, and has no backups.
-fn backups(config: &Config) -> anyhow::Result<Option<Backups>> {
+pub(super) fn backups(config: &Config) -> anyhow::Result<Option<Backups>> {
     let usual = config.data_dir.join("backups").display().to_string();
     let opened = Storage::open(Settings {
         address: config.backup_url.clone().unwrap_or(usual),
@@ -114,12 +116,26 @@ fn keys(file: &Path) -> anyhow::Result<Keys> {
 }
 
 /// Starts what the server does besides answering; it ends with the process.
-pub(super) fn start_jobs(state: &AppState) {
+///
+/// # Errors
+/// When the key of the audit trail cannot be used.
+pub(super) fn start_jobs(config: &Config, state: &AppState) -> anyhow::Result<()> {
     if let Some(backups) = state.backups.clone() {
+        let heads = heads(config, backups.storage.clone())?;
+        tokio::spawn(jobs::audit::run(state.clone(), heads));
         tokio::spawn(jobs::backups::run(state.clone(), backups));
     }
     tokio::spawn(jobs::scrub::run(state.clone()));
     tokio::spawn(jobs::bodies::run(state.clone()));
+    Ok(())
+}
+
+/// Returns where the heads of audit trails are kept: beside the backups.
+pub(super) fn heads(config: &Config, storage: Storage) -> anyhow::Result<Heads> {
+    let folder = &config.secrets_dir;
+    let key = HeadKey::load_or_create(folder);
+    let key = key.with_context(|| format!("cannot use the keys in {}", folder.display()))?;
+    Ok(Heads::new(storage, key))
 }
 
 /// Returns the URL under which programs of this machine reach the address.

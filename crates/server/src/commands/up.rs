@@ -28,7 +28,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     };
     let Started { postgres, db } = started;
     let state = serve::state(config, db.clone())?;
-    serve::start_jobs(&state);
+    serve::start_jobs(config, &state)?;
     state.hints.follow_others(&db);
     let hints = state.hints.clone();
     let running = Running {

@@ -1,6 +1,7 @@
 //! The HTTP API: the real router on a real database, without a socket where possible.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up fails")]
 
+mod audit;
 mod auth;
 mod backup_schedule;
 mod backups;

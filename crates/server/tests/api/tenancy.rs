@@ -145,6 +145,19 @@ const PROBES: &[Probe] = &[
         own_status: 204,
         request: |target, _, _| delete(&format!("/api/v1/devices/{}/", target.device)),
     },
+    // The caller's own organisation, whatever is asked for.
+    Probe {
+        route: "GET /api/v1/audit/",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| get(&format!("/api/v1/audit/?device_id={}", target.device)),
+    },
+    Probe {
+        route: "GET /api/v1/audit/export",
+        bearer: true,
+        own_status: 200,
+        request: |_, _, _| get("/api/v1/audit/export"),
+    },
     // The views: the caller's own stream, with the device of the target.
     Probe {
         route: "POST /api/v1/context/push",

@@ -2,8 +2,8 @@
 
 use anyhow::Context as _;
 use coditect_protocol::OrganizationId;
+use coditect_server_store::Db;
 use coditect_server_store::sync::scrub as store;
-use coditect_server_store::{Db, admin};
 use serde_json::{Value, json};
 
 use crate::commands::{DAMAGED, Exit};
@@ -12,13 +12,13 @@ use crate::state::Clock;
 
 /// Says how far the rows are read, or reads them now.
 pub(super) async fn scrub(db: &Db, tenant: Option<&str>, now: bool) -> anyhow::Result<Value> {
-    let tenant = find(db, tenant).await?;
     let mut entries = Vec::new();
     if now {
-        for tenant in all(db, tenant).await? {
+        for tenant in super::tenants(db, tenant).await? {
             entries.push(read(db, tenant).await?);
         }
     } else {
+        let tenant = find(db, tenant).await?;
         let progress = store::progress(db, tenant).await;
         for progress in progress.context("cannot read how far the rows are read")? {
             let open = open(db, progress.tenant_id).await?;
@@ -82,13 +82,4 @@ async fn find(db: &Db, tenant: Option<&str>) -> anyhow::Result<Option<Organizati
         Some(tenant) => super::find_tenant(db, tenant).await.map(Some),
         None => Ok(None),
     }
-}
-
-async fn all(db: &Db, tenant: Option<OrganizationId>) -> anyhow::Result<Vec<OrganizationId>> {
-    if let Some(tenant) = tenant {
-        return Ok(vec![tenant]);
-    }
-    let tenants = admin::list_tenants(db).await;
-    let tenants = tenants.context("cannot list organisations")?;
-    Ok(tenants.into_iter().map(|it| it.tenant_id).collect())
 }
