@@ -330,7 +330,13 @@ fn copy(plan: &Plan, server: &Server, report: &mut Report) -> anyhow::Result<()>
         "create table bench_copy (like context_messages including all);
          create table bench_rows as select * from context_messages limit {rows}"
     ))?;
-    postgres.run(&format!("\\copy bench_rows to '{file}'"))?;
+    // COPY takes no values for generated columns.
+    let columns = postgres.value(
+        "select string_agg(quote_ident(column_name), ', ' order by ordinal_position)
+         from information_schema.columns
+         where table_name = 'bench_copy' and is_generated = 'NEVER'",
+    )?;
+    postgres.run(&format!("\\copy bench_rows ({columns}) to '{file}'"))?;
     let rows: f64 = postgres.value("select count(*) from bench_rows")?.parse()?;
     let (mut rates, mut per_cpu) = (Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
@@ -339,7 +345,7 @@ fn copy(plan: &Plan, server: &Server, report: &mut Report) -> anyhow::Result<()>
             Instant::now(),
             crate::rig::cpu::family_seconds(postgres.pid)?,
         );
-        postgres.run(&format!("\\copy bench_copy from '{file}'"))?;
+        postgres.run(&format!("\\copy bench_copy ({columns}) from '{file}'"))?;
         let cpu = crate::rig::cpu::family_seconds(postgres.pid)? - cpu;
         rates.push(rows / started.elapsed().as_secs_f64());
         per_cpu.push(rows / cpu.max(0.01));
