@@ -188,6 +188,28 @@ impl Work<'_> {
         id: &str,
         version: Version,
     ) -> Result<bool> {
+        let (past, wanted) = (self.past(table, scope, id)?, version.to_i64().to_string());
+        let mut versions = past.split(' ').filter_map(|it| it.split(':').next());
+        Ok(versions.any(|text| text == wanted))
+    }
+
+    /// Returns whether what is here now was made from that content: it was the row's base once,
+    /// while no edit waited on top of it.
+    pub(crate) fn was_content(
+        &self,
+        table: &Table,
+        scope: &str,
+        id: &str,
+        hash: &ContentHash,
+    ) -> Result<bool> {
+        let (past, wanted) = (self.past(table, scope, id)?, hash.to_string());
+        let mut contents = past.split(' ').filter_map(|it| it.split(':').nth(1));
+        Ok(contents.any(|text| !text.is_empty() && wanted.starts_with(text)))
+    }
+
+    /// Returns a row's former bases: the version of each, and half of the hash of those that were
+    /// what is here at that time.
+    fn past(&self, table: &Table, scope: &str, id: &str) -> Result<String> {
         let past: Option<String> = self
             .tx
             .prepare_cached(
@@ -199,8 +221,7 @@ impl Work<'_> {
             })
             .in_file(self.file)?
             .flatten();
-        let wanted = version.to_i64().to_string();
-        Ok(past.is_some_and(|past| past.split(' ').any(|text| text == wanted)))
+        Ok(past.unwrap_or_default())
     }
 
     /// Removes a row's base.
@@ -237,8 +258,10 @@ fn store(
            origin = ?6, hash = ?7, fingerprint = ?8, deleted = ?9, created_at = ?10,
            counters = ?11, maxima = ?12, generation = ?13, lost = ?14, edit_version = ?15,
            edit_hash = ?16, pulled = ?17, edit_lost = ?18,
-           past = case when version = ?4 then past
-             else substr(version || coalesce(' ' || past, ''), 1, 480) end",
+           past = case when version = ?4 then past else substr(
+             version || case when edit_version is null
+               then ':' || lower(hex(substr(hash, 1, 8))) else '' end
+             || coalesce(' ' || past, ''), 1, 900) end",
     )?
     .execute(params![
         table.cloud,

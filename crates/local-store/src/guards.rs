@@ -79,6 +79,8 @@ pub struct Guards {
     pub base_hash: bool,
     /// What was sent in a batch that was forgotten is known. Off: it is not.
     pub sent: bool,
+    /// A batch without an answer comes again when its epoch does. Off: it is forgotten.
+    pub shelf: bool,
     /// After a set back, a delete goes before a later version of what it deleted. Off: that
     /// version comes back.
     pub lost_delete: bool,
@@ -129,6 +131,7 @@ impl Default for Guards {
             names_epoch: true,
             past: true,
             sent: true,
+            shelf: true,
             lost_delete: true,
             base_hash: true,
             any_version: true,

@@ -275,7 +275,7 @@ fn token(connection: &Connection) -> rusqlite::Result<Option<String>> {
         .optional()
 }
 
-fn store_batch(
+pub(crate) fn store_batch(
     work: &Work<'_>,
     request: &PushRequest,
     bytes: &[u8],
@@ -350,17 +350,23 @@ fn upsert(
     });
     let made_ms = mark.made_ms(now_ms);
     let made_at = canonical::time_from_ms(made_ms);
+    let follows = match base {
+        Some(base) => earlier_state(work, table, mark, base)?,
+        None => None,
+    };
+    // What is sent again as the server lost it was made from what the server has.
+    let again = from.is_some_and(|from| from.lost && from.hash == Some(content));
+    let made_from = match base.filter(|_| again && follows.is_some()) {
+        Some(base) => Some(base.hash),
+        None => from.and_then(|from| from.hash),
+    };
     Ok(Change {
         table: table.cloud.to_owned(),
         id: row_id(work, live.id.as_deref().unwrap_or_default())?,
         op: Op::Upsert,
         base: from.and_then(|from| from.version),
-        follows: match base {
-            Some(base) => earlier_state(work, table, mark, base)?,
-            None => None,
-        },
-        base_hash: from
-            .and_then(|from| from.hash)
+        follows,
+        base_hash: made_from
             .filter(|_| register && work.guards.base_hash)
             .map(|hash| hash.to_string()),
         proposed: proposal(work, mark, made_ms, base),
@@ -420,7 +426,8 @@ fn edited_from(work: &Work<'_>, base: &Base) -> Edit {
 }
 
 /// Returns what the server has of the row, if it was set back and this device knows that to be an
-/// earlier state of what it sends: it was the row's base once.
+/// earlier state of what it sends: it was the row's base once, or has the content of one, which
+/// somebody counted on since the server lost what came after it.
 fn earlier_state(
     work: &Work<'_>,
     table: &Table,
@@ -428,11 +435,16 @@ fn earlier_state(
     base: &Base,
 ) -> Result<Option<Version>> {
     let stored = base.version;
-    if !work.guards.past || edited_from(work, base).version <= Some(stored) {
+    let (from, id) = (
+        edited_from(work, base),
+        mark.id.as_deref().unwrap_or_default(),
+    );
+    let below = from.version > Some(stored);
+    if !work.guards.past || !(below || from.lost) {
         return Ok(None);
     }
-    let id = mark.id.as_deref().unwrap_or_default();
-    let known = work.was_base(table, &mark.scope, id, stored)?;
+    let known = below && work.was_base(table, &mark.scope, id, stored)?
+        || from.lost && !base.deleted && work.was_content(table, &mark.scope, id, &base.hash)?;
     Ok(known.then_some(stored))
 }
 

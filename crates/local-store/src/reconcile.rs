@@ -6,17 +6,18 @@
 //! so that a crash in between only delays the end.
 
 use coditect_core::canonical;
-use coditect_core::clock::propose;
 use coditect_core::sync::Outgoing;
 use coditect_protocol::catalogue::{Direction, File, Identity, Merge, Table, by_cloud_name};
 use coditect_protocol::wire::{Op, Row};
-use coditect_protocol::{DeviceId, Epoch};
+use coditect_protocol::{DeviceId, Epoch, Version};
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 
+mod shelf;
+
 use crate::LocalStore;
 use crate::apply;
-use crate::base::Base;
+use crate::base::{Base, Edit};
 use crate::database::{meta, set_meta};
 use crate::error::{InFile as _, Result};
 use crate::marks::{self, RECONCILE};
@@ -161,7 +162,7 @@ const SENT: &str = "sent_unanswered";
 /// epoch was made before the first pull: it is what the server may know the file by.
 fn end_batch(work: &Work<'_>, before: Option<&String>, epoch: &String) -> Result<()> {
     let Some(batch) = stored_batch(work.tx, work.file)? else {
-        return Ok(());
+        return shelf::take(work, epoch);
     };
     let of_token = meta(work.tx, TOKEN_EPOCH).in_file(work.file)?;
     let stays = match batch.request.epoch {
@@ -172,13 +173,16 @@ fn end_batch(work: &Work<'_>, before: Option<&String>, epoch: &String) -> Result
         return Ok(());
     }
     note_sent(work, &batch)?;
-    drop_batch(work)
+    shelf::put(work, &batch)?;
+    drop_batch(work)?;
+    shelf::take(work, epoch)
 }
 
 fn forget_token(work: &Work<'_>) -> Result<()> {
     if let Some(batch) = stored_batch(work.tx, work.file)? {
         note_sent(work, &batch)?;
     }
+    shelf::clear(work)?;
     drop_batch(work)?;
     let sql = "delete from sync_token";
     work.tx.execute(sql, []).map(drop).in_file(work.file)
@@ -272,8 +276,14 @@ impl Work<'_> {
         let Some(hash) = hash.filter(|_| self.guards.sent) else {
             return Ok(false);
         };
+        // Its version nobody has heard of, and none may be made up by this device's clock.
+        let edit = Edit {
+            version: None,
+            hash: Some(hash),
+            lost: true,
+        };
         let base = Base {
-            version: propose(made_ms, 0),
+            version: Version::from_i64(0),
             device: self.device,
             origin: self.device,
             hash,
@@ -283,7 +293,7 @@ impl Work<'_> {
             maxima: Row::new(),
             generation: self.generation,
             lost: true,
-            edit: None,
+            edit: Some(edit),
             pulled: None,
         };
         self.set_base(table, scope, id, &base)?;

@@ -112,7 +112,7 @@ fn count(settled: &mut Settled, status: Status) {
 
 /// Returns the mark numbers of the stored batch in the order of its changes; none if the stored
 /// batch is another one, or none.
-fn batch_numbers(work: &Work<'_>, batch: BatchId) -> Result<Option<Vec<i64>>> {
+pub(crate) fn batch_numbers(work: &Work<'_>, batch: BatchId) -> Result<Option<Vec<i64>>> {
     let read = || -> rusqlite::Result<Option<Vec<i64>>> {
         let known = work
             .tx

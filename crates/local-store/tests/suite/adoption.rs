@@ -1,6 +1,6 @@
 //! What adoption makes of rows that were written by SQL.
 
-use coditect_local_store::{LocalStore, Random, RowFilter, RowView, SearchQuery};
+use coditect_local_store::{LocalStore, Random, RowFilter, RowView, SearchQuery, Which};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::scope::Scope;
 use serde_json::json;
@@ -368,7 +368,10 @@ fn search_finds_what_sql_wrote_and_forgets_what_it_removed() {
     let mut find = |text: &str, session: Option<&str>| {
         let query = SearchQuery {
             text: text.to_owned(),
-            session_id: session.map(str::to_owned),
+            which: Which {
+                session_id: session.map(str::to_owned),
+                ..Which::default()
+            },
             limit: 10,
             ..SearchQuery::default()
         };

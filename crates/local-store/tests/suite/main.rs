@@ -15,4 +15,5 @@ mod leave;
 mod moves;
 mod random;
 mod rules;
+mod set_back;
 mod support;

@@ -301,6 +301,8 @@ pub(crate) const TABLE: &[Case] = cases! {
         device.names_epoch, Reader 0, "is fenced for its";
     "a lost delete goes before a later count", "local-store/apply", "4 Absence; ADR 20",
         device.lost_delete, World 1320, "the delete of";
+    "a batch comes again with its epoch", "local-store/reconcile/shelf", "4 Clones; 25",
+        device.shelf, World 4693, "is fenced for its";
     "what a fenced file wrote before is its own", "local-store/reconcile", "4 Clones; ADR 20",
         device.former, SetBack 0, "was taken by the server and is lost";
     "highest part of a counter wins", "server-store/sync/push/counters", "16",
