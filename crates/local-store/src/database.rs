@@ -4,7 +4,9 @@
 use coditect_protocol::catalogue::File;
 use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior,
+};
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -17,11 +19,8 @@ use crate::schema::{APPLICATION_ID, position};
 
 /// How long a statement waits for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of the log from which a quick writer writes it back: who opens a file alone reads the
-/// whole log, so it must be short; and writing back waits for the disk, so it must be seldom.
-const QUICK_LOG_BYTES_MAX: u64 = 1024 * 1024;
-/// Time without a write after which nobody writes much, who would write the log back.
-const QUIET: Duration = Duration::from_secs(2);
+/// How long the emptying of a log waits for other readers and writers.
+const SHORTEN_WAIT: Duration = Duration::from_millis(100);
 /// Pages of the log that an ordinary and a bulk writer let come together; SQLite's own number.
 const LOG_PAGES: i64 = 1_000;
 const BULK_LOG_PAGES: i64 = 8_000;
@@ -36,6 +35,9 @@ const STATEMENTS_MAX: usize = 256;
 pub(crate) struct Database {
     pub(crate) file: File,
     pub(crate) connection: Connection,
+    /// Whether the file's triggers run for this connection; for quick writes they need not even
+    /// be compiled.
+    has_triggers: bool,
 }
 
 impl Database {
@@ -60,7 +62,8 @@ impl Database {
 
     /// Opens a file that is ours and of this version for a few quick writes; none when it has to
     /// be made or migrated. When it is closed, nothing is written back: whoever opens it next
-    /// finds the log.
+    /// finds the log, and [`Database::shorten_log`] keeps it short. Triggers are off, so it must
+    /// write nothing that needs them: new rows with marks of their own, but no bases.
     pub(crate) fn open_quickly(folder: &Path, file: File, wait: Duration) -> Result<Option<Self>> {
         let path = path_of(folder, file);
         match first_page(&path) {
@@ -78,10 +81,10 @@ impl Database {
             connection.busy_timeout(wait)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
             keep_plans(&connection)?;
             connection.pragma_update(None, "synchronous", synchronous(file))?;
-            let pages = i64::from(is_log_due(&path));
-            connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             let version = migrations::version(&connection)?;
             Ok((connection, version))
         };
@@ -90,7 +93,37 @@ impl Database {
         if found > known {
             return Err(Error::TooNew { path, found, known });
         }
-        Ok((found == known).then_some(Self { file, connection }))
+        Ok((found == known).then_some(Self {
+            file,
+            connection,
+            has_triggers: false,
+        }))
+    }
+
+    /// Writes the log of a file back and empties it, because whoever opens a file alone reads its
+    /// whole log. Writers need not wait for the disk meanwhile. Returns whether it is empty: not
+    /// while others read or write much, nor when the file has to be made or migrated.
+    pub(crate) fn shorten_log(folder: &Path, file: File) -> Result<bool> {
+        let Some(database) = Self::open_quickly(folder, file, SHORTEN_WAIT)? else {
+            return Ok(false);
+        };
+        let connection = &database.connection;
+        let shorten = || -> rusqlite::Result<bool> {
+            // The long part holds no lock that a writer needs; the short one finds little left.
+            let passive = "pragma wal_checkpoint(passive)";
+            connection.query_row(passive, [], |_| Ok(()))?;
+            let truncate = "pragma wal_checkpoint(truncate)";
+            let is_busy: bool = connection.query_row(truncate, [], |row| row.get(0))?;
+            if !is_busy {
+                // The first write to an empty log waits for the disk: better here than in a hook.
+                connection.execute("update sync_flag set applying = 0", [])?;
+            }
+            Ok(!is_busy)
+        };
+        match shorten() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
+            done => done.in_file(file),
+        }
     }
 
     /// Makes a file in memory: a copy of an empty one, because a simulation makes thousands and
@@ -131,7 +164,11 @@ impl Database {
             .pragma_update(None, "foreign_keys", false)
             .in_file(file)?;
         migrations::run(&mut connection, file, folder, STEPS)?;
-        Ok(Self { file, connection })
+        Ok(Self {
+            file,
+            connection,
+            has_triggers: true,
+        })
     }
 
     /// Takes more memory and writes the log back more seldom while much is written.
@@ -166,7 +203,9 @@ impl Database {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .in_file(self.file)?;
-        set_applying(&tx, applying).in_file(self.file)?;
+        if self.has_triggers {
+            set_applying(&tx, applying).in_file(self.file)?;
+        }
         Ok(tx)
     }
 }
@@ -177,16 +216,6 @@ fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
         .map(drop)
-}
-
-/// Returns whether a quick writer has to write the log back: it is long, and nobody is at work.
-fn is_log_due(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    std::fs::metadata(log).is_ok_and(|log| {
-        let since = log.modified().ok().and_then(|at| at.elapsed().ok());
-        log.len() > QUICK_LOG_BYTES_MAX && since.is_none_or(|since| since > QUIET)
-    })
 }
 
 /// The transcripts can be imported again; what people wrote cannot.
@@ -220,9 +249,13 @@ pub(crate) fn set_meta(connection: &Connection, key: &str, value: &str) -> rusql
 }
 
 fn set_applying(tx: &Transaction<'_>, on: bool) -> rusqlite::Result<()> {
-    let changed = tx
-        .prepare_cached("update sync_flag set applying = ?1")?
-        .execute([on])?;
+    // What is off already needs no write.
+    let sql = if on {
+        "update sync_flag set applying = 1"
+    } else {
+        "update sync_flag set applying = 0 where applying <> 0"
+    };
+    let changed = tx.prepare_cached(sql)?.execute([])?;
     if changed == 0 && on {
         tx.execute("insert into sync_flag (applying) values (1)", [])?;
     }

@@ -40,10 +40,11 @@ impl LocalStore {
     }
 
     /// Opens one file for a few quick writes, as a hook makes them: no other is looked at, no
-    /// schema is made or changed, and closing it writes nothing. A statement waits for another
-    /// writer at most as long as `wait`, then it fails with [`Error::Busy`]. Methods that need
-    /// another file fail with [`Error::NotOpen`]. None when the file has to be made or migrated
-    /// first, which [`LocalStore::open`] does.
+    /// schema is made or changed, and closing it writes nothing, so that the caller has to see
+    /// to [`LocalStore::shorten_log`]. Triggers are off: it is for new rows. A statement waits
+    /// for another writer at most as long as `wait`, then it fails with [`Error::Busy`]. Methods
+    /// that need another file fail with [`Error::NotOpen`]. None when the file has to be made or
+    /// migrated first, which [`LocalStore::open`] does.
     ///
     /// # Errors
     /// When the file is not ours, damaged or of a newer program, or when it cannot be read.
@@ -75,6 +76,16 @@ impl LocalStore {
         };
         store.owner = store.common_owner()?;
         Ok(Some(store))
+    }
+
+    /// Writes a file's log back and empties it. Files that [`LocalStore::open_one`] writes to need
+    /// that now and then: nothing else ends their log, and whoever opens one alone reads all of
+    /// it. Returns whether the log is empty now; while others write much it is not.
+    ///
+    /// # Errors
+    /// When the file is not ours, damaged or of a newer program, or when it cannot be read.
+    pub fn shorten_log(folder: &Path, file: File) -> Result<bool> {
+        Database::shorten_log(folder, file)
     }
 
     /// Looks at the four files of a folder one by one, without opening them for work: whether

@@ -6,8 +6,8 @@
 //!
 //! Public methods:
 //!
-//! - opening: [`LocalStore::open`], [`LocalStore::open_one`], [`LocalStore::look_at`],
-//!   [`LocalStore::in_memory`], [`Profile`].
+//! - opening: [`LocalStore::open`], [`LocalStore::open_one`], [`LocalStore::shorten_log`],
+//!   [`LocalStore::look_at`], [`LocalStore::in_memory`], [`Profile`].
 //! - the owner: [`LocalStore::bind`], [`LocalStore::owner_of_folder`], [`LocalStore::device`],
 //!   [`LocalStore::set_device`], [`LocalStore::lease`].
 //! - the engine: [`LocalStore::adopt`], [`LocalStore::positions`], [`LocalStore::apply_reply`],

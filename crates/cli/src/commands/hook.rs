@@ -4,6 +4,7 @@
 
 mod facts;
 mod hear;
+mod log;
 mod place;
 mod stdin;
 mod text;
@@ -19,11 +20,12 @@ use coditect_capture::hooks::Agent;
 
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::logs;
 
 pub(super) use facts::{Facts, gather};
 
 /// Name of the command, which is looked for before anything is built.
-const NAME: &str = "hook";
+pub(crate) const NAME: &str = "hook";
 
 const HELP: &str = "\
 An agent calls it with what happened as JSON on standard input. It records that and answers in a
@@ -54,6 +56,8 @@ pub(super) struct Call {
     pub(super) event: Option<String>,
     pub(super) agent: Agent,
     pub(super) profile: Option<String>,
+    /// Write the database's log back instead.
+    pub(super) shorten_log: bool,
 }
 
 /// Runs a hook if the arguments are those of one; none leaves them to the command line.
@@ -69,11 +73,21 @@ pub(crate) fn run(context: &Context, command: Hook) -> Exit {
         worker::run(context);
         return Exit::Ok;
     }
+    let agent = match command.agent.parse() {
+        Ok(agent) => agent,
+        // Nobody knows what its words mean; taken for another one's, they would be wrong.
+        Err(error) => {
+            logs::start(&context.paths.logs_dir());
+            tracing::warn!(target: logs::HOOKS, %error, "nothing was recorded");
+            return Exit::Ok;
+        }
+    };
     let profile = context.paths.profile().map(str::to_owned);
     answer(&Call {
         event: command.event,
-        agent: command.agent.parse().unwrap_or_default(),
+        agent,
         profile,
+        shorten_log: false,
     });
     Exit::Ok
 }
@@ -100,6 +114,7 @@ fn call(arguments: &[OsString]) -> Option<Call> {
         match word? {
             "--agent" => call.agent = words.next()??.parse().ok()?,
             "--profile" => call.profile = Some(words.next()??.to_owned()),
+            log::SHORTEN => call.shorten_log = true,
             word if word.starts_with('-') || call.event.is_some() => return None,
             word => call.event = Some(word.to_owned()),
         }

@@ -244,6 +244,43 @@ fn one_file_is_opened_for_quick_writes() {
 }
 
 #[test]
+fn the_log_of_quick_writes_is_emptied_on_demand_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("sessions.db-wal");
+    let length = || std::fs::metadata(&log).map_or(0, |log| log.len());
+    let shorten = || LocalStore::shorten_log(folder.path(), File::Sessions);
+    assert!(!shorten().unwrap(), "nothing there yet");
+    drop(open(folder.path()).unwrap());
+    let write = |id: &str| {
+        let random = Random::Seeded(3);
+        let store = LocalStore::open_one(folder.path(), File::Sessions, Duration::ZERO, random);
+        let rows = vec![("context_messages", message(id))];
+        let mut store = store.unwrap().unwrap();
+        store.ingest(File::Sessions, rows, None, NOW).unwrap();
+    };
+    for number in 0..20 {
+        write(&format!("m{number}"));
+    }
+    let long = length();
+    let reader = Connection::open(folder.path().join("sessions.db")).unwrap();
+    reader
+        .execute_batch("begin; select count(*) from messages")
+        .unwrap();
+    write("m20");
+    assert!(!shorten().unwrap(), "somebody reads what the log still has");
+    assert!(length() >= long);
+    drop(reader);
+    write("m21");
+    assert!(shorten().unwrap());
+    assert!(length() < long / 4, "{} of {long}", length());
+    write("m22");
+    let store = open(folder.path()).unwrap();
+    assert_eq!(store.count("context_messages").unwrap()[0].1, 23);
+    let state = store.queue_state(File::Sessions).unwrap();
+    assert_eq!(state.queued, 23, "marked once each, without triggers");
+}
+
+#[test]
 fn one_file_that_is_not_ours_or_of_another_version_is_not_opened() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());

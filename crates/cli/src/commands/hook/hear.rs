@@ -10,7 +10,7 @@ use coditect_daemon::hooks::{Folder, apply, is_opted_out, keep};
 use coditect_local_store::{Error, LocalStore, Random};
 use coditect_protocol::catalogue::File;
 
-use super::{Call, gather, stdin, worker};
+use super::{Call, gather, log, stdin, worker};
 use crate::environment::HookEnvironment;
 use crate::{clock, logs};
 
@@ -22,12 +22,6 @@ const DRAIN_MAX: usize = 64;
 const WORK_EVERY: Duration = Duration::from_secs(60);
 /// The same while events wait in the spool.
 const WORK_EVERY_SPOOLED: Duration = Duration::from_secs(5);
-
-/// The same while the file's log is long.
-const WORK_EVERY_LONG_LOG: Duration = Duration::from_secs(20);
-/// Length of the log from which a hook notices it, in bytes: where no daemon holds the file open,
-/// each hook reads all of it. A worker that opens and closes the file writes it back.
-const LOG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where a call's files are, and what the owner wants.
 struct Surroundings {
@@ -45,6 +39,10 @@ enum Recorded {
 /// Hears what the agent says; returns what to answer. What goes wrong is logged.
 pub(super) fn hear(call: &Call) -> Option<String> {
     let environment = HookEnvironment::from_process();
+    if call.shorten_log {
+        shorten_log(&environment, call);
+        return None;
+    }
     let Some(input) = stdin::read() else {
         crate::printer::remark("reads an event as JSON from standard input; see --help");
         return None;
@@ -69,6 +67,14 @@ pub(super) fn hear(call: &Call) -> Option<String> {
             tracing::warn!(target: logs::HOOKS, error, "an event was not recorded");
             None
         }
+    }
+}
+
+fn shorten_log(environment: &HookEnvironment, call: &Call) {
+    let done = surroundings(environment, call.profile.as_deref())
+        .and_then(|surroundings| log::shorten(&surroundings.paths));
+    if let Err(error) = done {
+        complain(environment.home.as_deref(), &error);
     }
 }
 
@@ -128,13 +134,18 @@ fn act(
         (Ok(Recorded::Spooled), _) => Some(WORK_EVERY_SPOOLED),
         (_, Some(SessionChange::Begun { .. })) => Some(WORK_EVERY),
         _ if event.read_transcript => Some(WORK_EVERY),
-        _ if event.has_rows() && has_long_log(&surroundings.paths) => Some(WORK_EVERY_LONG_LOG),
         _ => None,
     };
     if let Some(every) = every
         && folder.claim_start(every)
     {
         worker::start(&surroundings.paths)?;
+    }
+    // Closed first: whoever writes the log back must not find this process reading it.
+    drop(store);
+    if let Err(error) = log::shorten_in_background(&surroundings.paths) {
+        logs::start(&surroundings.paths.logs_dir());
+        tracing::warn!(target: logs::HOOKS, error = format!("{error:#}"), "the log stays long");
     }
     if let Err(error) = keep(&folder, &event) {
         logs::start(&surroundings.paths.logs_dir());
@@ -147,13 +158,6 @@ type Opened = coditect_local_store::Result<Option<LocalStore>>;
 
 fn open(paths: &Paths, file: File) -> Opened {
     LocalStore::open_one(&paths.context_storage(), file, WAIT, Random::System)
-}
-
-fn has_long_log(paths: &Paths) -> bool {
-    let log = paths
-        .context_storage()
-        .join(format!("{}.db-wal", File::Sessions));
-    std::fs::metadata(log).is_ok_and(|log| log.len() > LOG_BYTES_MAX)
 }
 
 /// Stores an event, or writes it to the spool when the file is busy, missing or of no use now.
