@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, OnceLock};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
 
 use super::own::{self, OwnRules};
+use super::prefilter::Prefilter;
 use super::rules::{Class, NAMES, Need, TokenRule, shapes};
 use super::{MARKER_START, Report, assign};
 
@@ -26,18 +25,11 @@ const WINDOW_BYTES: usize = 512;
 /// Longest private key that is looked for, in bytes.
 const KEY_BYTES_MAX: usize = 32 * 1024;
 
-/// Bytes that a process scans before the fast automaton is worth what it costs to build: a hook
-/// that looks at one short text ends before that.
-const SLOW_BYTES: usize = 64 * 1024;
-
 /// Returns `text` with every secret replaced by its marker, and counts them in `report`.
 ///
 /// Clean text is returned borrowed. Redacting the result again changes nothing.
 pub fn redact_text<'a>(text: &'a str, report: &mut Report) -> Cow<'a, str> {
-    let Some(scanner) = SCANNER.as_ref() else {
-        debug_assert!(false, "the built-in redaction rules compile");
-        return Cow::Borrowed("[REDACTED:rules-unavailable]");
-    };
+    let scanner = &*SCANNER;
     let Some(mut redacted) = scanner.replace_once(text, report) else {
         return Cow::Borrowed(text);
     };
@@ -71,14 +63,7 @@ impl Replaced {
 
 /// Returns what [`redact_text`] returns, and which bytes of the original stand no more.
 pub fn redact_listed(text: &str) -> (Cow<'_, str>, Vec<Replaced>) {
-    let Some(scanner) = SCANNER.as_ref() else {
-        let all = Replaced {
-            start: 0,
-            end: text.len(),
-            kind: Cow::Borrowed("rules-unavailable"),
-        };
-        return (Cow::Borrowed("[REDACTED:rules-unavailable]"), vec![all]);
-    };
+    let scanner = &*SCANNER;
     let mut out = Cow::Borrowed(text);
     let mut list: Vec<Replaced> = Vec::new();
     for _ in 0..ROUNDS_MAX {
@@ -143,20 +128,18 @@ pub fn compose(earlier: &[Replaced], later: &[Replaced]) -> Vec<Replaced> {
 
 /// Returns true when `text` holds something that [`redact_text`] would replace.
 pub fn text_has_secret(text: &str) -> bool {
-    SCANNER
-        .as_ref()
-        .is_none_or(|scanner| !scanner.find(text).is_empty())
+    !SCANNER.find(text).is_empty()
 }
 
 /// Returns the class of the telling name that an object's key ends with, if it has one.
 pub(super) fn class_of_key(key: &str) -> Option<Class> {
-    let scanner = SCANNER.as_ref()?;
+    let scanner = &*SCANNER;
     let mut class = None;
-    for hit in scanner.prefilter(key.len()).find_overlapping_iter(key) {
-        let Probe::Name(found) = scanner.probes[hit.pattern().as_usize()] else {
+    for hit in scanner.prefilter.find(key) {
+        let Probe::Name(found) = scanner.probes[hit.literal] else {
             continue;
         };
-        let rest = &key[hit.end()..];
+        let rest = &key[hit.range.end..];
         let separated = rest.is_empty() || rest.starts_with(['_', '-']);
         if separated && assign::ending_is_telling(rest) {
             class = Some(found);
@@ -165,7 +148,7 @@ pub(super) fn class_of_key(key: &str) -> Option<Class> {
     class.filter(|class| *class != Class::Bearer)
 }
 
-static SCANNER: LazyLock<Option<Scanner>> =
+static SCANNER: LazyLock<Scanner> =
     LazyLock::new(|| Scanner::new(own::in_use().unwrap_or(&own::NONE)));
 
 /// What to check where a literal of the prefilter was found.
@@ -180,18 +163,15 @@ enum Probe {
     CurlUser,
 }
 
-/// Built by and by: what is cheap at once, an expression when its literal first occurs, the fast
-/// automaton when a process has much to scan.
+/// Built by and by: what is cheap at once, an expression when its literal first occurs.
 #[derive(Debug)]
 struct Scanner {
     rules: Vec<&'static TokenRule>,
     /// Texts that somebody said are no secrets.
     allowed: &'static [String],
-    literals: Vec<&'static str>,
+    prefilter: Prefilter,
+    /// What each literal of the prefilter stands for.
     probes: Vec<Probe>,
-    slow: AhoCorasick,
-    fast: OnceLock<Option<AhoCorasick>>,
-    scanned_bytes: AtomicUsize,
     patterns: Vec<OnceLock<Option<Regex>>>,
     curl_user: LazyLock<Option<Regex>>,
     key: LazyLock<Option<KeyPatterns>>,
@@ -206,7 +186,7 @@ struct Found {
 }
 
 impl Scanner {
-    fn new(own: &'static OwnRules) -> Option<Self> {
+    fn new(own: &'static OwnRules) -> Self {
         let mut literals: Vec<&'static str> = Vec::new();
         let mut probes = Vec::new();
         let rules: Vec<&'static TokenRule> = own.shapes.iter().chain(shapes()).collect();
@@ -229,33 +209,17 @@ impl Scanner {
             literals.push(literal);
             probes.push(probe);
         }
-        Some(Self {
-            slow: automaton(&literals, AhoCorasickKind::NoncontiguousNFA)?,
-            literals,
+        Self {
+            prefilter: Prefilter::new(literals),
             probes,
             patterns: rules.iter().map(|_| OnceLock::new()).collect(),
             rules,
             allowed: &own.allowed,
-            fast: OnceLock::new(),
-            scanned_bytes: AtomicUsize::new(0),
             curl_user: LazyLock::new(|| {
                 Regex::new(r#"\A(?: -u|--user)[ =]*["']?([^\s:"']+):([^\s"'\\]+)"#).ok()
             }),
             key: LazyLock::new(KeyPatterns::new),
-        })
-    }
-
-    /// Returns the automaton that finds the literals; all of them find the same.
-    fn prefilter(&self, bytes: usize) -> &AhoCorasick {
-        if let Some(Some(fast)) = self.fast.get() {
-            return fast;
         }
-        let before = self.scanned_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) < SLOW_BYTES {
-            return &self.slow;
-        }
-        let make = || automaton(&self.literals, AhoCorasickKind::DFA);
-        self.fast.get_or_init(make).as_ref().unwrap_or(&self.slow)
     }
 
     fn pattern(&self, index: usize) -> Option<&Regex> {
@@ -282,18 +246,14 @@ impl Scanner {
         let mut found: Vec<Found> = Vec::new();
         let mut blocks = PrivateBlocks::default();
         let mut skip_to = 0;
-        let prefilter = self.prefilter(text.len());
-        let mut hits: Vec<_> = prefilter.find_overlapping_iter(text).collect();
-        // From left to right, of those at one place the longest first.
-        hits.sort_by_key(|hit| (hit.start(), std::cmp::Reverse(hit.end())));
-        for hit in hits {
-            let probe = self.probes[hit.pattern().as_usize()];
+        for hit in self.prefilter.find(text) {
+            let probe = self.probes[hit.literal];
             match probe {
-                Probe::PrivateOpen => blocks.open(hit.start()),
-                Probe::PrivateClose => blocks.close(hit.end()),
-                _ if hit.start() < skip_to => {}
+                Probe::PrivateOpen => blocks.open(hit.range.start),
+                Probe::PrivateClose => blocks.close(hit.range.end),
+                _ if hit.range.start < skip_to => {}
                 _ => {
-                    if let Some(secret) = self.check(text, hit.range(), probe)
+                    if let Some(secret) = self.check(text, hit.range, probe)
                         && !self.is_allowed(&text[secret.range.clone()])
                     {
                         // A name's value may itself have a recognisable shape: later hits are
@@ -392,15 +352,6 @@ impl Scanner {
         let plain = is_curl && !value.contains(MARKER_START) && !is_template(value);
         plain.then(|| at + password.start()..at + password.end())
     }
-}
-
-fn automaton(literals: &[&str], kind: AhoCorasickKind) -> Option<AhoCorasick> {
-    AhoCorasick::builder()
-        .kind(Some(kind))
-        .match_kind(MatchKind::Standard)
-        .ascii_case_insensitive(true)
-        .build(literals)
-        .ok()
 }
 
 /// Returns the text with markers in the places of secrets.
@@ -563,7 +514,7 @@ mod tests {
 
     #[test]
     fn every_rule_compiles() {
-        let scanner = SCANNER.as_ref().unwrap();
+        let scanner = &*SCANNER;
         for index in 0..scanner.rules.len() {
             assert!(
                 scanner.pattern(index).is_some(),
@@ -572,27 +523,5 @@ mod tests {
             );
         }
         assert!(scanner.curl_user.is_some() && scanner.key.is_some());
-    }
-
-    #[test]
-    fn the_slow_and_the_fast_automaton_find_the_same() {
-        let scanner = Scanner::new(&own::NONE).unwrap();
-        let fast = automaton(&scanner.literals, AhoCorasickKind::DFA).unwrap();
-        let mut text = String::new();
-        for literal in &scanner.literals {
-            text.push_str(literal);
-            text.push_str(&literal.to_uppercase());
-            text.push_str(&literal[..literal.len() / 2]);
-        }
-        let all = |automaton: &AhoCorasick| -> Vec<_> {
-            automaton.find_overlapping_iter(&text).collect()
-        };
-        assert_eq!(all(&scanner.slow), all(&fast));
-        // Within one process the change comes unnoticed.
-        assert!(std::ptr::eq(scanner.prefilter(1), &raw const scanner.slow));
-        assert!(!std::ptr::eq(
-            scanner.prefilter(SLOW_BYTES),
-            &raw const scanner.slow
-        ));
     }
 }

@@ -11,6 +11,7 @@ mod assign;
 mod commands;
 mod engine;
 mod own;
+mod prefilter;
 mod providers;
 mod report;
 mod rules;
