@@ -43,7 +43,9 @@ pub struct Drained {
 }
 
 impl Folder {
-    /// Writes an event down, so that it survives a crash.
+    /// Writes an event down, so that it survives the end of this process. A loss of power may
+    /// take the last ones, as it may take the last ones from sessions.db; nothing waits for the
+    /// disk.
     ///
     /// # Errors
     /// When too many wait, or the system refuses.
@@ -61,7 +63,7 @@ impl Folder {
         let mut options = OpenOptions::new();
         private(options.write(true).create(true).truncate(true));
         let mut file = options.open(&unfinished)?;
-        let written = file.write_all(&text).and_then(|()| file.sync_data());
+        let written = file.write_all(&text);
         let done = written
             .and_then(|()| std::fs::rename(&unfinished, folder.join(format!("{name}.json"))));
         if done.is_err() {
