@@ -9,6 +9,7 @@ pub mod claude;
 mod codex;
 mod format;
 mod gemini;
+pub mod graph;
 pub mod hooks;
 pub mod raw;
 pub mod rows;

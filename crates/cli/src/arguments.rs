@@ -5,9 +5,9 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
-    checkpoint, completions, config, conflict, context, daemon, device, doctor, dump, hook, import,
-    init, login, logout, man, mcp, org, process_queue, project, pull, queue, scrub, search,
-    session, share, status, sync, task, team, test, uninstall, verify,
+    checkpoint, completions, config, conflict, context, daemon, device, doctor, dump, graph, hook,
+    import, init, login, logout, man, mcp, org, process_queue, project, pull, queue, scrub, search,
+    session, share, stats, status, sync, task, team, test, timeline, uninstall, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -102,6 +102,9 @@ pub(crate) enum Command {
     /// How well a model's confidence matched what happened
     #[command(subcommand, after_help = kinds::CALIBRATION_EXAMPLES)]
     Calibration(Verb<kinds::Calibration>),
+    /// What belongs together: the knowledge graph
+    #[command(subcommand)]
+    Graph(graph::Graph),
     /// Things that the knowledge graph knows
     #[command(subcommand, after_help = kinds::NODE_EXAMPLES)]
     Node(Verb<kinds::Node>),
@@ -113,6 +116,10 @@ pub(crate) enum Command {
     Session(session::Session),
     /// Search messages, decisions, learnings, errors and tasks
     Search(search::Search),
+    /// Show what happened, in the order of time
+    Timeline(timeline::Timeline),
+    /// Count tokens and what they would have cost
+    Stats(stats::Stats),
     /// Let others see rows: move them to a project, a team or the organisation
     Share(share::Share),
     /// Take shared rows back, so that only their author sees them

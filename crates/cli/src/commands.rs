@@ -9,6 +9,7 @@ pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod dump;
+pub(crate) mod graph;
 pub(crate) mod hook;
 pub(crate) mod import;
 pub(crate) mod init;
@@ -28,11 +29,13 @@ pub(crate) mod scrub;
 pub(crate) mod search;
 pub(crate) mod session;
 pub(crate) mod share;
+pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod task;
 pub(crate) mod team;
 pub(crate) mod test;
+pub(crate) mod timeline;
 pub(crate) mod uninstall;
 pub(crate) mod verify;
 
@@ -79,6 +82,9 @@ pub(crate) fn run(
         Command::Unshare(command) => share::unshare(context, &command),
         Command::Scrub(command) => scrub::run(context, &command),
         Command::Search(command) => search::run(context, &command),
+        Command::Timeline(command) => timeline::run(context, &command),
+        Command::Stats(command) => stats::run(context, &command),
+        Command::Graph(command) => graph::run(context, &command),
         Command::Conflict(command) => conflict::run(context, command),
         Command::Queue(command) => queue::run(context, command),
         Command::Init(command) => init::run(context, &command),

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod digest;
 pub mod hash;
 pub mod merge;
+pub mod prices;
 pub mod redact;
 pub mod repository;
 pub mod sync;

@@ -21,6 +21,7 @@ use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::Row;
 
 use crate::archive::{Archive, ArchiveError};
+use crate::graph;
 pub(crate) use rows::leave_gaps_only;
 use sessions::Sessions;
 use steps::{Current, archive_of};
@@ -117,6 +118,7 @@ pub struct Importer<'a> {
     ignored: Vec<String>,
     is_ignored: BTreeMap<String, bool>,
     current: Current,
+    graph: graph::Writer,
 }
 
 impl<'a> Importer<'a> {
@@ -135,6 +137,7 @@ impl<'a> Importer<'a> {
             ignored: Vec::new(),
             is_ignored: BTreeMap::new(),
             current: Current::default(),
+            graph: graph::Writer::default(),
         })
     }
 
@@ -242,7 +245,10 @@ impl<'a> Importer<'a> {
                 .note_source(self.store, id, &state.path, self.now_ms)?;
         }
         self.states.insert(state.path.clone(), state.clone());
+        let found = self.found(&chunk);
         let rows = self.rows(chunk)?;
+        // The other file goes first: what a crash leaves undone there is done again.
+        self.graph.store(self.store, &found, self.now_ms)?;
         self.write(rows, Some(&state))
     }
 

@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod control;
+pub mod graph;
 pub mod hooks;
 pub mod importer;
 mod machine;

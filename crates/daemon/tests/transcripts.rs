@@ -206,6 +206,9 @@ fn compare(store: &LocalStore, summary: &Summary, counted: &Value, files: &[Path
         }
     }
     let by_type: BTreeMap<String, u64> = serde_json::from_value(counted["types"].clone()).unwrap();
+    // Every record was read, each once, whatever became of it.
+    let last_lines: u64 = unfinished.values().sum();
+    assert_eq!(summary.records + last_lines, by_type.values().sum::<u64>());
     let mut types = summary.other_records.clone();
     // A message that occurs in several files is one row and several records.
     for (kind, count) in unfinished {
@@ -430,6 +433,76 @@ fn a_project_that_opted_out_leaves_no_trace() {
         );
     }
     assert_eq!(machine.archive().manifests().unwrap().len(), 1);
+}
+
+/// The graph of the same transcripts is the same on two devices, whatever the order in which
+/// they were read, and once more changes nothing.
+#[test]
+fn two_devices_make_the_same_graph() {
+    let machine = Machine::new();
+    let call = |name: &str, input: Value| json!([{"type": "tool_use", "id": "t", "name": name, "input": input}]);
+    let result = |text: &str, is_error: bool| json!([{"type": "tool_result", "tool_use_id": "t", "content": text, "is_error": is_error}]);
+    let mut paths = Vec::new();
+    for session in ["a", "b", "c"] {
+        let mut text = String::new();
+        let blocks = [
+            call("Edit", json!({"file_path": "/home/ann/app/src/shared.rs"})),
+            call(
+                "Read",
+                json!({"file_path": format!("/home/ann/app/{session}.md")}),
+            ),
+            result(&format!("[main {session}bcdef1] Mend {session}"), false),
+            result("error: line 17 is wrong", true),
+            result(
+                &format!("error: line {} is wrong", session.len() + 40),
+                true,
+            ),
+        ];
+        for (at, content) in blocks.into_iter().enumerate() {
+            let kind = if at < 2 { "assistant" } else { "user" };
+            let letter = u32::from(session.as_bytes()[0]);
+            let line = json!({"type": kind, "sessionId": session, "cwd": "/home/ann/app",
+                "uuid": format!("10000000-0000-4000-8000-{letter:08}{at:04}"),
+                "timestamp": "2026-02-03T03:51:03.761Z",
+                "message": {"role": kind, "id": format!("msg_{session}{at}"), "content": content}});
+            text.push_str(&format!("{line}\n"));
+        }
+        std::fs::write(machine.file(&format!("{session}.jsonl")), text).unwrap();
+        paths.push(machine.file(&format!("{session}.jsonl")));
+    }
+    let graph = |store: &LocalStore| {
+        let filter = RowFilter {
+            limit: u32::MAX,
+            ..RowFilter::default()
+        };
+        let rows = |table: &str| {
+            let rows = store.list(table, &filter).unwrap().into_iter();
+            rows.map(|view| (view.id.unwrap(), view.row))
+                .collect::<BTreeMap<_, _>>()
+        };
+        (rows("org_kg_nodes"), rows("org_kg_edges"))
+    };
+    let open = |name: &str, seed: u64| {
+        let folder = machine.0.path().join(name).join("context-storage");
+        LocalStore::open(&folder, NOW, Random::Seeded(seed)).unwrap()
+    };
+    let (mut one, mut other) = (open("one", 1), open("other", 2));
+    assert_ne!(one.device(), other.device());
+    Importer::new(&mut one, NOW)
+        .unwrap()
+        .run(&machine.agent(), |_| {})
+        .unwrap();
+    for path in paths.iter().rev() {
+        let importer = Importer::new(&mut other, NOW + 9).unwrap();
+        importer.run_some(std::slice::from_ref(path)).unwrap();
+    }
+    let (nodes, edges) = graph(&one);
+    // 3 sessions, 3 files of their own and a shared one, 3 commits, one error without numbers.
+    assert_eq!((nodes.len(), edges.len()), (11, 12));
+    assert_eq!((&nodes, &edges), (&graph(&other).0, &graph(&other).1));
+    let again = coditect_daemon::graph::rebuild(&mut one, NOW + 99, |_| {}).unwrap();
+    assert_eq!((again.nodes, again.edges), (0, 0));
+    assert_eq!(graph(&one), (nodes, edges));
 }
 
 /// One rule for every agent, for an import by command and for one while the agent writes: what a

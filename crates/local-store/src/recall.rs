@@ -123,31 +123,30 @@ impl Resolved {
     /// Returns the condition for a table; none when no row of it can be meant.
     pub(crate) fn clause(&self, table: &Table) -> Option<Clause> {
         let has = |name: &str| table.column(name).is_some();
+        let session = origin::session_sql(table);
         let mut clause = Clause::default();
-        for (column, wanted) in [
-            ("session_id", &self.which.session_id),
-            ("role", &self.which.role),
-        ] {
-            if let Some(wanted) = wanted {
-                has(column).then_some(())?;
-                clause.add(&format!("t.\"{column}\" = ?"), [wanted.clone()]);
-            }
+        if let Some(wanted) = &self.which.session_id {
+            clause.add(&format!("{} = ?", session?), [wanted.clone()]);
+        }
+        if let Some(role) = &self.which.role {
+            has("role").then_some(())?;
+            clause.add("t.role = ?", [role.clone()]);
         }
         if let Some(project) = &self.which.project {
             let path = ["project_path", "cwd"].into_iter().find(|name| has(name));
-            let sessions = self.of_project.clone().filter(|_| has("session_id"));
+            let sessions = self.of_project.clone().filter(|_| session.is_some());
             if path.is_none() && sessions.is_none() && !has("project_id") {
                 return None;
             }
+            let sessions = session.zip(sessions);
             of_place(&mut clause, project, has("project_id"), path, sessions);
         }
         if let Some(agent) = &self.which.agent {
             if has("agent") {
                 clause.add("t.agent = ?", [agent.clone()]);
             } else {
-                has("session_id").then_some(())?;
-                let list = "t.session_id in (select value from json_each(?))";
-                clause.add(list, self.of_agent.clone());
+                let list = format!("{} in (select value from json_each(?))", session?);
+                clause.add(&list, self.of_agent.clone());
             }
         }
         match (&self.which.author, &self.me) {
@@ -178,7 +177,7 @@ fn of_place(
     project: &OfProject,
     has_id: bool,
     path: Option<&str>,
-    sessions: Option<String>,
+    sessions: Option<(&str, String)>,
 ) {
     let (mut parts, mut values) = (Vec::new(), Vec::new());
     if has_id {
@@ -196,8 +195,8 @@ fn of_place(
             values.push(format!("/{folder}/"));
         }
     }
-    if let Some(sessions) = sessions {
-        parts.push("t.session_id in (select value from json_each(?))".to_owned());
+    if let Some((session, sessions)) = sessions {
+        parts.push(format!("{session} in (select value from json_each(?))"));
         values.push(sessions);
     }
     if parts.is_empty() {

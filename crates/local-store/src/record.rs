@@ -2,6 +2,7 @@
 //! events, read and written in one transaction, so that two processes do not undo each other.
 
 use coditect_core::hash;
+use coditect_protocol::RowId;
 use coditect_protocol::catalogue::{File, Table};
 use coditect_protocol::wire::Row;
 use rusqlite::params;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::LocalStore;
 use crate::error::{Error, InFile as _, Result};
 use crate::import_state::{self, ImportState};
-use crate::rows::{Ingested, ingest_row};
+use crate::rows::{Ingested, ingest_row, put_new};
 use crate::statements;
 use crate::work::Work;
 
@@ -114,6 +115,21 @@ impl Recording<'_, '_> {
     pub fn put(&mut self, name: &str, row: Row) -> Result<()> {
         let table = self.table(name)?;
         ingest_row(self.work, table, row, self.now_ms, &mut self.ingested)
+    }
+
+    /// Stores a row under an id that the caller knows, made from what the row is about; one that
+    /// is there, or was deleted, stays as it is. Returns whether it is new.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], or when the database fails.
+    pub fn put_as(&mut self, name: &str, id: RowId, row: Row) -> Result<bool> {
+        let table = self.table(name)?;
+        let scope = coditect_protocol::scope::LOCAL_USER;
+        let known = statements::by_key(self.work.tx, table, scope, &id.to_string());
+        if known.in_file(self.work.file)?.is_some() {
+            return Ok(false);
+        }
+        put_new(self.work, table, id, row, self.now_ms, &mut self.ingested)
     }
 
     /// Returns the state of a source; only in sessions.db.

@@ -362,6 +362,29 @@ pub(crate) fn ingest_row(
     Ok(())
 }
 
+/// Stores a row under a given id in the owner's own scope, unless it was deleted; returns whether
+/// it did.
+pub(crate) fn put_new(
+    work: &mut Work<'_>,
+    table: &'static Table,
+    id: RowId,
+    row: Row,
+    now_ms: i64,
+    ingested: &mut Ingested,
+) -> Result<bool> {
+    let row = prepare(table, row);
+    let scope = work.session_scope(table, &row)?;
+    let put = work.put(table, &scope, id, &row, now_ms, false)?;
+    let is_new = matches!(put, Put::Inserted(_));
+    match put {
+        Put::Inserted(_) => ingested.inserted += 1,
+        Put::Updated => ingested.updated += 1,
+        Put::Unchanged => ingested.unchanged += 1,
+        Put::KeptOut => ingested.kept_out += 1,
+    }
+    Ok(is_new)
+}
+
 /// Returns whether only a hook has told about a row: `metadata.source` says so.
 fn is_provisional(row: &Row) -> bool {
     let metadata = row.get("metadata");

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coditect_capture::claude::Chunk;
+use coditect_capture::graph::{Graph, Place};
 use coditect_capture::rows::{NamedRow, SessionRow, TaskRow, TitleSource, ToolRow};
 use coditect_core::hash;
 use coditect_local_store::LocalStore;
@@ -65,6 +66,39 @@ impl Importer<'_> {
             rows.push(row);
         }
         Ok(rows)
+    }
+
+    /// Returns what belongs together, by what a piece says.
+    pub(super) fn found(&self, chunk: &Chunk) -> Graph {
+        let mut graph = Graph::default();
+        let place = |session_id: &str| {
+            let mut sessions = chunk.sessions.iter();
+            sessions.find(|row| row.session_id == session_id)
+        };
+        for row in &chunk.sessions {
+            let place = Place {
+                session_id: &row.session_id,
+                project_path: row.project_path.as_deref(),
+            };
+            graph.session(&place, row.title.as_deref(), Some(&row.agent));
+        }
+        for message in &chunk.messages {
+            let place = Place {
+                session_id: &message.session_id,
+                project_path: place(&message.session_id)
+                    .and_then(|row| row.project_path.as_deref()),
+            };
+            let at = message.timestamp.as_deref();
+            graph.message(&place, &message.content_blocks, at);
+        }
+        for task in &chunk.tasks {
+            let place = Place {
+                session_id: &task.session_id,
+                project_path: None,
+            };
+            graph.task(&place, &task.task_id, task.description.as_deref());
+        }
+        graph
     }
 
     /// Returns rows of tool calls that were paired later.

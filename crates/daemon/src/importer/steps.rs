@@ -69,6 +69,7 @@ impl Importer<'_> {
         self.title_by_summaries()?;
         self.pair_tools()?;
         self.store.index_new(File::Sessions, 1)?;
+        self.graph.records(self.store, false, self.now_ms)?;
         Ok(())
     }
 

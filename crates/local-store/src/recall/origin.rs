@@ -60,6 +60,16 @@ pub(super) fn time_sql(table: &Table) -> String {
     format!("coalesce({})", parts.join(", "))
 }
 
+/// Returns the expression of SQL for the session of a row of `t`; none where it has none.
+pub(super) fn session_sql(table: &Table) -> Option<&'static str> {
+    if table.cloud == "org_kg_nodes" {
+        let of_metadata = "case when json_valid(t.metadata) \
+                           then json_extract(t.metadata, '$.session_id') end";
+        return Some(of_metadata);
+    }
+    table.column("session_id").map(|_| "t.session_id")
+}
+
 fn text(row: &Row, name: &str) -> Option<String> {
     let value = row.get(name)?.as_str()?;
     (!value.is_empty()).then(|| value.to_owned())
@@ -77,7 +87,14 @@ impl LocalStore {
         created_at: Option<&str>,
         user_id: Option<&str>,
     ) -> Result<Origin> {
-        let session_id = text(row, "session_id");
+        let of_metadata = || {
+            let id = row.get("metadata")?.get("session_id")?.as_str()?;
+            Some(id.to_owned())
+        };
+        let session_id = match table.column("session_id") {
+            Some(_) => text(row, "session_id"),
+            None => of_metadata(),
+        };
         let session = match &session_id {
             Some(id) if table.cloud != "context_sessions" => self.session(id)?,
             _ => None,
