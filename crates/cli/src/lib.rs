@@ -33,12 +33,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(exit) = commands::hook::run_fast(&arguments) {
         return exit;
     }
+    // Whatever is wrong with a hook's call, to end with an error might stop the agent.
+    let is_hook = arguments
+        .get(1)
+        .is_some_and(|name| name == commands::hook::NAME);
     let arguments = match arguments::Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version go to stdout and are no error.
             let _ = error.print();
-            let exit = if error.use_stderr() {
+            let exit = if error.use_stderr() && !is_hook {
                 Exit::Usage
             } else {
                 Exit::Ok
@@ -51,9 +55,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match commands::run(arguments, environment, &printer) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            let exit = exit::of(&error);
             printer.error(&error);
-            exit.into()
+            if is_hook {
+                return Exit::Ok.into();
+            }
+            exit::of(&error).into()
         }
     }
 }

@@ -168,13 +168,22 @@ fn odd_input_is_logged_and_never_a_fault() {
     assert!(home.log().contains("no JSON object") && home.log().contains("too long"));
     let kept = std::fs::read_to_string(home.path(".coditect-data/hooks/events.jsonl")).unwrap();
     assert!(kept.contains("OrbitEntered"), "{kept}");
+    // An agent that nobody knows is not taken for another one.
+    let begin = json!({"hook_event_name": "SessionStart", "session_id": "e", "cwd": "/x"});
+    let begin = begin.to_string();
     for words in [
         ["hook", "--agent", "emacs"],
         ["hook", "SomethingNew", "--agent"],
     ] {
-        let ran = home.start(&words, b"{}");
-        assert!(ran.stdout.is_empty(), "{ran:?}");
+        let ran = home.start(&words, begin.as_bytes());
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
     }
+    assert!(
+        home.log().contains("no agent 'emacs' is known"),
+        "{}",
+        home.log()
+    );
+    assert_eq!(home.json(&["session", "list"])["sessions"], json!([]));
 }
 
 #[test]
