@@ -27,7 +27,11 @@ pub enum Stop {
 pub struct Proxy {
     address: SocketAddr,
     armed: Armed,
+    requests: Requests,
 }
+
+/// What devices have sent, request by request.
+type Requests = Arc<Mutex<Option<Vec<Vec<u8>>>>>;
 
 type Armed = Arc<Mutex<Option<Trap>>>;
 
@@ -54,25 +58,54 @@ impl Proxy {
     /// When no port is free or the address is none.
     #[must_use]
     pub fn start(server: &str) -> Self {
+        Self::start_with(server, None)
+    }
+
+    /// Starts a proxy that keeps what devices send.
+    ///
+    /// # Panics
+    /// As [`Proxy::start`].
+    #[must_use]
+    pub fn start_recording(server: &str) -> Self {
+        Self::start_with(server, Some(Vec::new()))
+    }
+
+    fn start_with(server: &str, requests: Option<Vec<Vec<u8>>>) -> Self {
         let server: SocketAddr = server.trim_start_matches("http://").parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let armed = Armed::default();
-        let shared = Arc::clone(&armed);
+        let requests: Requests = Arc::new(Mutex::new(requests));
+        let (shared, kept) = (Arc::clone(&armed), Arc::clone(&requests));
         thread::spawn(move || {
             for device in listener.incoming().map_while(Result::ok) {
-                let armed = Arc::clone(&shared);
-                // A connection that breaks is what this is for.
-                thread::spawn(move || serve(device, server, &armed).unwrap_or_default());
+                let (armed, requests) = (Arc::clone(&shared), Arc::clone(&kept));
+                thread::spawn(move || {
+                    // A connection that breaks is what this is for.
+                    serve(device, server, &armed, &requests).unwrap_or_default();
+                });
             }
         });
-        Self { address, armed }
+        Self {
+            address,
+            armed,
+            requests,
+        }
     }
 
     /// Returns the address for devices.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Returns the requests that a recording proxy has carried, heads and bodies as they were
+    /// sent.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Vec<u8>> {
+        let kept = self.requests.lock();
+        let kept = kept.unwrap_or_else(PoisonError::into_inner);
+        kept.clone().unwrap_or_default()
     }
 
     /// Stops the next exchange on a path; an earlier stop that met nothing is forgotten.
@@ -125,18 +158,32 @@ fn lock(armed: &Armed) -> MutexGuard<'_, Option<Trap>> {
 }
 
 /// Carries exchange after exchange until one side closes.
-fn serve(device: TcpStream, server: SocketAddr, armed: &Armed) -> io::Result<()> {
+fn serve(
+    device: TcpStream,
+    server: SocketAddr,
+    armed: &Armed,
+    requests: &Requests,
+) -> io::Result<()> {
     let server = TcpStream::connect(server)?;
-    let result = carry(&device, &server, armed);
+    let result = carry(&device, &server, armed, requests);
     let _ = device.shutdown(Shutdown::Both);
     let _ = server.shutdown(Shutdown::Both);
     result
 }
 
-fn carry(device: &TcpStream, server: &TcpStream, armed: &Armed) -> io::Result<()> {
+fn carry(
+    device: &TcpStream,
+    server: &TcpStream,
+    armed: &Armed,
+    requests: &Requests,
+) -> io::Result<()> {
     let (mut from_device, mut from_server) = (BufReader::new(device), BufReader::new(server));
     let (mut to_device, mut to_server) = (device, server);
     while let Some(request) = read_message(&mut from_device)? {
+        let kept = requests.lock();
+        if let Some(kept) = &mut *kept.unwrap_or_else(PoisonError::into_inner) {
+            kept.push(request.clone());
+        }
         let mut trap = take(armed, &request);
         let cut = usize::from(is_at(trap.as_ref(), Stop::RequestCut));
         let (most, last) = request.split_at(request.len() - cut);
