@@ -14,6 +14,7 @@ use crate::conflicts::{Kind, NewConflict};
 use crate::database::{meta, set_meta};
 use crate::digest;
 use crate::error::{Error, InFile as _, Result};
+use crate::guards::FileGuard;
 use crate::marks::{self, RECONCILE};
 use crate::reconcile::is_set_back;
 use crate::statements::{self, LocalRow};
@@ -589,7 +590,7 @@ impl Work<'_> {
         let content = match (row, &live) {
             (Some(row), Some(live)) if table.body_names().is_some() => {
                 let mut row = row.clone();
-                if !body::names(table, &row).is_empty() {
+                if !body::names(table, &row).is_empty() && FileGuard::BodyKept.is_on() {
                     body::keep_known(table, &mut row, &live.canonical(table));
                 }
                 row

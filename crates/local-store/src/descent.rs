@@ -349,6 +349,9 @@ impl Work<'_> {
         id: &str,
         live: Option<&LocalRow>,
     ) -> Result<bool> {
+        if !self.guards.repair_leaves_edits {
+            return Ok(false);
+        }
         let seq = live.map(|live| live.seq);
         let mark = marks::of_row(self.tx, table, scope, id, seq).in_file(self.file)?;
         Ok(mark.is_some() || self.may_be_stored(table, scope, id)?)

@@ -8,6 +8,7 @@ use rusqlite::params;
 
 use crate::LocalStore;
 use crate::error::{Error, InFile as _, Result};
+use crate::guards::FileGuard;
 use crate::marks;
 use crate::work::Work;
 
@@ -72,7 +73,7 @@ impl Work<'_> {
         }
         self.forget_foreign(table, scope, &id)?;
         self.put_stored(table, scope, &id, stored, stored.row.as_ref())?;
-        if stored.op == Op::Delete {
+        if stored.op == Op::Delete || !FileGuard::ForeignNoted.is_on() {
             return Ok(true);
         }
         self.note_foreign(

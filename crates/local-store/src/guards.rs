@@ -92,6 +92,8 @@ pub struct Guards {
     pub late_page: bool,
     /// The importer keeps out what was deleted. Off: it brings it back.
     pub kept_out: bool,
+    /// A repair leaves a row with an edit of its own to the push. Off: it mends it.
+    pub repair_leaves_edits: bool,
 }
 
 impl Default for Guards {
@@ -138,6 +140,64 @@ impl Default for Guards {
             stale_reply: true,
             late_page: true,
             kept_out: true,
+            repair_leaves_edits: true,
+        }
+    }
+}
+
+/// A guard of the files that the simulation's model cannot express. A test takes it out of its own
+/// thread; elsewhere, and outside of tests, it is in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "fault-injection"),
+    expect(unreachable_pub, reason = "for tests")
+)]
+pub enum FileGuard {
+    /// What was written into a scope and never sent becomes private when the scope is left. Out:
+    /// it goes with the scope.
+    LeftUnsent,
+    /// A scope that was not read since the server was set back is not left. Out: it is.
+    LeftAfterSetBack,
+    /// A device that has a body's text keeps it when the row comes without. Out: it does not.
+    BodyKept,
+    /// A row that another device owns is noted as such. Out: it is not.
+    ForeignNoted,
+    /// An edit of a row that was moved goes where the row is. Out: it stays behind.
+    EditFollows,
+}
+
+#[cfg(not(feature = "fault-injection"))]
+impl FileGuard {
+    /// Returns whether the guard is in place.
+    pub(crate) const fn is_on(self) -> bool {
+        true
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+pub use out::without;
+
+#[cfg(feature = "fault-injection")]
+mod out {
+    use super::FileGuard;
+    use std::cell::Cell;
+
+    thread_local! {
+        static OUT: Cell<Option<FileGuard>> = const { Cell::new(None) };
+    }
+
+    /// Runs `work` without a guard.
+    pub fn without<T>(guard: FileGuard, work: impl FnOnce() -> T) -> T {
+        OUT.set(Some(guard));
+        let done = work();
+        OUT.set(None);
+        done
+    }
+
+    impl FileGuard {
+        /// Returns whether the guard is in place.
+        pub(crate) fn is_on(self) -> bool {
+            OUT.get() != Some(self)
         }
     }
 }

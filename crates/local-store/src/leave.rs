@@ -17,6 +17,7 @@ use crate::LocalStore;
 use crate::apply;
 use crate::conflicts::{Kind, NewConflict};
 use crate::error::{InFile as _, Result};
+use crate::guards::FileGuard;
 use crate::marks;
 use crate::settle::drop_batch;
 use crate::statements::{self, LocalRow};
@@ -38,7 +39,7 @@ impl LocalStore {
                 continue;
             }
             let local = scope.to_local(owner.user.get());
-            if self.was_read(&local, epoch)? {
+            if self.was_read(&local, epoch)? || !FileGuard::LeftAfterSetBack.is_on() {
                 self.leave(&local)?;
             }
         }
@@ -96,7 +97,7 @@ fn remove_rows(work: &mut Work<'_>, table: &'static Table, local: &str) -> Resul
     let rows = statements::select(work.tx, table, clause, some).in_file(work.file)?;
     let more = rows.len() as i64 == CHUNK_ROWS;
     for live in rows {
-        if is_unsent(work, table, local, &live)? {
+        if is_unsent(work, table, local, &live)? && FileGuard::LeftUnsent.is_on() {
             keep_private(work, table, local, live)?;
         } else {
             forget(work, table, local, &live)?;

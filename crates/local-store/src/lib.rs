@@ -90,6 +90,9 @@ pub use conflicts::{Conflict, Kind};
 pub use digest::DumpedRow;
 pub use error::{Error, Result, is_no_space};
 pub use guards::Guards;
+#[cfg(feature = "fault-injection")]
+#[doc(hidden)]
+pub use guards::{FileGuard, without};
 pub use import_state::ImportState;
 pub use lease::Lease;
 pub use marks::SCOPE_MOVE;

@@ -17,6 +17,7 @@ use crate::base::{Base, Edit};
 use crate::conflicts::{Kind, NewConflict};
 use crate::database::set_meta;
 use crate::error::{Error, InFile as _, Result};
+use crate::guards::FileGuard;
 use crate::marks;
 use crate::statements::{self, LocalRow};
 use crate::work::Work;
@@ -221,7 +222,8 @@ fn settle_change(
     let Some(stored) = outcome.stored.as_ref().filter(|_| accepted) else {
         return settle_rejected(work, table, scope, &id, n, outcome, now_ms);
     };
-    if let Some(to) = outcome.moved_to.filter(|_| change.op == Op::Upsert) {
+    let follows = change.op == Op::Upsert && FileGuard::EditFollows.is_on();
+    if let Some(to) = outcome.moved_to.filter(|_| follows) {
         return crate::moves::retarget(work, table, scope, change, to, stored, now_ms);
     }
     let local = local_side(work, table, scope, id, change, n)?;

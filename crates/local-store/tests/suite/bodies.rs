@@ -9,11 +9,11 @@ use serde_json::json;
 
 const MESSAGES: &str = "context_messages";
 
-fn long(word: &str) -> String {
+pub(crate) fn long(word: &str) -> String {
     format!("{word} ").repeat(3_000) + "needle" + word
 }
 
-fn say(store: &mut LocalStore, id: &str, content: &str) -> String {
+pub(crate) fn say(store: &mut LocalStore, id: &str, content: &str) -> String {
     let message = json!({"message_id": id, "session_id": "s", "role": "user",
         "content": content, "timestamp": format!("2026-01-0{}T00:00:00Z", id.len())});
     let id = store.insert(MESSAGES, "user", row(message), NOW).unwrap();
@@ -21,7 +21,7 @@ fn say(store: &mut LocalStore, id: &str, content: &str) -> String {
 }
 
 /// Keeps long values apart, as the server does; returns them.
-fn part_all(server: &mut Server) -> Vec<Body> {
+pub(crate) fn part_all(server: &mut Server) -> Vec<Body> {
     let table = by_cloud_name(MESSAGES).unwrap();
     let mut bodies = Vec::new();
     for stored in server.rows.values_mut() {

@@ -299,3 +299,15 @@ fn one_file_that_is_not_ours_or_of_another_version_is_not_opened() {
     std::fs::write(folder.path().join("sessions.db"), "notes").unwrap();
     assert!(matches!(one(), Err(Error::NotADatabase(_))));
 }
+
+/// Only the loss of power would show what is lost without it.
+#[test]
+fn the_critical_file_is_written_through_to_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).unwrap();
+    let synchronous = |file| store.query_sql(file, "pragma synchronous").unwrap()[0][0].as_i64();
+    assert_eq!(synchronous(File::Org), Some(2), "full");
+    for file in [File::Sessions, File::Projects, File::Platform] {
+        assert_eq!(synchronous(file), Some(1), "normal: {file}");
+    }
+}

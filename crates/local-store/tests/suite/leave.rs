@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 const DECISIONS: &str = "org_decisions";
 const MESSAGES: &str = "context_messages";
-const TEAM: Scope = Scope::Team(Uuid::from_u128(0x7ea));
+pub(crate) const TEAM: Scope = Scope::Team(Uuid::from_u128(0x7ea));
 const ORG: Scope = Scope::Org(TENANT);
 
 /// Pulls everything that the person may read, with the team or without it.
-fn pull(store: &mut LocalStore, server: &Server, member: bool) {
+pub(crate) fn pull(store: &mut LocalStore, server: &Server, member: bool) {
     let mut reply = server.pull(store);
     reply.scopes = vec![own(), ORG, Scope::Platform];
     if member {
@@ -28,7 +28,7 @@ fn pull(store: &mut LocalStore, server: &Server, member: bool) {
 
 /// Returns a device that holds a decision of its own, one of a colleague and the colleague's
 /// message, all of the team.
-fn member(server: &mut Server) -> LocalStore {
+pub(crate) fn member(server: &mut Server) -> LocalStore {
     let other = UserId::new(Uuid::from_u128(0xb0b));
     let mut colleague = LocalStore::in_memory(NOW, Random::Seeded(2)).unwrap();
     colleague.bind(OrganizationId::new(TENANT), other).unwrap();
@@ -54,7 +54,7 @@ fn member(server: &mut Server) -> LocalStore {
     store
 }
 
-fn titles(store: &LocalStore) -> Vec<String> {
+pub(crate) fn titles(store: &LocalStore) -> Vec<String> {
     let filter = RowFilter {
         limit: 100,
         ..RowFilter::default()

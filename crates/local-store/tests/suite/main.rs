@@ -11,6 +11,7 @@ mod bodies;
 mod capture;
 mod engine;
 mod files;
+mod guards;
 mod leave;
 mod moves;
 mod random;

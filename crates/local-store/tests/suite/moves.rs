@@ -15,13 +15,13 @@ const DECISIONS: &str = "org_decisions";
 const LEARNINGS: &str = "org_skill_learnings";
 const ORG: Scope = Scope::Org(TENANT);
 
-fn decide(store: &mut LocalStore, title: &str) -> String {
+pub(crate) fn decide(store: &mut LocalStore, title: &str) -> String {
     let row = row(json!({ "title": title }));
     let id = store.insert(DECISIONS, "user", row, NOW).unwrap();
     id.to_string()
 }
 
-fn share(store: &mut LocalStore, table: &str, from: &str, id: &str, to: &str) -> Sharing {
+pub(crate) fn share(store: &mut LocalStore, table: &str, from: &str, id: &str, to: &str) -> Sharing {
     let rows = [(table, from.to_owned(), id.to_owned())];
     store.share(File::Org, &rows, to, NOW).unwrap()[0]
 }
@@ -34,13 +34,13 @@ fn rows(store: &LocalStore, table: &str) -> Vec<RowView> {
     store.list(table, &filter).unwrap()
 }
 
-fn only(store: &LocalStore, table: &str) -> RowView {
+pub(crate) fn only(store: &LocalStore, table: &str) -> RowView {
     let mut all = rows(store, table);
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
 }
 
-fn retitle(store: &mut LocalStore, title: &str, at_ms: i64) {
+pub(crate) fn retitle(store: &mut LocalStore, title: &str, at_ms: i64) {
     let known = only(store, DECISIONS);
     let patch = row(json!({ "title": title }));
     let id = known.id.unwrap();
@@ -65,7 +65,7 @@ fn moves(store: &mut LocalStore, server: &mut Server) -> MoveSettled {
 }
 
 /// One run of the engine.
-fn sync(store: &mut LocalStore, server: &mut Server) -> MoveSettled {
+pub(crate) fn sync(store: &mut LocalStore, server: &mut Server) -> MoveSettled {
     for file in File::ALL {
         store.adopt(file, server.now_ms).unwrap();
     }
@@ -78,7 +78,7 @@ fn sync(store: &mut LocalStore, server: &mut Server) -> MoveSettled {
     settled
 }
 
-fn org() -> String {
+pub(crate) fn org() -> String {
     ORG.to_string()
 }
 
