@@ -303,8 +303,6 @@ pub(crate) const TABLE: &[Case] = cases! {
         device.lost_delete, World 1320, "the delete of";
     "a batch comes again with its epoch", "local-store/reconcile/shelf", "4 Clones; 25",
         device.shelf, World 4693, "is fenced for its";
-    "what a fenced file wrote before is its own", "local-store/reconcile", "4 Clones; ADR 20",
-        device.former, SetBack 0, "was taken by the server and is lost";
     "highest part of a counter wins", "server-store/sync/push/counters", "16",
         server.part_number & server.token, LatePart 5, "its counter says";
     "applying flag", "local-store/database", "4 Capture; 14",
