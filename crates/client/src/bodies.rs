@@ -183,5 +183,6 @@ fn request(device: DeviceId, scope: Scope, hashes: Vec<String>) -> BodiesRequest
         device,
         scope,
         hashes,
+        values: true,
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use coditect_core::sync::Failure;
 use coditect_protocol::wire::auth::LoginReply;
-use coditect_protocol::wire::bodies::{BodiesKnown, BodiesReply, BodiesRequest};
+use coditect_protocol::wire::bodies::{BodiesKnown, BodiesReply, BodiesRequest, Body};
 use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
 use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::PushReply;
@@ -44,8 +44,8 @@ pub trait Transport {
         let missing = request.hashes.clone();
         async move {
             Ok(BodiesReply {
-                bodies: Vec::new(),
                 missing,
+                ..BodiesReply::default()
             })
         }
     }
@@ -229,7 +229,14 @@ impl Transport for HttpTransport {
     }
 
     async fn bodies(&mut self, request: &BodiesRequest) -> Result<BodiesReply, Failure> {
-        self.post_document("/api/v1/sync/bodies", request).await
+        let mut reply: BodiesReply = self.post_document("/api/v1/sync/bodies", request).await?;
+        // Hashes are checked over the text, however it came.
+        let values = std::mem::take(&mut reply.values).into_iter();
+        reply.bodies.extend(values.map(|body| Body {
+            hash: body.hash,
+            text: coditect_core::body::text_of(&body.value),
+        }));
+        Ok(reply)
     }
 
     async fn known_bodies(&mut self, request: &BodiesRequest) -> Result<BodiesKnown, Failure> {

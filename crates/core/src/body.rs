@@ -35,6 +35,23 @@ pub fn long_text<'a>(column: &Column, value: &'a Value) -> Option<Cow<'a, str>> 
     }
 }
 
+/// Returns a body as the JSON value whose RFC 8785 form its text is; none for any other text, and
+/// none where reading and writing it would not give the same bytes.
+#[must_use]
+pub fn as_value(text: &str) -> Option<Value> {
+    if !text.starts_with(['[', '{']) {
+        return None;
+    }
+    let value = serde_json::from_str(text).ok()?;
+    (text_of(&value) == text).then_some(value)
+}
+
+/// Returns the text of a body that came as a value.
+#[must_use]
+pub fn text_of(value: &Value) -> String {
+    serde_json_canonicalizer::to_string(value).unwrap_or_default()
+}
+
 /// Returns the beginning of a body that stays in the row.
 #[must_use]
 pub fn prefix(text: &str) -> &str {
@@ -317,5 +334,27 @@ mod tests {
         assert_eq!(names(table, &row).len(), 2);
         keep_known(table, &mut row, &known);
         assert_eq!(row, known);
+    }
+
+    #[test]
+    fn only_canonical_json_travels_as_a_value() {
+        for text in [
+            r#"[{"a":1.5e-7,"b":"\u0001\n\t€"}]"#,
+            "[1,2,333333333.3333333]",
+            "{}",
+        ] {
+            let value = as_value(text).map(|value| text_of(&value));
+            assert_eq!(value.as_deref(), Some(text));
+        }
+        for text in [
+            "[1, 2]",
+            r#"{"b":1,"a":2}"#,
+            "[1e2]",
+            "words",
+            "\"text\"",
+            "[1",
+        ] {
+            assert_eq!(as_value(text), None, "{text}");
+        }
     }
 }

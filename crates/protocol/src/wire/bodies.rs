@@ -33,6 +33,10 @@ pub struct BodiesRequest {
     /// Hashes, at most [`crate::limits::BODIES_NAMED_MAX`].
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::openapi::ContentHash>))]
     pub hashes: Vec<String>,
+    /// Whether the caller takes bodies that are JSON as values, which pack tighter beside texts
+    /// with the same content.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub values: bool,
 }
 
 /// A body.
@@ -46,12 +50,27 @@ pub struct Body {
     pub text: String,
 }
 
+/// A body that is JSON, as the value that it is; its text is the RFC 8785 form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BodyValue {
+    /// SHA-256 of the text, 64 lowercase hexadecimal digits.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::ContentHash))]
+    pub hash: String,
+    /// The value.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub value: serde_json::Value,
+}
+
 /// Bodies that were asked for: in the order of the request, as many as fit, one at least.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BodiesReply {
     /// The bodies.
     pub bodies: Vec<Body>,
+    /// Those that are JSON, if the request says that it takes values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<BodyValue>,
     /// Hashes that no row which the caller may read names, as far as the request was looked at.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::openapi::ContentHash>))]
     pub missing: Vec<String>,

@@ -13,7 +13,9 @@ use coditect_core::body;
 use coditect_protocol::catalogue::{Column, Table};
 use coditect_protocol::limits::{BODIES_BYTES_TARGET, BODIES_NAMED_MAX, ROW_BYTES_MAX};
 use coditect_protocol::permissions::Permission;
-use coditect_protocol::wire::bodies::{BodiesKnown, BodiesReply, BodiesRequest, Body, BodyName};
+use coditect_protocol::wire::bodies::{
+    BodiesKnown, BodiesReply, BodiesRequest, Body, BodyName, BodyValue,
+};
 use coditect_protocol::wire::push::{Change, Status};
 use coditect_protocol::wire::{Op, Row};
 use tokio_postgres::Row as DbRow;
@@ -106,11 +108,15 @@ pub async fn read(tx: &mut TenantTx, request: &BodiesRequest) -> Result<BodiesRe
     if !wanted.is_empty() {
         let rows = tx.query(PACKED, &place.params(&wanted)).await?;
         let mut texts = unpacked(&rows)?;
-        let mut order = wanted.iter().map(|hash| hex(hash));
-        reply.bodies.extend(order.by_ref().filter_map(|hash| {
-            let text = texts.remove(&hash)?;
-            Some(Body { hash, text })
-        }));
+        for hash in wanted.iter().map(|hash| hex(hash)) {
+            let Some(text) = texts.remove(&hash) else {
+                continue;
+            };
+            match request.values.then(|| body::as_value(&text)).flatten() {
+                Some(value) => reply.values.push(BodyValue { hash, value }),
+                None => reply.bodies.push(Body { hash, text }),
+            }
+        }
     }
     Ok(reply)
 }

@@ -42,6 +42,7 @@ pub(crate) fn request(peer: &Peer, scope: Scope, hashes: Vec<String>) -> BodiesR
         api_version: API_VERSION.to_owned(),
         device: peer.device,
         scope,
+        values: false,
         hashes,
     }
 }
@@ -100,6 +101,20 @@ async fn a_long_value_is_stored_once_and_comes_back_whole() {
         assert!(body::join(table(MESSAGES), &mut parted, column, &body.text));
     }
     assert_eq!(Some(parted), whole.row);
+    // Who takes values gets the JSON one as such, and the same bytes.
+    let hashes: Vec<_> = names.iter().map(|(_, name)| name.hash.clone()).collect();
+    let mut asked = request(&ann, ann.own(), hashes);
+    asked.values = true;
+    let as_values = read(&ann, &asked).await.unwrap();
+    assert_eq!((as_values.bodies.len(), as_values.values.len()), (1, 1));
+    let value = &as_values.values[0];
+    let text = body::text_of(&value.value);
+    assert!(
+        reply
+            .bodies
+            .iter()
+            .any(|it| it.text == text && it.hash == value.hash)
+    );
     assert_digests(&db).await;
 }
 

@@ -104,11 +104,11 @@ mod tests {
         };
         let once = BodiesReply {
             bodies: vec![body.clone()],
-            missing: Vec::new(),
+            ..BodiesReply::default()
         };
         let often = BodiesReply {
             bodies: vec![body; 20],
-            missing: Vec::new(),
+            ..BodiesReply::default()
         };
         let (once, often) = (pack(&once).unwrap(), pack(&often).unwrap());
         assert!(often.len() < once.len() + once.len() / 10);
