@@ -164,7 +164,10 @@ fn filled() -> Home {
         line["sessionId"] = json!("sess-fork");
     }
     home.write(".claude/projects/-home-ann-app/sess-fork.jsonl", &fork);
-    let line = |kind: &str, payload: Value| json!({"timestamp": "2026-02-04T10:00:00.000Z", "type": kind, "payload": payload});
+    let line = |kind: &str, payload: Value| {
+        json!({"timestamp": "2026-02-04T10:00:00.000Z", "type": kind,
+            "payload": payload})
+    };
     let codex = [
         line(
             "session_meta",

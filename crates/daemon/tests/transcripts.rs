@@ -440,8 +440,14 @@ fn a_project_that_opted_out_leaves_no_trace() {
 #[test]
 fn two_devices_make_the_same_graph() {
     let machine = Machine::new();
-    let call = |name: &str, input: Value| json!([{"type": "tool_use", "id": "t", "name": name, "input": input}]);
-    let result = |text: &str, is_error: bool| json!([{"type": "tool_result", "tool_use_id": "t", "content": text, "is_error": is_error}]);
+    let call = |name: &str, input: Value| {
+        json!([{"type": "tool_use", "id": "t", "name": name,
+            "input": input}])
+    };
+    let result = |text: &str, is_error: bool| {
+        json!([{"type": "tool_result", "tool_use_id": "t", "content": text,
+            "is_error": is_error}])
+    };
     let mut paths = Vec::new();
     for session in ["a", "b", "c"] {
         let mut text = String::new();

@@ -60,7 +60,8 @@ pub(crate) struct Show {
     #[arg(value_name = "NODE")]
     node: Option<String>,
     /// Steps from it
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=5))]
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=5))]
     depth: u32,
 }
 
