@@ -181,7 +181,8 @@ async fn reads(client: &Client) {
         json!({"query": "retry", "kinds": ["error"]}),
     )
     .await;
-    assert!(text(&found).contains("- error 0199bbbb · 2026-02-03 10:11 · ann · app · main"));
+    let line = "- error 0199bbbb · 2026-02-03 10:11 · claude 198393f2 · ann · app · main";
+    assert!(text(&found).contains(line), "{}", text(&found));
     assert!(!text(&found).contains("0199aaaa"));
     let whole = call(client, "get", json!({"id": "0199b", "offset": 9})).await;
     assert!(text(&whole).ends_with("is locked → set busy_timeout and retry"));
