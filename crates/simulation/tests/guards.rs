@@ -15,7 +15,7 @@ mod table;
 
 use coditect_simulation::world::{Outcome, Settings};
 use std::collections::{BTreeMap, BTreeSet};
-use table::{Case, ON_POSTGRESQL, Run, TABLE};
+use table::{Case, REAL, Run, TABLE};
 
 /// Seeds that are tried when the one of the table does not fail any more.
 const SEEDS_MAX: u64 = 150;
@@ -157,14 +157,13 @@ fn the_page_is_made_from_the_tables() {
             "| {guard} | {place} | {rule} | {run} {seed} | {broke} |"
         ));
     }
-    lines.extend([
-        "".to_owned(),
-        "| guard | where | rule | shown by |".to_owned(),
-    ]);
-    lines.push("|---|---|---|---|".to_owned());
-    for line in ON_POSTGRESQL {
-        let (guard, place, rule, why) = (line.guard, line.place, line.rule, line.why);
-        lines.push(format!("| {guard} | {place} | {rule} | {why} |"));
+    lines.push("| guard | where | rule | test | what broke |".to_owned());
+    for line in REAL {
+        let (guard, place, rule) = (line.guard, line.place, line.rule);
+        let (test, broke) = (line.test, line.broke);
+        lines.push(format!(
+            "| {guard} | {place} | {rule} | `{test}` | {broke} |"
+        ));
     }
     let page = include_str!("../../../docs/GUARDS.md");
     let shown: BTreeSet<&str> = page.lines().collect();
@@ -177,6 +176,23 @@ fn the_page_is_made_from_the_tables() {
         "docs/GUARDS.md lacks {missing:#?}\nall lines:\n{}",
         lines.join("\n")
     );
+}
+
+/// The tests that the second table names are there.
+#[test]
+fn the_tests_of_the_real_server_exist() {
+    let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for line in REAL {
+        let text = std::fs::read_to_string(crates.join(line.file)).expect(line.file);
+        let test = format!("fn {}()", line.test);
+        let (before, _) = text.split_once(&test).expect(&test);
+        let attribute = before.trim_end().trim_end_matches("async").trim_end();
+        let attribute = attribute.lines().last().unwrap_or_default().trim();
+        assert!(
+            attribute.starts_with("#[") && attribute.contains("test"),
+            "{test} is no test"
+        );
+    }
 }
 
 #[expect(

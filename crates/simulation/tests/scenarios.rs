@@ -41,7 +41,7 @@ fn restored(seed: u64) -> Scenario {
 /// A scenario's name, and what it is for a seed.
 type Named = (&'static str, fn(u64) -> Scenario);
 
-const SCENARIOS: [Named; 17] = [
+const SCENARIOS: [Named; 18] = [
     ("set back", set_back),
     ("copied", copied),
     ("restored", restored),
@@ -59,6 +59,7 @@ const SCENARIOS: [Named; 17] = [
     ("late part", |_| Scenario::LatePart),
     ("lost part", |_| Scenario::LostPart),
     ("deleted first", |_| Scenario::DeletedFirst),
+    ("edited damage", |_| Scenario::EditedDamage),
 ];
 
 fn run(name: &str, seed: u64, complete_log: bool) -> Outcome {
@@ -138,6 +139,7 @@ shards! {
     scenario_of_a_part_that_comes_late_0 = "late part", 0;
     scenario_of_a_part_that_is_lost_0 = "lost part", 0;
     scenario_of_a_delete_of_what_comes_back_0 = "deleted first", 0;
+    scenario_of_an_edit_of_a_damaged_row_0 = "edited damage", 0;
 }
 
 /// With one row in a hundred refused for good, the rest takes no longer than without, and each

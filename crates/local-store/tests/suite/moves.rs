@@ -21,7 +21,13 @@ pub(crate) fn decide(store: &mut LocalStore, title: &str) -> String {
     id.to_string()
 }
 
-pub(crate) fn share(store: &mut LocalStore, table: &str, from: &str, id: &str, to: &str) -> Sharing {
+pub(crate) fn share(
+    store: &mut LocalStore,
+    table: &str,
+    from: &str,
+    id: &str,
+    to: &str,
+) -> Sharing {
     let rows = [(table, from.to_owned(), id.to_owned())];
     store.share(File::Org, &rows, to, NOW).unwrap()[0]
 }

@@ -6,7 +6,7 @@
 //! the one that lost the row. The draws are a stream of their own, so that worlds without damage
 //! stay what they were.
 
-use super::World;
+use super::{Token, World};
 use crate::model::Key;
 use coditect_core::digest::term;
 use coditect_protocol::catalogue::{File, Table, by_cloud_name};
@@ -39,7 +39,39 @@ impl World {
     pub(super) fn is_damaged(&self) -> bool {
         let weather = &self.weather;
         let alone = !weather.copies && !weather.restores && !weather.set_backs && !weather.disks;
-        alone && self.settings.damage && self.settings.seed % 2 == 1
+        let some = alone && self.settings.damage && self.settings.seed % 2 == 1;
+        some || !self.damaged.is_empty()
+    }
+
+    /// Makes the base of a device's decision an hour older than it is, behind the triggers' back.
+    pub(super) fn make_decision_stale(&mut self, number: usize, text: Token) -> Option<()> {
+        let sql = format!(
+            "select b.scope, b.id, b.version, b.device, lower(hex(b.hash)) from sync_base b
+             join decisions t on t.scope = b.scope and t.id = b.id
+             where b.table_name = 'org_decisions' and t.rationale = '{}'",
+            text.text()
+        );
+        let found = self.devices[number].rows(File::Org, &sql);
+        let row = found.first()?;
+        let text = |at: usize| row[at].as_str().unwrap_or_default().to_owned();
+        let clean = Clean {
+            table: by_cloud_name("org_decisions")?,
+            scope: text(0),
+            id: text(1),
+            version: row[2].as_i64()?,
+            device: text(3),
+            hash: text(4),
+        };
+        let version = clean.version - OLDER;
+        let fingerprint = clean.term(version, &clean.hash)?;
+        let (id, scope) = (&clean.id, &clean.scope);
+        let sql = format!(
+            "update sync_base set version = {version}, fingerprint = {fingerprint}
+             where id = '{id}' and scope = '{scope}';"
+        );
+        self.damaged.insert(clean.id.clone());
+        self.behind_the_back(number, File::Org, &sql);
+        Some(())
     }
 
     /// Damages something now and then.

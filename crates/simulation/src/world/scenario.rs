@@ -49,6 +49,8 @@ pub enum Scenario {
     LostPart,
     /// After a set back a delete comes while the deleted row is on its way back to the server.
     DeletedFirst,
+    /// A row whose base is damaged is edited while the damage is being looked for.
+    EditedDamage,
 }
 
 /// How the first device returns to a server that was set back.
@@ -124,6 +126,7 @@ impl World {
                     Scenario::LatePart => self.late_part()?,
                     Scenario::LostPart => self.lose_a_part()?,
                     Scenario::DeletedFirst => self.delete_what_is_on_its_way()?,
+                    Scenario::EditedDamage => self.edit_what_is_damaged()?,
                     _ => self.late_reply()?,
                 }
             }
@@ -378,6 +381,35 @@ impl World {
         self.devices[second].run = on_its_way;
         self.log.count("deletes of what is on its way back", 1);
         self.finish(second)
+    }
+
+    fn edit_what_is_damaged(&mut self) -> Result<(), String> {
+        let second = FIRST + 1;
+        let text = people::decide(&mut self.writer(FIRST));
+        self.sync(FIRST)?;
+        self.sync(second)?;
+        self.make_decision_stale(second, text)
+            .ok_or("it has arrived")?;
+        self.devices[second].begin();
+        // The damage is being looked for.
+        let looks = |waits: &Waits| match waits {
+            Waits::PullSent(request) => request.positions.iter().any(|it| it.descent.is_some()),
+            _ => false,
+        };
+        self.advance_until(second, looks)?;
+        let text = people::decide_anew(&mut self.writer(second), text).ok_or("it is there")?;
+        self.finish(second)?;
+        self.sync(second)?;
+        let database = &self.server.database;
+        let stored = database
+            .rows
+            .values()
+            .filter_map(|kept| kept.fields.as_ref());
+        if !stored.filter_map(super::Token::of).any(|it| it == text) {
+            return Err("an edit was mended instead of sent".to_owned());
+        }
+        self.log.count("edits of damaged rows", 1);
+        Ok(())
     }
 
     fn edit_what_was_sent(&mut self) -> Result<(), String> {

@@ -2,6 +2,10 @@
 //! that fails then and what broke in it. Rules are numbers of the protocol's decisions, or the
 //! paragraph of the design's chapter on data (3) or sync (4) that they stand in.
 
+mod real;
+
+pub(crate) use real::REAL;
+
 use coditect_protocol::catalogue::File;
 use coditect_simulation::world::{Outcome, Return, Scenario, Settings, play, simulate};
 
@@ -44,11 +48,13 @@ pub(crate) enum Run {
     LostPart,
     /// A delete comes while the row is on its way back.
     DeletedFirst,
+    /// A damaged row is edited.
+    EditedDamage,
 }
 
 impl Run {
     /// All of them.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::World,
         Self::SetBack,
         Self::Copied,
@@ -67,6 +73,7 @@ impl Run {
         Self::LatePart,
         Self::LostPart,
         Self::DeletedFirst,
+        Self::EditedDamage,
     ];
 
     /// Returns the name that the page shows before the seed.
@@ -90,6 +97,7 @@ impl Run {
             Self::LatePart => "late part",
             Self::LostPart => "lost part",
             Self::DeletedFirst => "deleted first",
+            Self::EditedDamage => "edited damage",
         }
     }
 
@@ -115,6 +123,7 @@ impl Run {
             Self::LatePart => Scenario::LatePart,
             Self::LostPart => Scenario::LostPart,
             Self::DeletedFirst => Scenario::DeletedFirst,
+            Self::EditedDamage => Scenario::EditedDamage,
         };
         play(scenario, settings)
     }
@@ -138,18 +147,6 @@ pub(crate) struct Case {
     pub(crate) seed: u64,
     /// What broke then: part of the failure's text.
     pub(crate) broke: &'static str,
-}
-
-/// A guard that only the real server or the real files have.
-pub(crate) struct Line {
-    /// Its name.
-    pub(crate) guard: &'static str,
-    /// Where it is in the code.
-    pub(crate) place: &'static str,
-    /// Which rule asks for it.
-    pub(crate) rule: &'static str,
-    /// What shows it instead, or why nothing does.
-    pub(crate) why: &'static str,
 }
 
 macro_rules! cases {
@@ -290,7 +287,7 @@ pub(crate) const TABLE: &[Case] = cases! {
     "the importer keeps out what was deleted", "local-store/rows", "21",
         device.kept_out, Reimported 0, "the delete of message 7";
     "an earlier state is known after a set back", "core/merge", "26; ADR 20",
-        server.follows, Deleted 1, "is in conflict with itself about";
+        server.follows, SetBack 14, "is in conflict with itself about";
     "what was a base once is known", "local-store/outgoing", "26; ADR 20",
         device.past, Deleted 1, "is in conflict with itself about";
     "what was sent and never answered is known", "local-store/reconcile", "18; ADR 20",
@@ -315,39 +312,6 @@ pub(crate) const TABLE: &[Case] = cases! {
         device.base_hash, Counted 0, "is in conflict with its own successor";
     "what was deleted is no new content", "core/merge", "4 Absence; ADR 20",
         server.deleted_content, DeletedFirst 1, "the delete of";
+    "a repair leaves edits to the push", "local-store/descent", "4 Reconciliation; ADR 12",
+        device.repair_leaves_edits, EditedDamage 0, "mended instead of sent";
 };
-
-/// Guards that only the real server or the real files have.
-pub(crate) const ON_POSTGRESQL: &[Line] = &[
-    Line {
-        guard: "stream lock, on PostgreSQL",
-        place: "server-store/sync/push",
-        rule: "4 Streams; 24",
-        why: "`sync_cursor`: taken out, readers miss rows in ten of ten runs; with it none of \
-            200,000",
-    },
-    Line {
-        guard: "a value that PostgreSQL refuses rejects its row alone",
-        place: "server-store/sync/push/apply",
-        rule: "31",
-        why: "`any_row`: rows of every type and size; not taken out",
-    },
-    Line {
-        guard: "heads, rows and digests of one snapshot",
-        place: "server-store/sync/pull",
-        rule: "4 Pull; 20",
-        why: "`sync_cursor`: digests hold at every head; not taken out",
-    },
-    Line {
-        guard: "a page ends at the byte limit",
-        place: "server-store/sync/pull/page",
-        rule: "4 Pull",
-        why: "`pages_end_by_bytes_and_lose_no_row`",
-    },
-    Line {
-        guard: "critical file written through to the disk",
-        place: "local-store/database",
-        rule: "4 Capture",
-        why: "`kill`, `kill_local` of the end-to-end tests; not taken out",
-    },
-];
