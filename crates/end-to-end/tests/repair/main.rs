@@ -210,7 +210,8 @@ impl World {
              insert into org_decisions (tenant_id, scope_id, id, user_id, device_id,
                origin_device, content_hash, version, cursor, created_at, updated_at, title)
              select d.tenant_id, d.scope_id, given.id, d.user_id, d.device_id, d.origin_device,
-               sha256(('{{\"status\":\"proposed\",\"title\":\"decision ' || at * 7919 % {rows} || '\"}}')::bytea),
+               sha256(('{{\"status\":\"proposed\",\"title\":\"decision ' || at * 7919 % {rows}
+                 || '\"}}')::bytea),
                d.version, s.n + at, d.created_at, d.updated_at,
                'decision ' || at * 7919 % {rows}
              from (select * from org_decisions limit 1) d, streams s,
@@ -249,7 +250,8 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("given.sql");
         let copied = self.server.query(&format!(
-            "\\copy (select 'insert into given values ' || string_agg(format('(%L,%s,%L,X%L,%L,%s)', \
+            "\\copy (select 'insert into given values ' || string_agg( \
+             format('(%L,%s,%L,X%L,%L,%s)', \
              id, version, device_id, encode(content_hash, 'hex'), title, term), ',') || ';' \
              from (select *, row_number() over (order by id) / {CHUNK} as chunk \
              from org_decisions where title <> 'the first') rows group by chunk order by chunk) \
