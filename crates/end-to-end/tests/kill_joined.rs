@@ -5,11 +5,7 @@
 //! A gate in the commit holds the first transactions, so that the other pushes gather; then it
 //! holds those that take the gathered ones together. That they are joined is read from the
 //! database: more streams are locked than transactions wait. `JOIN_ROUNDS` says how many rounds.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a failure is the test's, and what was met is part of the result"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use coditect_end_to_end::{Device, Pusher, Server, Shell, rounds_asked_for};
 use coditect_protocol::catalogue::File;

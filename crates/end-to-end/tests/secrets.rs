@@ -4,7 +4,6 @@
 //! the archive, what hooks keep, the logs, and the requests.
 
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
-#![expect(clippy::print_stdout, reason = "prints its figures")]
 
 #[path = "../../core/tests/planted/mod.rs"]
 mod planted;

@@ -21,6 +21,7 @@ const TOOL_EVERY: u64 = 3;
 /// Different words of the texts; a few occur often, most seldom.
 const WORDS: u64 = 20_000;
 
+#[expect(clippy::disallowed_methods, reason = "a tool's one look at the clock")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1);
     let home = arguments.next().map(PathBuf::from).ok_or("needs a home")?;

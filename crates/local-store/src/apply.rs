@@ -417,8 +417,8 @@ impl Work<'_> {
         };
         let own = old.device == self.device && old.generation < self.generation && !old.deleted;
         let overtaken = old.version < stored.version && old.hash.to_string() != stored.hash;
-        let kept = self.guards.overtaken && self.reconciling;
-        if !(kept && own && overtaken) || !is_set_back(self.tx).in_file(self.file)? {
+        let kept = self.guards.overtaken && self.reconciling && own && overtaken;
+        if !kept || !is_set_back(self.tx).in_file(self.file)? {
             return Ok(());
         }
         let row = live.canonical(table);

@@ -103,6 +103,7 @@ fn look(child: &Child, peak: &mut u64) {
     std::thread::sleep(LOOK_EVERY);
 }
 
+#[expect(clippy::print_stdout, reason = "its figures are part of the result")]
 fn print(made: &Made, seconds: f64, peak_kib: u64) {
     let megabytes = made.bytes as f64 / 1e6;
     let cpu = children_cpu_seconds();

@@ -31,7 +31,11 @@ async fn visible(tx: &mut TenantTx, scope: Scope) -> Result<(ScopeEntry, Authori
 }
 
 /// Checks that the caller may do it in a scope that the caller knows of.
-pub(super) fn require(authority: &Authority, permission: Permission, scope: Scope) -> Result<(), AppError> {
+pub(super) fn require(
+    authority: &Authority,
+    permission: Permission,
+    scope: Scope,
+) -> Result<(), AppError> {
     if authority.may(permission, scope) {
         return Ok(());
     }

@@ -17,6 +17,7 @@ const LIST: &str = "/api/v1/audit/";
 const EXPORT: &str = "/api/v1/audit/export";
 
 /// Entries of the trail that a superuser spoils; `AUDIT_ENTRIES` makes it longer.
+#[expect(clippy::disallowed_methods, reason = "the tests' own configuration")]
 fn entries_wanted() -> i64 {
     let wanted = std::env::var("AUDIT_ENTRIES").ok();
     wanted.map_or(3_500, |text| text.parse().unwrap())
@@ -244,8 +245,8 @@ async fn a_database_that_was_set_back_is_accepted_by_an_operator_only() {
     let client = trail.app.db.superuser_client().await;
     let noted = "select detail #>> '{old_head,block}' from audit_log
         where action = 'audit.accept' and block = 2";
-    let noted = client.query_one(noted, &[]).await.unwrap();
-    assert_eq!(noted.get::<_, &str>(0), "2");
+    let noted = client.query_typed(noted, &[]).await.unwrap();
+    assert_eq!(noted[0].get::<_, &str>(0), "2");
 }
 
 #[tokio::test]
