@@ -80,8 +80,8 @@ fn answered(id: &str, output: u64, content: Value) -> Value {
             "cache_creation_input_tokens": 0, "cache_read_input_tokens": 2000}})
 }
 
-fn filled() -> Home {
-    let home = Home::new();
+/// A session with an edit, a commit, an error and an answer in two records.
+fn of_claude() -> Vec<Value> {
     let edit = json!([{"type": "tool_use", "id": "t1", "name": "Edit",
         "input": {"file_path": "/home/ann/app/src/net.rs", "old_string": "a", "new_string": "b"}}]);
     let commit = json!([{"type": "tool_use", "id": "t2", "name": "Bash",
@@ -90,7 +90,7 @@ fn filled() -> Home {
         json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": id,
             "content": text, "is_error": is_error}]})
     };
-    let app = [
+    vec![
         record(
             "sess-app",
             1,
@@ -148,7 +148,31 @@ fn filled() -> Home {
             "user",
             result("t9", "Exit code 1\nerror[E0308]: mismatched types", true),
         ),
-    ];
+    ]
+}
+
+fn of_codex() -> Vec<Value> {
+    let line = |kind: &str, payload: Value| {
+        json!({"timestamp": "2026-02-04T10:00:00.000Z", "type": kind,
+            "payload": payload})
+    };
+    vec![
+        line(
+            "session_meta",
+            json!({"id": "codex-1", "cwd": "/home/ann/app", "cli_version": "1",
+            "git": {"branch": "main"}}),
+        ),
+        line(
+            "response_item",
+            json!({"type": "message", "role": "user",
+            "content": [{"type": "input_text", "text": "a zebra for codex"}]}),
+        ),
+    ]
+}
+
+fn filled() -> Home {
+    let home = Home::new();
+    let app = of_claude();
     home.write(".claude/projects/-home-ann-app/sess-app.jsonl", &app);
     let other = [record(
         "sess-other",
@@ -164,25 +188,9 @@ fn filled() -> Home {
         line["sessionId"] = json!("sess-fork");
     }
     home.write(".claude/projects/-home-ann-app/sess-fork.jsonl", &fork);
-    let line = |kind: &str, payload: Value| {
-        json!({"timestamp": "2026-02-04T10:00:00.000Z", "type": kind,
-            "payload": payload})
-    };
-    let codex = [
-        line(
-            "session_meta",
-            json!({"id": "codex-1", "cwd": "/home/ann/app", "cli_version": "1",
-            "git": {"branch": "main"}}),
-        ),
-        line(
-            "response_item",
-            json!({"type": "message", "role": "user",
-            "content": [{"type": "input_text", "text": "a zebra for codex"}]}),
-        ),
-    ];
     home.write(
         ".codex/sessions/2026/02/04/rollout-2026-02-04T10-00-00-codex-1.jsonl",
-        &codex,
+        &of_codex(),
     );
     home.run(&["import", "claude"]);
     home.run(&["import", "codex"]);

@@ -435,11 +435,8 @@ fn a_project_that_opted_out_leaves_no_trace() {
     assert_eq!(machine.archive().manifests().unwrap().len(), 1);
 }
 
-/// The graph of the same transcripts is the same on two devices, whatever the order in which
-/// they were read, and once more changes nothing.
-#[test]
-fn two_devices_make_the_same_graph() {
-    let machine = Machine::new();
+/// Writes three sessions that share a file and an error; returns their transcripts.
+fn graph_sessions(machine: &Machine) -> Vec<PathBuf> {
     let call = |name: &str, input: Value| {
         json!([{"type": "tool_use", "id": "t", "name": name,
             "input": input}])
@@ -476,6 +473,15 @@ fn two_devices_make_the_same_graph() {
         std::fs::write(machine.file(&format!("{session}.jsonl")), text).unwrap();
         paths.push(machine.file(&format!("{session}.jsonl")));
     }
+    paths
+}
+
+/// The graph of the same transcripts is the same on two devices, whatever the order in which
+/// they were read, and once more changes nothing.
+#[test]
+fn two_devices_make_the_same_graph() {
+    let machine = Machine::new();
+    let paths = graph_sessions(&machine);
     let graph = |store: &LocalStore| {
         let filter = RowFilter {
             limit: u32::MAX,
@@ -511,30 +517,17 @@ fn two_devices_make_the_same_graph() {
     assert_eq!(graph(&one), (nodes, edges));
 }
 
-/// One rule for every agent, for an import by command and for one while the agent writes: what a
-/// marker or a setting keeps out leaves no trace.
-#[test]
-fn every_agents_opted_out_projects_leave_no_trace() {
-    let machine = Machine::new();
-    let home = machine.0.path();
-    let (named, marked, open) = (home.join("named"), home.join("marked"), home.join("open"));
-    for folder in [&named, &marked, &open] {
-        std::fs::create_dir_all(folder.join("src")).unwrap();
-    }
-    std::fs::write(marked.join(".coditect-ignore"), "").unwrap();
-    let ignored = vec![named.display().to_string()];
+/// Writes a session of each agent in each folder, "welcome" in the last one and "tuesday" in the
+/// others; returns the transcripts.
+fn three_agents(machine: &Machine, folders: [&PathBuf; 3]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut put = |path: PathBuf, text: String| {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         files.push(path);
     };
-    for (at, folder) in [&named, &marked, &open].into_iter().enumerate() {
-        let word = if *folder == open {
-            "welcome"
-        } else {
-            "tuesday"
-        };
+    for (at, folder) in folders.into_iter().enumerate() {
+        let word = if at == 2 { "welcome" } else { "tuesday" };
         let cwd = folder.join("src").display().to_string();
         let said = prompt(at, &format!("c{at}"), word).replace("/home/ann/app", &cwd);
         put(machine.file(&format!("c{at}.jsonl")), said);
@@ -557,13 +550,28 @@ fn every_agents_opted_out_projects_leave_no_trace() {
         put(project.join("chats/session-1.json"), session.to_string());
         std::fs::write(project.join(".project_root"), format!("{cwd}\n")).unwrap();
     }
-    let hash = sha2::Sha256::digest(named.display().to_string().as_bytes());
+    let hash = sha2::Sha256::digest(folders[0].display().to_string().as_bytes());
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let session = json!({"sessionId": "g9", "messages": [
         {"id": "m", "timestamp": "2026-02-03T03:51:04Z", "type": "user", "content": "tuesday"}]});
     let older = machine.agent().join("tmp").join(hash);
     put(older.join("chats/session-9.json"), session.to_string());
+    files
+}
 
+/// One rule for every agent, for an import by command and for one while the agent writes: what a
+/// marker or a setting keeps out leaves no trace.
+#[test]
+fn every_agents_opted_out_projects_leave_no_trace() {
+    let machine = Machine::new();
+    let home = machine.0.path();
+    let (named, marked, open) = (home.join("named"), home.join("marked"), home.join("open"));
+    for folder in [&named, &marked, &open] {
+        std::fs::create_dir_all(folder.join("src")).unwrap();
+    }
+    std::fs::write(marked.join(".coditect-ignore"), "").unwrap();
+    let ignored = vec![named.display().to_string()];
+    let files = three_agents(&machine, [&named, &marked, &open]);
     let left_out = |importer: Importer<'_>, how: &str| {
         let importer = importer.leaving_out(ignored.clone());
         match how {

@@ -193,6 +193,19 @@ impl Work<'_> {
         Ok(versions.any(|text| text == wanted))
     }
 
+    /// Returns the version of the row's base before the one that it has.
+    pub(crate) fn last_base(
+        &self,
+        table: &Table,
+        scope: &str,
+        id: &str,
+    ) -> Result<Option<Version>> {
+        let past = self.past(table, scope, id)?;
+        let version = past.split([' ', ':']).next().unwrap_or_default();
+        let version: Option<i64> = version.parse().ok();
+        Ok(version.map(Version::from_i64))
+    }
+
     /// Returns whether what is here now was made from that content: it was the row's base once,
     /// while no edit waited on top of it.
     pub(crate) fn was_content(

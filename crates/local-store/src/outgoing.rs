@@ -439,6 +439,11 @@ fn earlier_state(
         edited_from(work, base),
         mark.id.as_deref().unwrap_or_default(),
     );
+    if work.guards.past && base.lost && base.edit.is_none() {
+        // The server has none of it, but another device may give back the state before this one
+        // first.
+        return work.last_base(table, &mark.scope, id);
+    }
     let below = from.version > Some(stored);
     if !work.guards.past || !(below || from.lost) {
         return Ok(None);

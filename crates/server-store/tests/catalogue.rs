@@ -338,6 +338,7 @@ async fn grants_of_the_app_role_are_the_expected_ones() {
         "refresh_tokens",
         "request_rates",
         "scrub_rounds",
+        "audit_blocks",
     ];
     let readable = names(&client, &granted("select")).await;
     for table in tables(&client).await {

@@ -156,29 +156,7 @@ pub(crate) fn run(context: &Context, command: &Stats) -> anyhow::Result<Exit> {
         if lines.is_empty() {
             return Ok(());
         }
-        let head = match command.by {
-            By::Day => "day",
-            By::Model => "model",
-            By::Project => "project",
-            By::Agent => "agent",
-        };
-        let heads = [
-            head,
-            "#answers",
-            "#input",
-            "#output",
-            "#cache write",
-            "#cache read",
-            "#US$",
-        ];
-        let mut table = Table::new(&heads);
-        for (key, line) in &lines {
-            table.row(line.cells(key));
-        }
-        if lines.len() > 1 {
-            table.row(total.cells("total"));
-        }
-        table.print(printer)
+        table(command.by, &lines, &total).print(printer)
     })?;
     if total.answers_without_price > 0 && !context.printer.is_json() {
         let count = grouped(total.answers_without_price);
@@ -188,6 +166,31 @@ pub(crate) fn run(context: &Context, command: &Stats) -> anyhow::Result<Exit> {
         context.printer.hint("~/.coditect/prices.json; see --help");
     }
     Ok(Exit::Ok)
+}
+
+fn table(by: By, lines: &BTreeMap<String, Line>, total: &Line) -> Table {
+    let head = match by {
+        By::Day => "day",
+        By::Model => "model",
+        By::Project => "project",
+        By::Agent => "agent",
+    };
+    let mut table = Table::new(&[
+        head,
+        "#answers",
+        "#input",
+        "#output",
+        "#cache write",
+        "#cache read",
+        "#US$",
+    ]);
+    for (key, line) in lines {
+        table.row(line.cells(key));
+    }
+    if lines.len() > 1 {
+        table.row(total.cells("total"));
+    }
+    table
 }
 
 /// Reads a person's own prices, if there are any.

@@ -39,14 +39,16 @@ fn a_crowd_of_hooks_loses_nothing_while_an_import_writes() {
          where session_id like 'crowd%'",
     );
     assert_eq!(calls, [hooks, hooks]);
-    let tasks = machine
-        .numbers("select count(*), count(distinct description) from task_tracking where status = 'in_progress'");
+    let tasks = machine.numbers(
+        "select count(*), count(distinct description) from task_tracking
+         where status = 'in_progress'",
+    );
     assert_eq!(tasks, [hooks.div_ceil(LIST_EVERY); 2]);
     let messages = machine.numbers("select count(*), count(distinct message_id) from messages");
     assert_eq!(messages, [imports * RECORDS; 2]);
     println!(
-        "{hooks} hooks, {AT_A_TIME} at a time, beside {imports} imports of {RECORDS} messages: none \
-         failed, all stored once"
+        "{hooks} hooks, {AT_A_TIME} at a time, beside {imports} imports of {RECORDS} messages: \
+         none failed, all stored once"
     );
 }
 

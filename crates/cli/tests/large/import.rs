@@ -109,8 +109,8 @@ fn print(made: &Made, seconds: f64, peak_kib: u64) {
     let cpu = children_cpu_seconds();
     println!(
         "{megabytes:.0} MB, {} messages in {} transcripts, interrupted twice: {seconds:.1} s, \
-         {:.1} MB/s, {:.0} messages/s; {cpu:.1} CPU seconds, {:.0} messages per CPU second; at most \
-         {:.0} MiB",
+         {:.1} MB/s, {:.0} messages/s; {cpu:.1} CPU seconds, {:.0} messages per CPU second; \
+         at most {:.0} MiB",
         made.messages,
         made.files,
         megabytes / seconds,
@@ -178,7 +178,8 @@ fn record(session: &str, file: u64, at: u64, text: &str) -> String {
     );
     if at.is_multiple_of(2) {
         return format!(
-            "{{\"type\":\"user\",{common},\"message\":{{\"role\":\"user\",\"content\":\"{text}\"}}}}\n"
+            "{{\"type\":\"user\",{common},\"message\":{{\"role\":\"user\",\
+             \"content\":\"{text}\"}}}}\n"
         );
     }
     format!(

@@ -177,7 +177,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_table_and_the_automaton_find_the_same(text in "([abcABC:/= ßs]|pass|PASSWORD){0,60}") {
+        fn the_table_and_the_automaton_find_the_same(
+            text in "([abcABC:/= ßs]|pass|PASSWORD){0,60}"
+        ) {
             let [small, large] = both(&text);
             prop_assert_eq!(small, large);
         }

@@ -13,10 +13,8 @@ pub(crate) struct Book {
     pub(crate) tasks: BTreeMap<(String, String), String>,
     /// Sessions that were ended by a hook that lived.
     pub(crate) ended: u64,
-    /// Calls that a hook of Codex has told, and has lived.
+    /// Calls of tools by Codex.
     pub(crate) codex_calls: u64,
-    /// The same of hooks that were killed.
-    pub(crate) codex_calls_killed: u64,
     /// Hooks that were called.
     pub(crate) hooks: u64,
     /// Hooks that were killed.

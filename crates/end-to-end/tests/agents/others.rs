@@ -1,5 +1,4 @@
-//! The stand-ins for Codex and Gemini. Their transcripts are written as the formats say; what is
-//! counted here is what their hooks have told.
+//! The stand-ins for Codex and Gemini. Their transcripts are written as the formats say.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -61,11 +60,9 @@ pub(crate) fn codex(device: &Device, number: u64, book: &Mutex<Book>) {
             kill,
         );
         let mut book = book.lock().unwrap();
-        if kill {
-            book.codex_calls_killed += 1;
-        } else {
-            book.codex_calls += 1;
-        }
+        // The call and its output.
+        book.messages += 2;
+        book.codex_calls += 1;
     }
     told(
         json!({"hook_event_name": "Stop", "stop_hook_active": false}),

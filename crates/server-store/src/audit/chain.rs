@@ -56,7 +56,7 @@ type Hash = [u8; 32];
 struct Block {
     number: i64,
     closed_at: DateTime<Utc>,
-    entries: i32,
+    entries: i64,
     entries_total: i64,
     entries_hash: Vec<u8>,
     hash: Vec<u8>,
@@ -246,7 +246,7 @@ pub async fn close(
             (&tenant as _, Type::UUID),
             (&block.number as _, Type::INT8),
             (&block.closed_at as _, Type::TIMESTAMPTZ),
-            (&block.entries as _, Type::INT4),
+            (&block.entries as _, Type::INT8),
             (&block.entries_total as _, Type::INT8),
             (&block.entries_hash as _, Type::BYTEA),
             (&block.hash as _, Type::BYTEA),
@@ -264,13 +264,13 @@ fn next(
     rows: &[Row],
     now: DateTime<Utc>,
 ) -> Result<Block, StoreError> {
-    let entries = i32::try_from(rows.len()).unwrap_or(i32::MAX);
+    let entries = rows.len() as i64;
     let mut block = Block {
         number: last.map_or(0, |last| last.number) + 1,
         // As precise as the database keeps it, because it is hashed.
         closed_at: DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now),
         entries,
-        entries_total: last.map_or(0, |last| last.entries_total) + i64::from(entries),
+        entries_total: last.map_or(0, |last| last.entries_total) + entries,
         entries_hash: entries_hash(rows)?.to_vec(),
         hash: Vec::new(),
     };
@@ -389,7 +389,7 @@ async fn piece(
 }
 
 fn entry_fault(block: &Block, found: &[Row]) -> Result<Option<Fault>, StoreError> {
-    let kind = match (found.len() as i64).cmp(&i64::from(block.entries)) {
+    let kind = match (found.len() as i64).cmp(&block.entries) {
         std::cmp::Ordering::Less => FaultKind::EntriesRemoved,
         std::cmp::Ordering::Greater => FaultKind::EntriesAdded,
         std::cmp::Ordering::Equal if entries_hash(found)?[..] == block.entries_hash[..] => {
@@ -400,7 +400,7 @@ fn entry_fault(block: &Block, found: &[Row]) -> Result<Option<Fault>, StoreError
     Ok(Some(Fault {
         kind,
         block: block.number,
-        entries_expected: Some(block.entries.into()),
+        entries_expected: Some(block.entries),
         entries_found: Some(found.len() as i64),
     }))
 }

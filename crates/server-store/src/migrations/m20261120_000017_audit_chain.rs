@@ -20,7 +20,7 @@ pub(super) fn migration() -> Migration {
         "
     number bigint not null,
     closed_at timestamptz not null,
-    entries integer not null,
+    entries bigint not null,
     entries_total bigint not null,
     entries_hash bytea not null,
     hash bytea not null,
