@@ -101,6 +101,9 @@ impl<'a> Asked<'a> {
         range: &'a Range,
     ) -> Self {
         let parts = DESCENT_PARTS as i64;
+        // The device counts its own rows. Others may have written more meanwhile; one part too many
+        // would halve the parts' number, and cost a round trip.
+        let rows = range.count.saturating_add(range.count / 8);
         Self {
             table,
             range,
@@ -109,7 +112,7 @@ impl<'a> Asked<'a> {
             first: range.first.get(),
             last: range.last.get(),
             device: device.get(),
-            size: (range.count.max(parts) - 1) / parts + 1,
+            size: (rows.max(parts) - 1) / parts + 1,
             limit: DESCENT_LISTED_MAX as i64 + 1,
         }
     }
