@@ -306,3 +306,29 @@ fn a_count_on_an_earlier_state_is_no_edit_beside_what_was_lost() {
     assert_eq!(text(&b, id).as_deref(), Some("two"));
     assert_eq!((conflicts(&a), conflicts(&b)), (0, 0));
 }
+
+#[test]
+fn what_the_server_lost_names_the_state_before_it() {
+    let mut server = Server::new();
+    server.now_ms = NOW + 1_000;
+    let mut after = restored(&server);
+    let (mut a, mut b) = (store(1), store(2));
+    let id = learn(&mut a, "one");
+    sync(&mut a, &mut server);
+    sync(&mut b, &mut server);
+    relearn(&mut a, id, "two", NOW + 100);
+    sync(&mut a, &mut server);
+    // The server has nothing of it when the one asks; then the other gives back what was before.
+    reread(&mut a, &after);
+    come_back(&mut b, &mut after);
+    let sent = push(&mut a, &mut after);
+    assert!(
+        sent.iter().any(|change| change.follows.is_some()),
+        "{sent:?}"
+    );
+    sync(&mut a, &mut after);
+    sync(&mut b, &mut after);
+    assert_eq!(text(&a, id).as_deref(), Some("two"));
+    assert_eq!(text(&b, id).as_deref(), Some("two"));
+    assert_eq!((conflicts(&a), conflicts(&b)), (0, 0));
+}
