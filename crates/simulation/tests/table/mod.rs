@@ -279,7 +279,7 @@ pub(crate) const TABLE: &[Case] = cases! {
     "a refused row waits", "local-store/settle", "4 Queue",
         device.retry_delay, Refused 16, "twice at once";
     "applied whatever the versions say", "local-store/apply", "4 Pull",
-        device.any_version, SetBack 6, "in conflict with what it knew";
+        device.any_version, SetBack 42, "is in conflict with itself about";
     "an overtaken reply settles nothing", "local-store/settle", "17",
         device.stale_reply, LateReply 0, "has to mend what nobody damaged";
     "a late page sets nothing back", "local-store/apply", "4 Pull",
