@@ -165,7 +165,15 @@ impl Server {
     /// When it does not come back.
     #[must_use]
     pub fn ask(&self, sql: &str) -> Vec<String> {
-        let answer = (0..ATTEMPTS_MAX).find_map(|_| self.query(sql));
+        let answer = (0..ATTEMPTS_MAX).find_map(|_| {
+            let answer = self.query(sql);
+            if answer.is_none() {
+                // Without its pid file an attempt takes no time at all.
+                // tidy: may sleep: what is watched is another process
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            answer
+        });
         answer.unwrap_or_else(|| panic!("PostgreSQL does not answer: {sql}"))
     }
 
