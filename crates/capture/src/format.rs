@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::claude::{Discovered, OTHER_FOLDERS, ReadError, find_below};
+use crate::claude::{Discovered, OTHER_FOLDERS, ReadError, find_below, hex};
 
 /// What a file of transcripts holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,9 +117,7 @@ impl Origin {
     #[must_use]
     pub fn is_hash_of(&self, folder: &str) -> bool {
         let Self::Hash(hash) = self else { return false };
-        let digest = Sha256::digest(folder.as_bytes());
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        *hash == hex
+        *hash == hex(&Sha256::digest(folder.as_bytes()))
     }
 }
 

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::claude::hex;
+
 /// Longest content of a node, in characters.
 const CONTENT_CHARS_MAX: usize = 300;
 /// Lines of one result that are looked at for commits.
@@ -232,11 +234,7 @@ fn error_key(line: &str) -> String {
             plain.push(c);
         }
     }
-    let digest = Sha256::digest(plain.as_bytes());
-    digest[..12]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(plain.as_bytes())[..12])
 }
 
 fn result_text(content: Option<&Value>) -> String {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 use crate::{Dump, Server, Shell, program, read_dump};
@@ -23,6 +23,16 @@ pub struct Ran {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+}
+
+impl Ran {
+    fn of(ran: Output) -> Self {
+        Self {
+            code: ran.status.code().unwrap_or(128),
+            stdout: String::from_utf8(ran.stdout).unwrap(),
+            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
+        }
+    }
 }
 
 impl Device {
@@ -136,11 +146,16 @@ impl Device {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        Ran {
-            code: ran.status.code().unwrap_or(128),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
-        }
+        Ran::of(ran)
+    }
+
+    /// Runs the program with a text as its standard input.
+    ///
+    /// # Panics
+    /// When it does not read all of it.
+    #[must_use]
+    pub fn run_fed(&self, arguments: &[&str], input: &str) -> Ran {
+        fed(&mut self.command(arguments), input)
     }
 
     /// Runs the program through another one, which gets it and its arguments behind its own:
@@ -159,11 +174,7 @@ impl Device {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        Ran {
-            code: ran.status.code().unwrap_or(128),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
-        }
+        Ran::of(ran)
     }
 
     /// Runs the program with further variables of the environment.
@@ -172,11 +183,7 @@ impl Device {
         let mut command = self.command(arguments);
         command.envs(environment.iter().copied());
         let ran = command.stdin(Stdio::null()).output().unwrap();
-        Ran {
-            code: ran.status.code().unwrap_or(128),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
-        }
+        Ran::of(ran)
     }
 
     /// Runs the program with `--json` and returns what it printed.
@@ -262,26 +269,11 @@ impl Device {
     /// Like [`Device::sql`], for statements that may be refused.
     #[must_use]
     pub fn try_sql(&self, file: &str, statements: &str) -> Ran {
-        let mut child = Command::new("sqlite3")
+        let mut sqlite = Command::new("sqlite3");
+        sqlite
             .args(["-bail", "-cmd", ".timeout 10000"])
-            .arg(self.database(file))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(statements.as_bytes())
-            .unwrap();
-        let ran = child.wait_with_output().unwrap();
-        Ran {
-            code: ran.status.code().unwrap_or(128),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8_lossy(&ran.stderr).into_owned(),
-        }
+            .arg(self.database(file));
+        fed(&mut sqlite, statements)
     }
 
     /// Opens the `sqlite3` program on one of the databases and keeps it open.
@@ -337,6 +329,20 @@ impl Default for Device {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Runs a command with a text as its standard input.
+fn fed(command: &mut Command, input: &str) -> Ran {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    Ran::of(child.wait_with_output().unwrap())
 }
 
 /// Returns a database and what SQLite keeps beside it.

@@ -9,12 +9,10 @@
 mod planted;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use coditect_daemon::archive::Archive;
-use coditect_end_to_end::{Device, Proxy, Server, program};
+use coditect_end_to_end::{Device, Proxy, Server};
 use planted::Planted;
 use serde_json::{Value, json};
 
@@ -38,22 +36,9 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 fn hook(device: &Device, input: &Value) {
-    let mut child = Command::new(program("coditect"))
-        .args(["hook", input["hook_event_name"].as_str().unwrap()])
-        .env("CODITECT_HOME", device.home())
-        .env("HOME", device.home())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.to_string().as_bytes())
-        .unwrap();
-    assert!(child.wait().unwrap().success());
+    let event = input["hook_event_name"].as_str().unwrap();
+    let ran = device.run_fed(&["hook", event], &input.to_string());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
 }
 
 /// Says a secret to a hook in the places where one can stand.

@@ -100,9 +100,7 @@ pub use moves::{QueuedMove, Sharing, is_movable};
 pub use profile::{Profile, make_private_folder};
 pub use queue::{QueueEntry, QueueState};
 pub use random::Random;
-pub use recall::{
-    Activity, Author, Moment, OfProject, Origin, TimelineQuery, TokenUse, TokenUseQuery, Which,
-};
+pub use recall::{Activity, Author, Moment, OfProject, Origin, TimelineQuery, TokenUse, Which};
 pub use record::Recording;
 pub use rows::{Ingested, RowFilter, RowView};
 pub use rules::{RULE, Rule, can_have_rule};

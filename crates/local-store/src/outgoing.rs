@@ -434,20 +434,17 @@ fn earlier_state(
     mark: &Mark,
     base: &Base,
 ) -> Result<Option<Version>> {
-    let stored = base.version;
-    let (from, id) = (
-        edited_from(work, base),
-        mark.id.as_deref().unwrap_or_default(),
-    );
-    if work.guards.past && base.lost && base.edit.is_none() {
+    if !work.guards.past {
+        return Ok(None);
+    }
+    let id = mark.id.as_deref().unwrap_or_default();
+    if base.lost && base.edit.is_none() {
         // The server has none of it, but another device may give back the state before this one
         // first.
         return work.last_base(table, &mark.scope, id);
     }
+    let (stored, from) = (base.version, edited_from(work, base));
     let below = from.version > Some(stored);
-    if !work.guards.past || !(below || from.lost) {
-        return Ok(None);
-    }
     let known = below && work.was_base(table, &mark.scope, id, stored)?
         || from.lost && !base.deleted && work.was_content(table, &mark.scope, id, &base.hash)?;
     Ok(known.then_some(stored))

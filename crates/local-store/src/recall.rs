@@ -14,7 +14,7 @@ use crate::LocalStore;
 use crate::error::{InFile as _, Result};
 
 pub use origin::Origin;
-pub use stats::{Activity, TokenUse, TokenUseQuery};
+pub use stats::{Activity, TokenUse};
 pub use timeline::{Moment, TimelineQuery};
 
 /// A project, as rows may tell of it.

@@ -351,15 +351,7 @@ pub(crate) fn ingest_row(
 ) -> Result<()> {
     let row = prepare(table, row);
     let id = new_id(work, table, &row, now_ms)?;
-    let scope = work.session_scope(table, &row)?;
-    let counter = match work.put(table, &scope, id, &row, now_ms, false)? {
-        Put::Inserted(_) => &mut ingested.inserted,
-        Put::Updated => &mut ingested.updated,
-        Put::Unchanged => &mut ingested.unchanged,
-        Put::KeptOut => &mut ingested.kept_out,
-    };
-    *counter += 1;
-    Ok(())
+    put_counted(work, table, id, &row, now_ms, ingested).map(drop)
 }
 
 /// Stores a row under a given id in the owner's own scope, unless it was deleted; returns whether
@@ -372,17 +364,28 @@ pub(crate) fn put_new(
     now_ms: i64,
     ingested: &mut Ingested,
 ) -> Result<bool> {
-    let row = prepare(table, row);
-    let scope = work.session_scope(table, &row)?;
-    let put = work.put(table, &scope, id, &row, now_ms, false)?;
-    let is_new = matches!(put, Put::Inserted(_));
-    match put {
-        Put::Inserted(_) => ingested.inserted += 1,
-        Put::Updated => ingested.updated += 1,
-        Put::Unchanged => ingested.unchanged += 1,
-        Put::KeptOut => ingested.kept_out += 1,
-    }
-    Ok(is_new)
+    put_counted(work, table, id, &prepare(table, row), now_ms, ingested)
+}
+
+/// Puts a prepared row and counts what became of it; returns whether it is new.
+fn put_counted(
+    work: &mut Work<'_>,
+    table: &'static Table,
+    id: RowId,
+    row: &Row,
+    now_ms: i64,
+    ingested: &mut Ingested,
+) -> Result<bool> {
+    let scope = work.session_scope(table, row)?;
+    let put = work.put(table, &scope, id, row, now_ms, false)?;
+    let counter = match put {
+        Put::Inserted(_) => &mut ingested.inserted,
+        Put::Updated => &mut ingested.updated,
+        Put::Unchanged => &mut ingested.unchanged,
+        Put::KeptOut => &mut ingested.kept_out,
+    };
+    *counter += 1;
+    Ok(matches!(put, Put::Inserted(_)))
 }
 
 /// Returns whether only a hook has told about a row: `metadata.source` says so.

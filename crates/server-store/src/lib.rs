@@ -16,6 +16,7 @@ mod db;
 pub mod devices;
 pub mod embedded;
 mod error;
+mod hex;
 pub mod hints;
 pub mod identity;
 pub mod invitations;

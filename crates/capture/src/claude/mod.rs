@@ -37,6 +37,7 @@ mod usage;
 pub use chunk::{Chunk, DamagedLine, Summary};
 pub use discover::{Discovered, discover, discover_all};
 pub(crate) use discover::{OTHER_FOLDERS, find_below};
+pub(crate) use parser::hex;
 pub use parser::{Parser, Rewritten};
 pub use reader::{ReadError, TranscriptReader};
 pub use rowset::RowSet;

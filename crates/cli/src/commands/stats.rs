@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use coditect_core::prices::{Price, Prices, Tokens};
-use coditect_local_store::{TokenUse, TokenUseQuery};
+use coditect_local_store::TokenUse;
 use serde::Serialize;
 use serde_json::json;
 
@@ -121,7 +121,7 @@ pub(crate) fn run(context: &Context, command: &Stats) -> anyhow::Result<Exit> {
     let prices = prices(context)?;
     let which = command.filters.which(&store, None)?;
     let activity = store.activity(&which)?;
-    let uses = store.token_use(&TokenUseQuery { which })?;
+    let uses = store.token_use(&which)?;
     let mut lines: BTreeMap<String, Line> = BTreeMap::new();
     let mut total = Line::default();
     for one in &uses {

@@ -9,13 +9,6 @@ use super::origin::time_sql;
 use crate::LocalStore;
 use crate::error::{Error, InFile as _, Result};
 
-/// Which answers to count.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TokenUseQuery {
-    /// Which rows; role does not apply.
-    pub which: Which,
-}
-
 /// What the answers of one day, model, agent and project took together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TokenUse {
@@ -57,17 +50,17 @@ pub struct Activity {
 }
 
 impl LocalStore {
-    /// Returns what agents took, by day, model, agent and project.
+    /// Returns what agents took, by day, model, agent and project; a role does not apply.
     ///
     /// An answer of a model counts once, by its own id: a resumed session repeats answers of
     /// the one that it comes from. Ids of Codex and Gemini are unique in their session only.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn token_use(&self, query: &TokenUseQuery) -> Result<Vec<TokenUse>> {
+    pub fn token_use(&self, which: &Which) -> Result<Vec<TokenUse>> {
         let name = "context_token_economics";
         let table = by_cloud_name(name).ok_or_else(|| Error::UnknownTable(name.to_owned()))?;
-        let Some(clause) = self.resolve(&query.which)?.clause(table) else {
+        let Some(clause) = self.resolve(which)?.clause(table) else {
             return Ok(Vec::new());
         };
         let time = time_sql(table);
@@ -193,7 +186,7 @@ mod tests {
         // Names that are unique in their session only.
         put(&mut store, table, answer("x", "0:1-0-1", "2026-02-04", 7));
         put(&mut store, table, answer("y", "0:1-0-1", "2026-02-04", 7));
-        let uses = store.token_use(&TokenUseQuery::default()).unwrap();
+        let uses = store.token_use(&Which::default()).unwrap();
         let by = |uses: &[TokenUse]| -> Vec<(String, String, u64, u64)> {
             let line = |one: &TokenUse| {
                 let day = one.day.clone().unwrap();
@@ -220,7 +213,7 @@ mod tests {
             since: Some("2026-02-04T00:00:00.000000Z".to_owned()),
             ..Which::default()
         };
-        let uses = store.token_use(&TokenUseQuery { which }).unwrap();
+        let uses = store.token_use(&which).unwrap();
         assert_eq!(by(&uses), expected[1..2]);
     }
 }

@@ -36,10 +36,10 @@ fn keep(work: &Work<'_>, list: &[Shelved]) -> Result<()> {
 
 /// Keeps the stored batch, whose epoch has ended.
 pub(super) fn put(work: &Work<'_>, batch: &Outgoing) -> Result<()> {
-    let numbers = batch_numbers(work, batch.request.batch_id)?.unwrap_or_default();
     if !work.guards.shelf || batch.request.epoch.is_none() {
         return Ok(());
     }
+    let numbers = batch_numbers(work, batch.request.batch_id)?.unwrap_or_default();
     let mut list = shelved(work)?;
     list.push(Shelved {
         request: String::from_utf8_lossy(&batch.bytes).into_owned(),

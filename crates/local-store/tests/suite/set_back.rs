@@ -67,6 +67,53 @@ fn conflicts(store: &LocalStore) -> usize {
     store.conflicts(File::Org, true).unwrap().len()
 }
 
+/// What a set back takes away.
+#[derive(PartialEq)]
+enum Lost {
+    Edit,
+    Row,
+}
+
+/// Two devices that know a text, which the first one has edited since.
+struct Edited {
+    a: LocalStore,
+    b: LocalStore,
+    id: RowId,
+    server: Server,
+    /// The server when it is back.
+    after: Server,
+}
+
+fn edited(lost: Lost) -> Edited {
+    let mut server = Server::new();
+    server.now_ms = NOW + 1_000;
+    let empty = restored(&server);
+    let (mut a, mut b) = (store(1), store(2));
+    let id = learn(&mut a, "one");
+    sync(&mut a, &mut server);
+    sync(&mut b, &mut server);
+    let after = if lost == Lost::Row {
+        empty
+    } else {
+        restored(&server)
+    };
+    relearn(&mut a, id, "two", NOW + 100);
+    sync(&mut a, &mut server);
+    Edited {
+        a,
+        b,
+        id,
+        server,
+        after,
+    }
+}
+
+fn assert_both(a: &LocalStore, b: &LocalStore, id: RowId, wanted: &str) {
+    let wanted = Some(wanted);
+    assert_eq!(text(a, id).as_deref(), wanted);
+    assert_eq!(text(b, id).as_deref(), wanted);
+}
+
 #[test]
 fn a_lost_delete_goes_before_a_later_count() {
     let mut server = Server::new();
@@ -105,8 +152,7 @@ fn an_edit_beside_a_lost_delete_stays() {
     come_back(&mut b, &mut after);
     come_back(&mut a, &mut after);
     sync(&mut b, &mut after);
-    assert_eq!(text(&a, id).as_deref(), Some("two"));
-    assert_eq!(text(&b, id).as_deref(), Some("two"));
+    assert_both(&a, &b, id, "two");
 }
 
 #[test]
@@ -126,21 +172,18 @@ fn an_edit_that_comes_while_a_lost_delete_waits_is_not_deleted() {
     come_back(&mut b, &mut after);
     sync(&mut a, &mut after);
     sync(&mut b, &mut after);
-    assert_eq!(text(&a, id).as_deref(), Some("two"));
-    assert_eq!(text(&b, id).as_deref(), Some("two"));
+    assert_both(&a, &b, id, "two");
 }
 
 #[test]
 fn an_edit_knows_the_content_that_the_server_lost() {
-    let mut server = Server::new();
-    server.now_ms = NOW + 1_000;
-    let (mut a, mut b) = (store(1), store(2));
-    let id = learn(&mut a, "one");
-    sync(&mut a, &mut server);
-    sync(&mut b, &mut server);
-    let mut after = restored(&server);
-    relearn(&mut a, id, "two", NOW + 100);
-    sync(&mut a, &mut server);
+    let Edited {
+        mut a,
+        mut b,
+        id,
+        mut server,
+        mut after,
+    } = edited(Lost::Edit);
     // It counts, and never hears of it: the other one has a version that it does not know.
     count(&mut a, id, NOW + 200);
     let batch = take(&mut a, File::Org, NOW + 300).unwrap();
@@ -151,22 +194,20 @@ fn an_edit_knows_the_content_that_the_server_lost() {
     relearn(&mut a, id, "three", NOW + 3_000);
     sync(&mut a, &mut after);
     sync(&mut b, &mut after);
-    assert_eq!(text(&a, id).as_deref(), Some("three"));
-    assert_eq!(text(&b, id).as_deref(), Some("three"));
+    assert_both(&a, &b, id, "three");
     assert_eq!((conflicts(&a), conflicts(&b)), (0, 0));
 }
 
 #[test]
 fn what_was_found_lost_is_sent_although_a_pull_comes_first() {
-    let mut server = Server::new();
-    server.now_ms = NOW + 1_000;
-    let mut after = restored(&server);
-    let (mut a, mut b) = (store(1), store(2));
-    let id = learn(&mut a, "one");
-    sync(&mut a, &mut server);
-    sync(&mut b, &mut server);
-    relearn(&mut a, id, "two", NOW + 100);
-    sync(&mut a, &mut server);
+    let Edited {
+        mut a,
+        mut b,
+        id,
+
+        mut after,
+        ..
+    } = edited(Lost::Row);
     // The server has nothing; the delete of the older text is there before the newer one.
     reread(&mut a, &after);
     delete(&mut b, id, NOW + 2_000);
@@ -174,8 +215,7 @@ fn what_was_found_lost_is_sent_although_a_pull_comes_first() {
     let sent = sync(&mut a, &mut after);
     assert!(sent.iter().any(|change| change.register), "{sent:?}");
     sync(&mut b, &mut after);
-    assert_eq!(text(&a, id).as_deref(), Some("two"));
-    assert_eq!(text(&b, id).as_deref(), Some("two"));
+    assert_both(&a, &b, id, "two");
 }
 
 #[test]
@@ -286,15 +326,14 @@ fn a_batch_comes_again_when_its_epoch_does() {
 
 #[test]
 fn a_count_on_an_earlier_state_is_no_edit_beside_what_was_lost() {
-    let mut server = Server::new();
-    server.now_ms = NOW + 1_000;
-    let (mut a, mut b) = (store(1), store(2));
-    let id = learn(&mut a, "one");
-    sync(&mut a, &mut server);
-    sync(&mut b, &mut server);
-    let mut after = restored(&server);
-    relearn(&mut a, id, "two", NOW + 100);
-    sync(&mut a, &mut server);
+    let Edited {
+        mut a,
+        mut b,
+        id,
+
+        mut after,
+        ..
+    } = edited(Lost::Edit);
     count(&mut b, id, NOW + 2_000);
     // The count arrives between the page and the push.
     reread(&mut a, &after);
@@ -302,22 +341,20 @@ fn a_count_on_an_earlier_state_is_no_edit_beside_what_was_lost() {
     push(&mut a, &mut after);
     sync(&mut a, &mut after);
     sync(&mut b, &mut after);
-    assert_eq!(text(&a, id).as_deref(), Some("two"));
-    assert_eq!(text(&b, id).as_deref(), Some("two"));
+    assert_both(&a, &b, id, "two");
     assert_eq!((conflicts(&a), conflicts(&b)), (0, 0));
 }
 
 #[test]
 fn what_the_server_lost_names_the_state_before_it() {
-    let mut server = Server::new();
-    server.now_ms = NOW + 1_000;
-    let mut after = restored(&server);
-    let (mut a, mut b) = (store(1), store(2));
-    let id = learn(&mut a, "one");
-    sync(&mut a, &mut server);
-    sync(&mut b, &mut server);
-    relearn(&mut a, id, "two", NOW + 100);
-    sync(&mut a, &mut server);
+    let Edited {
+        mut a,
+        mut b,
+        id,
+
+        mut after,
+        ..
+    } = edited(Lost::Row);
     // The server has nothing of it when the one asks; then the other gives back what was before.
     reread(&mut a, &after);
     come_back(&mut b, &mut after);
@@ -328,7 +365,6 @@ fn what_the_server_lost_names_the_state_before_it() {
     );
     sync(&mut a, &mut after);
     sync(&mut b, &mut after);
-    assert_eq!(text(&a, id).as_deref(), Some("two"));
-    assert_eq!(text(&b, id).as_deref(), Some("two"));
+    assert_both(&a, &b, id, "two");
     assert_eq!((conflicts(&a), conflicts(&b)), (0, 0));
 }

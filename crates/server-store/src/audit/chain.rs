@@ -19,6 +19,7 @@ use super::head::Tip;
 use crate::StoreError;
 use crate::credential::TenantId;
 use crate::db::{Db, SystemTask, SystemTx};
+use crate::hex::hex;
 
 /// Most entries of a block.
 pub const BLOCK_ENTRIES_MAX: i64 = 1_000;
@@ -496,8 +497,4 @@ fn entry_hash(row: &Row) -> Result<Hash, StoreError> {
         field(text.map(str::as_bytes));
     }
     Ok(hasher.finalize().into())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

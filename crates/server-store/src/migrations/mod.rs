@@ -28,6 +28,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::StoreError;
+use crate::hex::hex;
 use crate::roles;
 pub use synced::{INDEXED_TEXT_BYTES_MAX, sql_for, sql_type};
 
@@ -98,10 +99,7 @@ pub fn fingerprint() -> String {
     for migration in all() {
         hasher.update(migration.hash());
     }
-    hasher.finalize()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&hasher.finalize()[..8])
 }
 
 const CREATE_LIST: &str = "create table if not exists schema_migrations (
@@ -278,14 +276,7 @@ mod tests {
         assert!(all.is_sorted_by(|left, right| left.version < right.version));
         let found: Vec<(i64, String)> = all
             .iter()
-            .map(|migration| {
-                let bytes = migration.hash();
-                let text = bytes[..8]
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
-                (migration.version, text)
-            })
+            .map(|migration| (migration.version, hex(&migration.hash()[..8])))
             .collect();
         for (version, hash) in FROZEN {
             let found = found.iter().find(|(found, _)| *found == version);

@@ -27,6 +27,7 @@ use super::validate::{Refusal, Valid};
 use super::{SyncError, access};
 use crate::StoreError;
 use crate::db::{Statement, SystemTx, TenantTx};
+use crate::hex::hex;
 
 /// Level that costs a push little; what crosses the wire is packed anew, many bodies at once.
 const PACK_LEVEL: i32 = 3;
@@ -441,10 +442,6 @@ fn unpack(packed: &[u8]) -> Option<String> {
 fn digits(hash: &str) -> Option<Vec<u8>> {
     let hash: coditect_core::hash::ContentHash = hash.parse().ok()?;
     Some(hash.0.to_vec())
-}
-
-fn hex(hash: &[u8]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

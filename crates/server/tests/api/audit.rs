@@ -133,22 +133,24 @@ async fn every_field_of_an_entry_is_proven() {
     trail.add(3).await;
     assert_eq!(trail.close().await, None);
     let fields = [
-        ("at", "at + interval '1 microsecond'"),
+        ("at", "a.at + interval '1 microsecond'"),
         ("user_id", "gen_random_uuid()"),
         ("device_id", "gen_random_uuid()"),
         ("action", "'pull'"),
         ("resource_type", "null"),
-        ("resource_id", "resource_id || '0'"),
+        ("resource_id", "a.resource_id || '0'"),
         ("detail", "'{}'"),
     ];
-    let one = "(select id from audit_log where block = 1 order by id limit 1)";
+    // One of those just added: what the tenant's own start left in the trail lacks some fields.
     trail
-        .by_superuser(&format!(
-            "create table before as select * from audit_log where id = {one}"
-        ))
+        .by_superuser(
+            "create table before as
+             select * from audit_log where block = 1 and resource_type = 'stream' limit 1",
+        )
         .await;
     for (field, value) in fields {
-        let change = format!("update audit_log set {field} = {value} where id = {one}");
+        let change =
+            format!("update audit_log a set {field} = {value} from before b where a.id = b.id");
         trail.by_superuser(&change).await;
         assert_eq!(
             trail.faults().await,
