@@ -32,7 +32,7 @@ pub struct Fetched {
 }
 
 /// Returns the batch as it is to be sent: without the long values that the server has in this
-/// scope. The answer is the same either way; a batch that was carried out before is recognised
+/// scope, and without the numbers of lines if it puts them back. The answer is the same either way; a batch that was carried out before is recognised
 /// by its id.
 pub(crate) async fn without_known<'a, T: Transport>(
     transport: &mut T,
@@ -55,23 +55,31 @@ pub(crate) async fn without_known<'a, T: Transport>(
     }
     hashes.sort_unstable();
     hashes.dedup();
-    if bytes < ASK_BYTES_MIN || hashes.len() > BODIES_NAMED_MAX {
+    hashes.truncate(BODIES_NAMED_MAX);
+    if bytes < ASK_BYTES_MIN {
         return whole();
     }
     let request = request(batch.request.device, batch.request.scope, hashes);
     let known = match transport.known_bodies(&request).await {
-        Ok(known) => known.known,
+        Ok(known) => known,
         // An older server has no such route, and takes whole rows.
         Err(Failure::Refused(_)) => return whole(),
         Err(failure) => return Err(failure),
     };
-    if known.is_empty() {
+    if known.known.is_empty() && !known.numbers {
         return whole();
     }
     let mut lighter = batch.request.clone();
     for (at, row, own) in parted {
-        if own.iter().all(|hash| known.contains(hash)) {
+        if own.iter().all(|hash| known.known.contains(hash)) {
             lighter.changes[at].row = Some(row);
+        }
+    }
+    if known.numbers {
+        for change in &mut lighter.changes {
+            if let (Some(table), Some(row)) = (by_cloud_name(&change.table), &mut change.row) {
+                body::numbers::take_from_row(table, row);
+            }
         }
     }
     Ok(serde_json::to_vec(&lighter).map_or(Cow::Borrowed(batch.bytes.as_slice()), Cow::Owned))
@@ -184,5 +192,6 @@ fn request(device: DeviceId, scope: Scope, hashes: Vec<String>) -> BodiesRequest
         scope,
         hashes,
         values: true,
+        numbers: true,
     }
 }

@@ -236,6 +236,12 @@ impl Transport for HttpTransport {
             hash: body.hash,
             text: coditect_core::body::text_of(&body.value),
         }));
+        let numbered = std::mem::take(&mut reply.numbered).into_iter();
+        reply.bodies.extend(numbered.filter_map(|body| {
+            let hash = body.hash.clone();
+            let text = coditect_core::body::text_of_numbered(body)?;
+            Some(Body { hash, text })
+        }));
         Ok(reply)
     }
 

@@ -3,10 +3,12 @@
 //! a long text is cut to its beginning, a long JSON value is left out, and the column of
 //! [`Apart::Names`](coditect_protocol::catalogue::Apart::Names) says which bodies belong there.
 
+pub mod numbers;
+
 use coditect_protocol::catalogue::{Column, ColumnType, Table};
-use coditect_protocol::limits::{BODY_IN_ROW_BYTES_MAX, BODY_PREFIX_BYTES_MAX};
+use coditect_protocol::limits::{BODY_IN_ROW_BYTES_MAX, BODY_PREFIX_BYTES_MAX, ROW_BYTES_MAX};
 use coditect_protocol::wire::Row;
-use coditect_protocol::wire::bodies::{Body, BodyName};
+use coditect_protocol::wire::bodies::{Body, BodyName, NumberedBody};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
@@ -50,6 +52,34 @@ pub fn as_value(text: &str) -> Option<Value> {
 #[must_use]
 pub fn text_of(value: &Value) -> String {
     serde_json_canonicalizer::to_string(value).unwrap_or_default()
+}
+
+/// Returns a body without the numbers of its lines, as a value where it is JSON and `values` says
+/// that this is wanted; none for a body that has no numbered lines.
+#[must_use]
+pub fn as_numbered(hash: &str, text: &str, values: bool) -> Option<NumberedBody> {
+    let value = values.then(|| as_value(text)).flatten();
+    let mut value = value.unwrap_or_else(|| Value::from(text));
+    let numbers = numbers::take(&mut value);
+    (!numbers.is_empty()).then(|| NumberedBody {
+        hash: hash.to_owned(),
+        value,
+        numbers,
+    })
+}
+
+/// Returns the text of a body that came without the numbers of its lines; none when they do not
+/// fit it, or make it longer than a row may be.
+#[must_use]
+pub fn text_of_numbered(body: NumberedBody) -> Option<String> {
+    let mut value = body.value;
+    if !numbers::put(&mut value, &body.numbers, &mut ROW_BYTES_MAX.clone()) {
+        return None;
+    }
+    Some(match value {
+        Value::String(text) => text,
+        value => text_of(&value),
+    })
 }
 
 /// Returns the beginning of a body that stays in the row.

@@ -294,6 +294,9 @@ fn schemas() -> Value {
     add::<bodies::BodiesKnown>(&mut schemas);
     add::<bodies::Body>(&mut schemas);
     add::<bodies::BodyValue>(&mut schemas);
+    add::<bodies::NumberedBody>(&mut schemas);
+    add::<bodies::Numbering>(&mut schemas);
+    add::<bodies::Mark>(&mut schemas);
     add::<push::PushRequest>(&mut schemas);
     add::<push::PushReply>(&mut schemas);
     add::<push::Change>(&mut schemas);

@@ -82,6 +82,7 @@ pub async fn known(tx: &mut TenantTx, request: &BodiesRequest) -> Result<BodiesK
             .filter(|hash| linked.contains_key(*hash))
             .cloned()
             .collect(),
+        numbers: request.numbers,
     })
 }
 
@@ -113,13 +114,25 @@ pub async fn read(tx: &mut TenantTx, request: &BodiesRequest) -> Result<BodiesRe
             let Some(text) = texts.remove(&hash) else {
                 continue;
             };
-            match request.values.then(|| body::as_value(&text)).flatten() {
-                Some(value) => reply.values.push(BodyValue { hash, value }),
-                None => reply.bodies.push(Body { hash, text }),
-            }
+            add(&mut reply, request, hash, text);
         }
     }
     Ok(reply)
+}
+
+/// Adds a body in the form that packs tightest of those which the caller takes.
+fn add(reply: &mut BodiesReply, request: &BodiesRequest, hash: String, text: String) {
+    let numbered = request
+        .numbers
+        .then(|| body::as_numbered(&hash, &text, request.values));
+    if let Some(numbered) = numbered.flatten() {
+        reply.numbered.push(numbered);
+        return;
+    }
+    match request.values.then(|| body::as_value(&text)).flatten() {
+        Some(value) => reply.values.push(BodyValue { hash, value }),
+        None => reply.bodies.push(Body { hash, text }),
+    }
 }
 
 async fn open(

@@ -43,6 +43,7 @@ pub(crate) fn request(peer: &Peer, scope: Scope, hashes: Vec<String>) -> BodiesR
         device: peer.device,
         scope,
         values: false,
+        numbers: false,
         hashes,
     }
 }

@@ -1,5 +1,7 @@
 //! Push, pull and conflicts: the order of store calls around the engine's rules.
 
+use coditect_core::body;
+use coditect_protocol::limits::BODY_BYTES_MAX;
 use coditect_protocol::wire::Op;
 use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
 use coditect_protocol::wire::pull::PullRequest;
@@ -27,9 +29,17 @@ const MINOR_VERSIONS_SERVED: u32 = 2;
 pub async fn push(
     state: &AppState,
     caller: &Caller,
-    request: PushRequest,
+    mut request: PushRequest,
 ) -> Result<PushReply, AppError> {
     check_version(&request.api_version)?;
+    let mut left = BODY_BYTES_MAX;
+    for row in request
+        .changes
+        .iter_mut()
+        .filter_map(|change| change.row.as_mut())
+    {
+        body::numbers::put_into_row(row, &mut left);
+    }
     let now = state.clock.now();
     if request.changes.iter().any(|change| change.op == Op::Upsert) {
         state.limits.check_storage(&state.db, caller, now).await?;
@@ -39,7 +49,10 @@ pub async fn push(
         .push(caller, request, now.timestamp_millis())
         .await;
     match pushed {
-        Ok(reply) => Ok(reply),
+        Ok(reply) => {
+            state.metrics.pushed(&reply.outcomes);
+            Ok(reply)
+        }
         Err(error) => Err(refused(state, caller, error).await),
     }
 }
