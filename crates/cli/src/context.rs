@@ -60,11 +60,7 @@ impl Context {
     pub(crate) fn store(&self) -> anyhow::Result<LocalStore> {
         let folder = self.paths.context_storage();
         let mut store = LocalStore::open(&folder, clock::now_ms(), Random::System)?;
-        let spool = coditect_daemon::hooks::Folder::new(&self.paths.data_dir());
-        if let Err(error) = spool.drain_all(&mut store, clock::now_ms()) {
-            // It waits on; what the command is about goes on.
-            tracing::warn!(target: logs::HOOKS, %error, "the spool was left as it is");
-        }
+        take_in_spool(&self.paths, &mut store);
         Ok(store)
     }
 
@@ -113,9 +109,18 @@ impl Context {
     }
 }
 
+/// Takes in what hooks have left in their spool; two looks at names when that is nothing.
+pub(crate) fn take_in_spool(paths: &Paths, store: &mut LocalStore) {
+    let spool = coditect_daemon::hooks::Folder::new(&paths.data_dir());
+    if let Err(error) = spool.drain_all(store, clock::now_ms()) {
+        // It waits on; what the command is about goes on.
+        tracing::warn!(target: logs::HOOKS, %error, "the spool was left as it is");
+    }
+}
+
 /// Uses the owner's own rules of redaction, if there are any. Without them nothing may be stored
 /// that they would have kept out, so a file that cannot be used ends the command.
-fn own_rules(paths: &Paths) -> anyhow::Result<()> {
+pub(crate) fn own_rules(paths: &Paths) -> anyhow::Result<()> {
     let file = paths.config_file().with_file_name("redaction.json");
     let rules = match std::fs::read_to_string(&file) {
         Ok(rules) => rules,

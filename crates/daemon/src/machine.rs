@@ -242,7 +242,7 @@ impl Machine {
     fn take_spooled(&mut self) {
         let folder = hooks::Folder::new(&self.settings.paths.data_dir());
         let now_ms = self.now_ms();
-        match folder.drain_all(&mut self.store, now_ms) {
+        match folder.drain(&mut self.store, u64::MAX, now_ms) {
             Ok(drained) if drained.events > 0 => {
                 self.note(Event::Changed(File::Sessions));
                 self.queue_is_new = true;

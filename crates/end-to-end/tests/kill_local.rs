@@ -11,11 +11,13 @@ use std::path::Path;
 use std::process::Child;
 
 /// Rounds of an ordinary run: every moment once.
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 7;
 /// From so many rounds on every moment must have been met in the middle.
 const ROUNDS_OF_PROOF: u64 = 50;
 /// Records of a transcript.
 const RECORDS: u64 = 160;
+/// Calls of tools that wait in the spool.
+const CALLS: u64 = 1_000;
 /// Rows that are adopted in more than one transaction.
 const MANY_ROWS: u64 = 500;
 const PULL: &str = "/api/v1/sync/pull";
@@ -34,15 +36,18 @@ enum Moment {
     ServerKilled,
     /// PostgreSQL dies while the server's reply is on the way.
     PostgresKilled,
+    /// Some of what hooks have left in their spool is stored.
+    Draining,
 }
 
-const MOMENTS: [Moment; 6] = [
+const MOMENTS: [Moment; 7] = [
     Moment::Importing,
     Moment::Adopting,
     Moment::ReplyCut,
     Moment::Applying,
     Moment::ServerKilled,
     Moment::PostgresKilled,
+    Moment::Draining,
 ];
 
 struct World {
@@ -104,6 +109,7 @@ impl World {
             Moment::ServerKilled | Moment::PostgresKilled => {
                 self.kill_other_side(moment, &folder, round)
             }
+            Moment::Draining => self.kill_drain(round),
         };
         let met = self.met.entry(moment).or_default();
         *(if middle { &mut met.0 } else { &mut met.1 }) += 1;
@@ -142,6 +148,25 @@ impl World {
         kill_once(&self.a, "org", client, adopted, 1) < MANY_ROWS
     }
 
+    /// Kills who takes in the spool; then the next one after it does, and every call is there once.
+    fn kill_drain(&self, round: u64) -> bool {
+        fill_spool(&self.a, round);
+        let of_round = format!("from tool_analytics where tool_use_id like 'toolu_{round}_%';");
+        let count = format!("select count(*) {of_round}");
+        let stored = kill_once(
+            &self.a,
+            "sessions",
+            self.a.spawn(&["hook", "--drain"]),
+            &count,
+            1,
+        );
+        assert_eq!(self.a.run(&["hook", "--drain"]).code, 0);
+        let once = format!("select count(*) || ' ' || count(distinct tool_use_id) {of_round}");
+        let all = self.a.sql("sessions", &once);
+        assert_eq!(all, format!("{CALLS} {CALLS}\n"));
+        stored < CALLS
+    }
+
     /// Gives the other device something to pull into two files.
     fn publish(&mut self, folder: &Path) {
         self.write(20);
@@ -171,7 +196,7 @@ impl World {
     /// The device stays: its own second attempt must succeed.
     fn kill_other_side(&mut self, moment: Moment, folder: &Path, round: u64) -> bool {
         self.publish(folder);
-        let stop = if (round / 6).is_multiple_of(2) {
+        let stop = if (round / MOMENTS.len() as u64).is_multiple_of(2) {
             Stop::ReplyCut
         } else {
             Stop::RequestCut
@@ -230,6 +255,34 @@ impl World {
             println!("{:<15} {middle:>4} {over:>4}", format!("{moment:?}"));
         }
     }
+}
+
+/// Leaves calls in the spool, in the form that a hook has given one.
+fn fill_spool(device: &Device, round: u64) {
+    let folder = device.home().join(".coditect-data/hooks");
+    std::fs::create_dir_all(&folder).unwrap();
+    // Somebody is at it: the hook starts nobody who would be faster.
+    let place = std::fs::File::create(folder.join("spool.lock")).unwrap();
+    place.lock().unwrap();
+    let call = format!(
+        r#"{{"hook_event_name": "PostToolUse", "session_id": "spooled", "cwd": "/app",
+            "tool_name": "Bash", "tool_use_id": "toolu_{round}_0", "tool_input": {{}},
+            "tool_response": {{}}}}"#
+    );
+    let input = folder.join("event.json");
+    std::fs::write(&input, call).unwrap();
+    let called = device
+        .command(&["hook"])
+        .stdin(std::fs::File::open(input).unwrap())
+        .status();
+    assert!(called.unwrap().success());
+    let spool = folder.join("spool.jsonl");
+    let line = std::fs::read_to_string(&spool).unwrap();
+    let name = |at: u64| format!("toolu_{round}_{at}");
+    let lines: String = (0..CALLS)
+        .map(|at| line.replace(&name(0), &name(at)))
+        .collect();
+    std::fs::write(spool, lines).unwrap();
 }
 
 /// Waits until the number that a query gives is reached, stops the program where it is, kills

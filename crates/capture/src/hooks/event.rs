@@ -186,7 +186,17 @@ impl Event {
 
     /// Returns whether its place among the session's events matters.
     pub fn is_ordered(&self) -> bool {
-        self.task.is_some()
+        self.task.is_some() || self.session.is_some()
+    }
+
+    /// Returns whether others look for what it says at once: a task's change, the end of a turn.
+    pub fn is_urgent(&self) -> bool {
+        self.task.is_some() || self.read_transcript
+    }
+
+    /// Returns whether the agent waits for an answer.
+    pub fn wants_answer(&self) -> bool {
+        matches!(self.session, Some(SessionChange::Begun { .. }))
     }
 
     /// Replaces the secrets in all texts except ids.

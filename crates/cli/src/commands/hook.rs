@@ -2,9 +2,9 @@
 //! never a fault of the agent's: whatever happens here, it ends with 0 and says nothing that the
 //! host does not expect.
 
+mod background;
 mod facts;
 mod hear;
-mod log;
 mod place;
 mod stdin;
 mod text;
@@ -56,8 +56,8 @@ pub(super) struct Call {
     pub(super) event: Option<String>,
     pub(super) agent: Agent,
     pub(super) profile: Option<String>,
-    /// Write the database's log back instead.
-    pub(super) shorten_log: bool,
+    /// Take in the spool instead.
+    pub(super) drain: bool,
 }
 
 /// Runs a hook if the arguments are those of one; none leaves them to the command line.
@@ -87,7 +87,7 @@ pub(crate) fn run(context: &Context, command: Hook) -> Exit {
         event: command.event,
         agent,
         profile,
-        shorten_log: false,
+        drain: false,
     });
     Exit::Ok
 }
@@ -114,7 +114,7 @@ fn call(arguments: &[OsString]) -> Option<Call> {
         match word? {
             "--agent" => call.agent = words.next()??.parse().ok()?,
             "--profile" => call.profile = Some(words.next()??.to_owned()),
-            log::SHORTEN => call.shorten_log = true,
+            background::DRAIN => call.drain = true,
             word if word.starts_with('-') || call.event.is_some() => return None,
             word => call.event = Some(word.to_owned()),
         }

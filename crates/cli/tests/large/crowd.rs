@@ -112,17 +112,20 @@ fn write_transcript(folder: &Path, session: u64) {
     std::fs::write(folder.join(format!("{id}.jsonl")), lines).unwrap();
 }
 
-/// Waits for the process that a hook may have started, and stores what it left.
+/// Waits for the processes that hooks may have started, and stores what they left.
 fn take_in_what_waits(machine: &Machine) {
     machine.ok(&["status"]);
-    let place = machine.path(".coditect-data/hooks/worker.lock");
-    if let Ok(place) = std::fs::File::options().write(true).open(place) {
-        place.lock().unwrap();
+    for place in ["worker.lock", "spool.lock"] {
+        let place = machine.path(".coditect-data/hooks").join(place);
+        if let Ok(place) = std::fs::File::options().write(true).open(place) {
+            place.lock().unwrap();
+        }
     }
     machine.ok(&["status"]);
-    let spool = std::fs::read_dir(machine.path(".coditect-data/hooks/spool"));
-    let left: Vec<_> = spool.into_iter().flatten().flatten().collect();
-    assert!(left.is_empty(), "{left:?}");
+    for left in ["spool.jsonl", "spool.taken.jsonl", "spool.bad.jsonl"] {
+        let left = machine.path(".coditect-data/hooks").join(left);
+        assert!(!left.exists(), "{left:?}");
+    }
     let log = std::fs::read_to_string(machine.path(".coditect-data/logs/hooks.log"));
     let log = log.unwrap_or_default();
     assert!(!log.contains("not recorded"), "{log}");

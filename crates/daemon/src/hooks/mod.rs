@@ -1,5 +1,5 @@
-//! From what agents say to their hooks to the store: at once where the file is free, else by way
-//! of a file that whoever comes next takes in.
+//! From what agents say to their hooks to the store, by way of a file to whose end hooks write and
+//! that whoever opens the store next takes in.
 //!
 //! Owns the folder `hooks` of a data folder: the spool, the log of events without a table, and
 //! the place of the process that does what a hook has no time for.
@@ -11,11 +11,12 @@ mod spool;
 mod worker;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use apply::apply;
 pub use kept::keep;
 pub use opt_out::{MARKER, is_opted_out, is_origin_opted_out};
-pub use spool::{Drained, SPOOLED_MAX, SpoolError};
+pub use spool::{DrainPlace, Drained, SPOOL_BYTES_MAX, SpoolError};
 pub use worker::{Place, Worked};
 
 /// The folder `hooks` of a data folder.
@@ -45,6 +46,13 @@ fn private(options: &mut std::fs::OpenOptions) -> &mut std::fs::OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
+}
+
+/// Returns whether a file was written less than a time ago. A time in the future is one of a
+/// clock that was set back.
+fn is_younger(path: &Path, time: Duration) -> bool {
+    let written = std::fs::metadata(path).and_then(|file| file.modified());
+    written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < time))
 }
 
 #[cfg(test)]

@@ -86,36 +86,129 @@ fn what_found_the_file_busy_comes_in_later_in_order_and_once() {
             .spool(&call(at as i64, "TodoWrite", list, json!({})))
             .unwrap();
     }
-    let spool = home.path().join("hooks/spool");
-    for entry in std::fs::read_dir(&spool).unwrap() {
-        let path = entry.unwrap().path();
-        assert!(!std::fs::read_to_string(&path).unwrap().contains(&secret));
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(
-                std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-                0o600
-            );
-        }
+    let spool = home.path().join("hooks/spool.jsonl");
+    assert!(!std::fs::read_to_string(&spool).unwrap().contains(&secret));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let rights = std::fs::metadata(&spool).unwrap().permissions();
+        assert_eq!(rights.mode() & 0o777, 0o600);
     }
-    std::fs::write(spool.join("000000000000001-1.json"), "{\"torn").unwrap();
     let mut store = store();
-    let held = spool::lock(&home.path().join("hooks/spool.lock")).unwrap();
+    let held = folder.drain_place().unwrap();
     assert!(
-        folder.drain_all(&mut store, NOW).unwrap().left,
+        folder.drain(&mut store, u64::MAX, NOW).unwrap().left,
         "another process is at it"
     );
     drop(held);
-    let one = folder.drain(&mut store, 2, NOW).unwrap();
-    assert_eq!((one.events, one.bad, one.left), (1, 1, true));
-    let rest = folder.drain_all(&mut store, NOW).unwrap();
-    assert_eq!((rest.events, rest.left), (2, false));
+    let few = folder.drain(&mut store, 10, NOW).unwrap();
+    assert_eq!((few.events, few.left), (0, true), "more than was asked for");
+    let all = folder.drain_all(&mut store, NOW).unwrap();
+    assert_eq!((all.events, all.bad, all.left), (3, 0, false));
     assert!(!folder.has_spooled());
     let tasks = rows(&store, "context_task_tracking");
     assert_eq!(tasks.len(), 1);
     assert_eq!(tasks[0].row["status"], "completed");
     assert!(!format!("{tasks:?}").contains(&secret));
+}
+
+/// What is left when a process is killed while it writes, or the disk is full, costs that event
+/// only: the one after it is whole.
+#[test]
+fn torn_lines_are_put_aside_and_cost_no_other() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = Folder::new(home.path());
+    let path = home.path().join("hooks/spool.jsonl");
+    folder
+        .spool(&call(1, "Bash", json!({}), json!({})))
+        .unwrap();
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.push_str("\n{\"agent\":\"claude\",\"na");
+    std::fs::write(&path, text).unwrap();
+    folder
+        .spool(&call(2, "Bash", json!({}), json!({})))
+        .unwrap();
+    let mut store = store();
+    let all = folder.drain_all(&mut store, NOW).unwrap();
+    assert_eq!((all.events, all.bad, all.left), (2, 1, false));
+    assert_eq!(rows(&store, "context_tool_analytics").len(), 2);
+    let bad = std::fs::read_to_string(home.path().join("hooks/spool.bad.jsonl")).unwrap();
+    assert_eq!(bad, "{\"agent\":\"claude\",\"na\n");
+}
+
+/// Whoever takes the spool in may be killed at any moment: before or after it has renamed the
+/// file, before or after an event is stored. The next one goes on; every row is there once, and
+/// says the latest.
+#[test]
+fn a_killed_drain_loses_and_doubles_nothing() {
+    let events: Vec<Event> = ["pending", "in_progress", "completed"]
+        .into_iter()
+        .enumerate()
+        .map(|(at, status)| call(at as i64, "TodoWrite", todos(&[("a", status)]), json!({})))
+        .collect();
+    for stored in 0..=events.len() {
+        for renamed in [false, true] {
+            let home = tempfile::tempdir().unwrap();
+            let folder = Folder::new(home.path());
+            for event in &events[..2] {
+                folder.spool(event).unwrap();
+            }
+            if renamed {
+                let name = |name: &str| home.path().join("hooks").join(name);
+                std::fs::rename(name("spool.jsonl"), name("spool.taken.jsonl")).unwrap();
+            }
+            folder.spool(&events[2]).unwrap();
+            let mut store = store();
+            apply(&mut store, &events[..stored], NOW).unwrap();
+            let all = folder.drain_all(&mut store, NOW).unwrap();
+            assert_eq!((all.events, all.bad, all.left), (3, 0, false));
+            let tasks = rows(&store, "context_task_tracking");
+            assert_eq!(tasks.len(), 1, "{stored} stored, renamed: {renamed}");
+            assert_eq!(tasks[0].row["status"], "completed");
+            assert_eq!(rows(&store, "context_tool_analytics").len(), 3);
+        }
+    }
+}
+
+/// Hooks write while others take in, all at once: each event is stored once.
+#[test]
+fn writers_and_takers_at_once_lose_and_double_nothing() {
+    const WRITERS: i64 = 8;
+    const EACH: i64 = 40;
+    let home = tempfile::tempdir().unwrap();
+    let folder = Folder::new(home.path());
+    let store = std::sync::Mutex::new(store());
+    let taken = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let write = |writer: i64| {
+            for at in 0..EACH {
+                let number = writer * EACH + at;
+                folder
+                    .spool(&call(number, "Bash", json!({}), json!({})))
+                    .unwrap();
+            }
+        };
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| scope.spawn(move || write(writer)))
+            .collect();
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while taken.load(std::sync::atomic::Ordering::Relaxed) < (WRITERS * EACH) as u64 {
+                    let mut store = store.lock().unwrap();
+                    let drained = folder.drain(&mut store, u64::MAX, NOW).unwrap();
+                    taken.fetch_add(drained.events, std::sync::atomic::Ordering::Relaxed);
+                    assert_eq!(drained.bad, 0);
+                }
+            });
+        }
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
+    });
+    let mut store = store.into_inner().unwrap();
+    assert!(!folder.drain_all(&mut store, NOW).unwrap().left);
+    let rows = rows(&store, "context_tool_analytics");
+    assert_eq!(rows.len() as i64, WRITERS * EACH);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use coditect_local_store::{ImportState, LocalStore};
 use coditect_protocol::catalogue::File;
 use serde_json::{Value, json};
 
-use super::{Folder, private, spool};
+use super::{Folder, is_younger, private, spool};
 use crate::importer::{ImportError, Importer};
 
 /// Prefix of the states that say which transcripts are to be read.
@@ -40,10 +40,7 @@ impl Folder {
     #[must_use]
     pub fn claim_start(&self, every: Duration) -> bool {
         let stamp = self.file("worker.started");
-        let age = std::fs::metadata(&stamp).and_then(|stamp| stamp.modified());
-        // A time in the future is one of a clock that was set back.
-        let recent = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < every));
-        if recent || self.work_place().is_none() {
+        if is_younger(&stamp, every) || self.work_place().is_none() {
             return false;
         }
         let mut options = std::fs::OpenOptions::new();

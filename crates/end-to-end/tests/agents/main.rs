@@ -76,7 +76,7 @@ fn a_day_of_work_with_crashes_loses_and_doubles_nothing() {
     );
 }
 
-/// Holds the database for moments, and kills imports and workers in the middle.
+/// Holds the database for moments, and kills imports, workers and who takes in the spool.
 fn disturb(device: &Device, over: &AtomicBool) {
     let mut random = Random(77);
     while !over.load(Ordering::Relaxed) {
@@ -87,8 +87,9 @@ fn disturb(device: &Device, over: &AtomicBool) {
         }
         shell.ask("commit; select 1;").unwrap();
         drop(shell);
-        let words: &[&str] = match random.below(2) {
+        let words: &[&str] = match random.below(3) {
             0 => &["import", "claude"],
+            1 => &["hook", "--drain"],
             _ => &["hook", "--work"],
         };
         let mut child = device.spawn(words);
@@ -105,14 +106,11 @@ fn finish(device: &Device) {
     for _ in 0..WORK_ROUNDS_MAX {
         assert_eq!(device.run(&["hook", "--work"]).code, 0);
         let asked = "select count(*) from import_state where source like 'hook:read:%'";
-        let spool = device.home().join(".coditect-data/hooks/spool");
-        let files = std::fs::read_dir(spool).map_or(0, |files| {
-            let ends = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".json");
-            files
-                .filter(|file| ends(&file.as_ref().unwrap().file_name()))
-                .count()
+        let waits = ["spool.jsonl", "spool.taken.jsonl"].map(|name| {
+            let spool = device.home().join(".coditect-data/hooks").join(name);
+            spool.exists()
         });
-        if device.sql("sessions", asked).trim() == "0" && files == 0 {
+        if device.sql("sessions", asked).trim() == "0" && waits == [false; 2] {
             return;
         }
     }

@@ -10,18 +10,21 @@ use coditect_daemon::hooks::{Folder, apply, is_opted_out, keep};
 use coditect_local_store::{Error, LocalStore, Random};
 use coditect_protocol::catalogue::File;
 
-use super::{Call, gather, log, stdin, worker};
+use super::{Call, background, gather, stdin, worker};
+use crate::context::own_rules;
 use crate::environment::HookEnvironment;
 use crate::{clock, logs};
 
-/// Longest wait for another writer; then the event goes to the spool.
+/// Longest wait for another writer.
 const WAIT: Duration = Duration::from_millis(5);
-/// Events of the spool that one hook takes along.
-const DRAIN_MAX: usize = 64;
+/// Bytes of the spool that the start of a session takes along; with more it does not wait.
+const TAKEN_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes that may wait before somebody is started to take them in.
+const WAITING_BYTES_MAX: u64 = 128 * 1024;
+/// Time between two such processes while nobody looks for what waits.
+const DRAIN_EVERY: Duration = Duration::from_secs(10);
 /// Time between two workers that only catch up.
 const WORK_EVERY: Duration = Duration::from_secs(60);
-/// The same while events wait in the spool.
-const WORK_EVERY_SPOOLED: Duration = Duration::from_secs(5);
 
 /// Where a call's files are, and what the owner wants.
 struct Surroundings {
@@ -32,15 +35,17 @@ struct Surroundings {
 /// What became of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Recorded {
+    /// It is in the database, or there is nothing to store.
     Stored,
-    Spooled,
+    /// It waits in the spool, with so many bytes.
+    Spooled(u64),
 }
 
 /// Hears what the agent says; returns what to answer. What goes wrong is logged.
 pub(super) fn hear(call: &Call) -> Option<String> {
     let environment = HookEnvironment::from_process();
-    if call.shorten_log {
-        shorten_log(&environment, call);
+    if call.drain {
+        drain(&environment, call);
         return None;
     }
     let Some(input) = stdin::read() else {
@@ -62,20 +67,27 @@ pub(super) fn hear(call: &Call) -> Option<String> {
     match act(&surroundings, call, &input, &environment) {
         Ok(answer) => answer,
         Err(error) => {
-            logs::start(&surroundings.paths.logs_dir());
-            let error = format!("{error:#}");
-            tracing::warn!(target: logs::HOOKS, error, "an event was not recorded");
+            warn(&surroundings.paths, &error, "an event was not recorded");
             None
         }
     }
 }
 
-fn shorten_log(environment: &HookEnvironment, call: &Call) {
-    let done = surroundings(environment, call.profile.as_deref())
-        .and_then(|surroundings| log::shorten(&surroundings.paths));
-    if let Err(error) = done {
-        complain(environment.home.as_deref(), &error);
+fn drain(environment: &HookEnvironment, call: &Call) {
+    match surroundings(environment, call.profile.as_deref()) {
+        Err(error) => complain(environment.home.as_deref(), &error),
+        Ok(surroundings) => {
+            let paths = &surroundings.paths;
+            if let Err(error) = background::drain(paths) {
+                warn(paths, &error, "the spool was left as it is");
+            }
+        }
     }
+}
+
+fn warn(paths: &Paths, error: &anyhow::Error, what: &str) {
+    logs::start(&paths.logs_dir());
+    tracing::warn!(target: logs::HOOKS, error = format!("{error:#}"), "{what}");
 }
 
 fn surroundings(
@@ -87,6 +99,8 @@ fn surroundings(
     let ordinary = Paths::new(home, None)?;
     let config = ConfigFile::load(&ordinary.config_file())?;
     let configured = config.cloud(None)?.profile;
+    // What they would keep out must not get into the spool either.
+    own_rules(&ordinary)?;
     let paths = match profile.or(configured.as_deref()) {
         Some(profile) => Paths::new(home, Some(profile))?,
         None => ordinary,
@@ -122,36 +136,61 @@ fn act(
         return Ok(None);
     }
     let folder = Folder::new(&surroundings.paths.data_dir());
-    let mut store = if event.has_rows() {
-        open(&surroundings.paths, File::Sessions)
+    let (recorded, answer) = if event.wants_answer() {
+        let mut store = open(&surroundings.paths, File::Sessions);
+        let recorded = store_or_spool(&folder, &mut store, &event, now_ms);
+        let answer = answer(surroundings, &store, place.as_deref(), &event, now_ms);
+        (recorded, answer)
     } else {
-        Ok(None)
+        (spool_or_store(surroundings, &folder, &event, now_ms), None)
     };
-    let recorded = record(&folder, &mut store, &event, now_ms);
-    let answer = answer(surroundings, &store, &event, place.as_deref(), now_ms);
-    let every = match (&recorded, event.session.as_ref()) {
-        (_, Some(SessionChange::Ended)) => Some(Duration::ZERO),
-        (Ok(Recorded::Spooled), _) => Some(WORK_EVERY_SPOOLED),
-        (_, Some(SessionChange::Begun { .. })) => Some(WORK_EVERY),
+    if let Err(error) = leave(surroundings, &folder, &event, &recorded) {
+        warn(
+            &surroundings.paths,
+            &error,
+            "what takes longer was left undone",
+        );
+    }
+    if let Err(error) = keep(&folder, &event) {
+        warn(
+            &surroundings.paths,
+            &error.into(),
+            "an event could not be kept",
+        );
+    }
+    recorded.map(|_| answer)
+}
+
+/// Starts a process for what a hook has no time for, where there is something.
+fn leave(
+    surroundings: &Surroundings,
+    folder: &Folder,
+    event: &Event,
+    recorded: &anyhow::Result<Recorded>,
+) -> anyhow::Result<()> {
+    let paths = &surroundings.paths;
+    let work_every = match event.session {
+        Some(SessionChange::Ended) => Some(Duration::ZERO),
+        Some(SessionChange::Begun { .. }) => Some(WORK_EVERY),
         _ if event.read_transcript => Some(WORK_EVERY),
         _ => None,
     };
-    if let Some(every) = every
+    if let Some(every) = work_every
         && folder.claim_start(every)
     {
-        worker::start(&surroundings.paths)?;
+        // It takes in the spool before anything else.
+        return worker::start(paths);
     }
-    // Closed first: whoever writes the log back must not find this process reading it.
-    drop(store);
-    if let Err(error) = log::shorten_in_background(&surroundings.paths) {
-        logs::start(&surroundings.paths.logs_dir());
-        tracing::warn!(target: logs::HOOKS, error = format!("{error:#}"), "the log stays long");
-    }
-    if let Err(error) = keep(&folder, &event) {
-        logs::start(&surroundings.paths.logs_dir());
-        tracing::warn!(target: logs::HOOKS, %error, "an event could not be kept");
-    }
-    recorded.map(|_| answer)
+    let drain_every = match recorded {
+        Ok(Recorded::Spooled(waiting)) if event.is_urgent() || *waiting > WAITING_BYTES_MAX => {
+            Duration::ZERO
+        }
+        Ok(Recorded::Spooled(_)) => DRAIN_EVERY,
+        Ok(Recorded::Stored) if !event.wants_answer() => return Ok(()),
+        _ if background::is_log_long(&paths.context_storage()) => Duration::ZERO,
+        _ => return Ok(()),
+    };
+    background::start_drain(paths, folder, drain_every)
 }
 
 type Opened = coditect_local_store::Result<Option<LocalStore>>;
@@ -160,16 +199,35 @@ fn open(paths: &Paths, file: File) -> Opened {
     LocalStore::open_one(&paths.context_storage(), file, WAIT, Random::System)
 }
 
-/// Stores an event, or writes it to the spool when the file is busy, missing or of no use now.
-fn record(
+/// Writes an event to the spool; where that does not go, stores it at once.
+fn spool_or_store(
+    surroundings: &Surroundings,
     folder: &Folder,
-    store: &mut Opened,
     event: &Event,
     now_ms: i64,
 ) -> anyhow::Result<Recorded> {
     if !event.has_rows() {
         return Ok(Recorded::Stored);
     }
+    let failed = match folder.spool(event) {
+        Ok(waiting) => return Ok(Recorded::Spooled(waiting)),
+        Err(error) => error,
+    };
+    if let Ok(Some(mut store)) = open(&surroundings.paths, File::Sessions)
+        && try_to_store(folder, &mut store, event, now_ms)?
+    {
+        return Ok(Recorded::Stored);
+    }
+    Err(failed.into())
+}
+
+/// Stores an event, or writes it to the spool when the file is busy, missing or of no use now.
+fn store_or_spool(
+    folder: &Folder,
+    store: &mut Opened,
+    event: &Event,
+    now_ms: i64,
+) -> anyhow::Result<Recorded> {
     let stored = match store {
         Ok(Some(store)) => try_to_store(folder, store, event, now_ms),
         // It has to be made or migrated first, which takes longer than a hook has.
@@ -180,8 +238,8 @@ fn record(
     if matches!(stored, Ok(true)) {
         return Ok(Recorded::Stored);
     }
-    folder.spool(event)?;
-    stored.map(|_| Recorded::Spooled)
+    let waiting = folder.spool(event)?;
+    stored.map(|_| Recorded::Spooled(waiting))
 }
 
 fn try_to_store(
@@ -190,7 +248,7 @@ fn try_to_store(
     event: &Event,
     now_ms: i64,
 ) -> anyhow::Result<bool> {
-    let earlier = match folder.drain(store, DRAIN_MAX, now_ms) {
+    let earlier = match folder.drain(store, TAKEN_BYTES_MAX, now_ms) {
         Ok(drained) => drained.left,
         Err(Error::Busy(_)) => true,
         Err(error) => return Err(error.into()),
@@ -210,12 +268,11 @@ fn try_to_store(
 fn answer(
     surroundings: &Surroundings,
     sessions: &Opened,
-    event: &Event,
     place: Option<&Path>,
+    event: &Event,
     now_ms: i64,
 ) -> Option<String> {
-    let begins = matches!(event.session, Some(SessionChange::Begun { .. }));
-    if !begins || !surroundings.settings.context {
+    if !surroundings.settings.context {
         return None;
     }
     let sessions = sessions.as_ref().ok()?.as_ref()?;
@@ -227,9 +284,7 @@ fn answer(
 
 /// Logs what went wrong before the profile was known.
 fn complain(home: Option<&Path>, error: &anyhow::Error) {
-    let Some(paths) = home.and_then(|home| Paths::new(home, None).ok()) else {
-        return;
-    };
-    logs::start(&paths.logs_dir());
-    tracing::warn!(target: logs::HOOKS, error = format!("{error:#}"), "nothing was recorded");
+    if let Some(paths) = home.and_then(|home| Paths::new(home, None).ok()) {
+        warn(&paths, error, "nothing was recorded");
+    }
 }

@@ -1,7 +1,7 @@
 //! The process that a hook leaves behind: it takes in what waits, reads transcripts, syncs, and
 //! ends.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +9,7 @@ use coditect_client::Paths;
 use coditect_daemon::control::{self, Request};
 use coditect_daemon::hooks::Folder;
 
+use super::background;
 use crate::clock;
 use crate::context::Context;
 use crate::logs::HOOKS;
@@ -22,26 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Starts the process; nobody waits for it.
 pub(super) fn start(paths: &Paths) -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("cannot find this program's file")?;
-    let mut command = Command::new(program);
-    command.args([
-        "hook",
-        "--work",
-        "--profile",
-        paths.profile().unwrap_or("default"),
-    ]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.current_dir(paths.home());
-    // What ends the agent and its children must not end it.
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command
-        .spawn()
-        .context("cannot start a process for what takes longer")?;
-    Ok(())
+    background::start(paths, "--work", Stdio::null())
 }
 
 /// Does what is left to do, until nothing is. Everything that goes wrong is logged only.

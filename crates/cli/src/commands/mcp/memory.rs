@@ -19,7 +19,7 @@ use crate::clock;
 use crate::commands::project;
 use crate::commands::recall::{self, Filters};
 use crate::commands::records::{self, text};
-use crate::context::Context;
+use crate::context::{Context, take_in_spool};
 
 /// Rows of a table that a list looks at.
 const ROWS_MAX: u32 = 2_000;
@@ -56,11 +56,15 @@ impl Memory {
         })
     }
 
+    /// Returns the store with what hooks have said until now.
     fn store(&self) -> MutexGuard<'_, LocalStore> {
         // A call that panicked left no half-done statement: SQLite rolled it back.
-        self.store
+        let mut store = self
+            .store
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        take_in_spool(&self.paths, &mut store);
+        store
     }
 }
 
