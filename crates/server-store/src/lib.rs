@@ -20,6 +20,7 @@ mod hex;
 pub mod hints;
 pub mod identity;
 pub mod invitations;
+pub mod measure;
 pub mod members;
 mod memberships;
 pub mod migrations;
@@ -34,6 +35,6 @@ pub use authority::Authority;
 pub use credential::{Caller, TenantId};
 pub use db::{
     Db, DbSettings, EncryptionError, Isolation, JoinedTx, ReplicaCounts, Retryable, SystemTask,
-    SystemTx, TenantTx,
+    SystemTx, TenantTx, Timer,
 };
 pub use error::StoreError;

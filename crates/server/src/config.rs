@@ -81,6 +81,8 @@ impl std::fmt::Debug for DatabaseUrls {
 pub struct HttpConfig {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where the metrics are served.
+    pub metrics_listen: Option<SocketAddr>,
     /// Whether plain HTTP is served to other machines.
     pub insecure_listen: bool,
     /// Proxies whose X-Forwarded-* headers are believed.
@@ -213,12 +215,14 @@ impl HttpConfig {
                 trusted_proxies.push(values.checked("trusted_proxy", part.trim())?);
             }
         }
-        let listen = values
-            .text("listen")
-            .unwrap_or_default()
-            .replace("localhost:", "127.0.0.1:");
+        let address = |name: &'static str| {
+            let text = values.text(name)?.replace("localhost:", "127.0.0.1:");
+            Some(values.checked(name, &text))
+        };
+        let unnamed = || values.wrong("listen", "expected an address and a port");
         Ok(Self {
-            listen: values.checked("listen", &listen)?,
+            listen: address("listen").ok_or_else(unnamed)??,
+            metrics_listen: address("metrics_listen").transpose()?,
             insecure_listen: values.flag("insecure_listen")?,
             trusted_proxies,
             tls: tls_files(values)?,

@@ -370,7 +370,10 @@ pub fn router(state: AppState) -> Router {
             guard_transport,
         ))
         .layer(CatchPanicLayer::custom(handle_panic))
-        .layer(middleware::from_fn(observe))
+        .layer(middleware::from_fn_with_state(
+            state.metrics.clone(),
+            observe,
+        ))
         .with_state(state)
 }
 

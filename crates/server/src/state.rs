@@ -14,6 +14,7 @@ use crate::app::progress::Noted;
 use crate::backups::Backups;
 use crate::config::HttpConfig;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::throttle::Throttle;
 
 /// Most large bodies that are unpacked at a time: it is work for the processor, and each takes up
@@ -47,6 +48,8 @@ pub struct AppState {
     pub noted: Noted,
     /// Pages that many devices ask for at once.
     pub pages: PageCache,
+    /// What was counted and timed.
+    pub metrics: Metrics,
     /// One permit for each large body that is being unpacked and read; the others wait with what
     /// arrived.
     pub(crate) unpacking: Arc<Semaphore>,
@@ -61,6 +64,8 @@ impl AppState {
         let permits = Arc::new(Semaphore::new(http.requests_max));
         let hints = Hub::of(&db);
         let token_key = Arc::new(TokenKey::new(secrets.file_token_key()));
+        let metrics = Metrics::default();
+        metrics.time(&db);
         let pushes = PushQueue::new(db.clone(), Arc::clone(&token_key));
         Self {
             pushes,
@@ -75,6 +80,7 @@ impl AppState {
             hints,
             noted: Noted::default(),
             pages: PageCache::default(),
+            metrics,
             unpacking: Arc::new(Semaphore::new(UNPACKING_MAX)),
             permits,
         }

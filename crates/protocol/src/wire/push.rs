@@ -132,6 +132,31 @@ pub enum Status {
     Rejected,
 }
 
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Applied,
+        Self::Duplicate,
+        Self::Superseded,
+        Self::Merged,
+        Self::Conflict,
+        Self::Rejected,
+    ];
+
+    /// Returns the word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Duplicate => "duplicate",
+            Self::Superseded => "superseded",
+            Self::Merged => "merged",
+            Self::Conflict => "conflict",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 /// Outcome of one change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

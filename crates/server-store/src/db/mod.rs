@@ -11,6 +11,7 @@ mod system_tx;
 mod tenant_tx;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) use session::Statement;
 use session::{Begin, Session, Slot};
 pub use system_tx::{SystemTask, SystemTx};
 pub use tenant_tx::TenantTx;
+pub use timing::Timer;
+use timing::Timing;
 
 /// Most attempts of a transaction that meets passing conditions.
 const ATTEMPTS_MAX: u32 = 6;
@@ -87,6 +90,7 @@ pub struct Db {
     replica: Option<Replica>,
     direct_url: Option<Hidden>,
     announcer: Announcer,
+    timing: Timing,
     /// See [`Caller::is_checked`].
     checked: bool,
 }
@@ -150,6 +154,7 @@ impl Db {
             replica: replica(settings)?,
             direct_url: settings.direct_url.clone().map(Hidden),
             announcer: Announcer::default(),
+            timing: Timing::default(),
             checked: true,
         };
         let connection = db.app.connection().await?;
@@ -222,6 +227,7 @@ impl Db {
         loop {
             attempt += 1;
             let connection = self.app.connection().await?;
+            let running = self.timing.start(label);
             let begin = Begin {
                 isolation,
                 set_role: self.app.set_role,
@@ -231,6 +237,7 @@ impl Db {
             let caller = caller.with_checks(self.checked);
             let tx = TenantTx::new(session, slot.clone(), caller);
             let outcome = finish(work(tx).await, &slot, &self.announcer).await;
+            drop(running);
             match outcome {
                 Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
                     tracing::debug!(label, attempt, "transaction runs again");
@@ -263,6 +270,7 @@ impl Db {
         loop {
             attempt += 1;
             let connection = self.app.connection().await?;
+            let running = self.timing.start(label);
             let begin = Begin {
                 isolation: Isolation::Write,
                 set_role: self.app.set_role,
@@ -274,6 +282,7 @@ impl Db {
             let tx = JoinedTx::new(session, slot.clone(), callers.collect());
             let tx = tx.ok_or(StoreError::Aborted)?;
             let outcome = finish(work(tx).await, &slot, &self.announcer).await;
+            drop(running);
             match outcome {
                 Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
                     tracing::debug!(label, attempt, "joined transaction runs again");
@@ -299,6 +308,7 @@ impl Db {
         loop {
             attempt += 1;
             let connection = self.system.connection().await?;
+            let running = self.timing.start(task.label());
             let begin = Begin {
                 isolation: Isolation::Write,
                 set_role: self.system.set_role,
@@ -306,6 +316,7 @@ impl Db {
             let slot = Slot::default();
             let tx = SystemTx::new(Session::new(connection, begin), slot.clone(), task);
             let outcome = finish(work(tx).await, &slot, &self.announcer).await;
+            drop(running);
             match outcome {
                 Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
                     tracing::debug!(task = task.label(), attempt, "transaction runs again");
@@ -319,6 +330,11 @@ impl Db {
     /// Calls `sink` with the heads that every committed transaction of this store moved.
     pub fn announce_to(&self, sink: Sink) {
         self.announcer.add(sink);
+    }
+
+    /// Tells `timer` how long every transaction of this store takes. The first one stays.
+    pub fn time_with(&self, timer: Timer) {
+        self.timing.set(timer);
     }
 
     /// Returns the connection string that no pooler stands in front of, if there is one.

@@ -109,6 +109,7 @@ impl Db {
         let replica = self.replica.as_ref().filter(|replica| !replica.rests())?;
         let outcome = async {
             let connection = replica.connection().await?;
+            let _running = self.timing.start(label);
             let begin = Begin {
                 isolation: Isolation::Snapshot,
                 set_role: replica.door.set_role,

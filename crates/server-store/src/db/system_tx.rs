@@ -34,6 +34,8 @@ pub enum SystemTask {
     Collect,
     /// Reading a caller's plan and usage, and counting requests.
     Limit,
+    /// Reading figures of the service as a whole.
+    Measure,
 }
 
 impl SystemTask {
@@ -54,6 +56,7 @@ impl SystemTask {
             Self::ChainAudit => "chain_audit",
             Self::Collect => "collect",
             Self::Limit => "limit",
+            Self::Measure => "measure",
         }
     }
 }

@@ -40,7 +40,7 @@ pub use faults::Faults;
 pub use guards::{Guard, without};
 pub use heads::{Readable, readable};
 pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
-pub use pull::{Gate, Looked, PageCache, Pulled, look, pull};
+pub use pull::{Gate, Looked, Lookups, PageCache, Pulled, look, pull};
 pub use push::{
     ArchivedPart, ArchivedRow, PushContext, PushQueue, Restore, RestoreError, RestoreMode,
     Restored, move_rows, push, restore,

@@ -82,6 +82,7 @@ pub async fn push(
         stored.await
     })
     .await?;
+    state.metrics.pushed(&written.outcomes);
     if single {
         return pushed_one(&written).map(ContextPushReply::Single);
     }

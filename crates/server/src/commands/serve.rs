@@ -18,14 +18,14 @@ use crate::config::Config;
 use crate::jobs::audit::Heads;
 use crate::state::{AppState, Clock};
 use crate::tls::Tls;
-use crate::{jobs, router, server};
+use crate::{jobs, metrics, router, server};
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::install()?;
     config.check_listen()?;
     let urls = database::require_external(config)?;
     let tls = tls(config)?;
-    let listener = listen(config).await?;
+    let listeners = listen(config).await?;
     let settings = database::external(urls, config.database_connections_max);
     let db = Db::connect(&settings)
         .await
@@ -34,9 +34,10 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     state.hints.follow_others(&db);
     start_jobs(config, &state)?;
     let hints = state.hints.clone();
-    let url = url_of(listener.local_addr()?, tls.is_some());
+    let url = url_of(listeners.api.local_addr()?, tls.is_some());
     tracing::info!(http.url = %url, "serving");
     print(&format!("ready {url}\n"))?;
+    let listener = listeners.serve_metrics(config, &state)?;
     let stop = async {
         shutdown.wait().await;
         hints.stop().await;
@@ -63,11 +64,49 @@ pub(super) fn tls(config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
 }
 
 /// Takes the address before anything is started, so that a taken port costs nothing.
-pub(super) async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
-    let address = config.http.listen;
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}\nhint: --listen 127.0.0.1:0 takes a free port")
+pub(super) async fn listen(config: &Config) -> anyhow::Result<Listeners> {
+    let bind = async |address: SocketAddr, flag: &str| {
+        TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}\nhint: {flag} 127.0.0.1:0 takes a free port")
+        })
+    };
+    let http = &config.http;
+    Ok(Listeners {
+        api: bind(http.listen, "--listen").await?,
+        metrics: match http.metrics_listen {
+            Some(address) => Some(bind(address, "--metrics-listen").await?),
+            None => None,
+        },
     })
+}
+
+/// The addresses that were taken.
+pub(super) struct Listeners {
+    pub(super) api: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Serves the metrics, where somebody asked for them, until the process ends; then returns
+    /// the API's address.
+    pub(super) fn serve_metrics(
+        self,
+        config: &Config,
+        state: &AppState,
+    ) -> anyhow::Result<TcpListener> {
+        let Some(listener) = self.metrics else {
+            return Ok(self.api);
+        };
+        let url = url_of(listener.local_addr()?, false) + "/metrics";
+        tracing::info!(http.url = %url, "serving metrics");
+        print(&format!("metrics {url}\n"))?;
+        let router = metrics::router(state.clone(), config.data_dir.clone());
+        let http = config.http.clone();
+        tokio::spawn(async move {
+            server::serve(listener, None, router, &http, std::future::pending()).await;
+        });
+        Ok(self.api)
+    }
 }
 
 /// Puts together what the handlers work with.

@@ -19,8 +19,8 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let data_dir = DataDir::prepare(&config.data_dir)?;
     let _lock = data_dir.lock_server()?;
     let tls = serve::tls(config)?;
-    let listener = serve::listen(config).await?;
-    let url = serve::url_of(listener.local_addr()?, tls.is_some());
+    let listeners = serve::listen(config).await?;
+    let url = serve::url_of(listeners.api.local_addr()?, tls.is_some());
     let started = tokio::select! {
         started = start(config, &data_dir, &url) => started?,
         // What was started meanwhile stops when it is dropped.
@@ -39,6 +39,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     data_dir.write_running(&running)?;
     tracing::info!(http.url = %url, "serving");
     print(&format!("ready {url}\n"))?;
+    let listener = listeners.serve_metrics(config, &state)?;
     let mut lost = false;
     let stop = async {
         tokio::select! {

@@ -64,6 +64,12 @@ pub const SETTINGS: &[Setting] = &[
         "address and port of the API",
     ),
     setting(
+        "metrics_listen",
+        "CODITECT_METRICS_LISTEN",
+        None,
+        "address and port of the metrics; nobody serves them without",
+    ),
+    setting(
         "insecure_listen",
         "CODITECT_INSECURE_LISTEN",
         Some("false"),
@@ -188,6 +194,9 @@ pub struct SettingsArgs {
     /// Address to serve on; port 0 takes a free one [default: 127.0.0.1:7420]
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub listen: Option<String>,
+    /// Serve Prometheus metrics on an address of their own, to everybody who reaches it
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub metrics_listen: Option<String>,
     /// Serve plain HTTP to other machines; anyone on the way can read tokens and content
     #[arg(long, global = true)]
     pub insecure_listen: bool,
@@ -225,6 +234,7 @@ impl SettingsArgs {
         let texts = [
             ("data_dir", self.data_dir.clone()),
             ("listen", self.listen.clone()),
+            ("metrics_listen", self.metrics_listen.clone()),
             (
                 "insecure_listen",
                 self.insecure_listen.then(|| "true".to_owned()),

@@ -10,6 +10,7 @@ use coditect_server_store::audit::head::{Head, HeadKey, NotSigned, Tip};
 use coditect_server_store::{Db, StoreError};
 use futures_util::TryStreamExt as _;
 
+use crate::metrics::Metrics;
 use crate::state::{AppState, Clock};
 
 /// How often entries are put into blocks.
@@ -108,10 +109,8 @@ pub async fn run(state: AppState, heads: Heads) {
         match chain::waiting(&state.db).await {
             Ok(tenants) => {
                 for tenant in tenants {
-                    tell(
-                        tenant,
-                        close_all(&state.db, &state.clock, &heads, tenant).await,
-                    );
+                    let closed = close_all(&state.db, &state.clock, &heads, tenant).await;
+                    tell(&state.metrics, tenant, closed);
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot look at the audit trail"),
@@ -190,14 +189,17 @@ pub async fn accept(
     }
 }
 
-fn tell(tenant: OrganizationId, closed: Result<Option<Fault>, AuditError>) {
+fn tell(metrics: &Metrics, tenant: OrganizationId, closed: Result<Option<Fault>, AuditError>) {
     match closed {
         Ok(None) => {}
-        Ok(Some(fault)) => tracing::error!(
-            tenant.id = %tenant, audit.block = fault.block, audit.fault = ?fault.kind,
-            "the audit trail is not the one whose head is kept outside\n\
-             hint: coditect-server admin audit verify"
-        ),
+        Ok(Some(fault)) => {
+            metrics.audit_fault();
+            tracing::error!(
+                tenant.id = %tenant, audit.block = fault.block, audit.fault = ?fault.kind,
+                "the audit trail is not the one whose head is kept outside\n\
+                 hint: coditect-server admin audit verify"
+            );
+        }
         Err(error) => tracing::warn!(
             tenant.id = %tenant, %error, "cannot close blocks of the audit trail"
         ),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -19,6 +19,7 @@ use tracing::field::display;
 
 use crate::error::{AppError, OperatorText, REQUEST_ID, problem_response};
 use crate::limits::Rate;
+use crate::metrics::Metrics;
 
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -64,7 +65,11 @@ impl RequestLog {
 }
 
 /// Runs the rest of the stack and finishes the response.
-pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(
+    State(metrics): State<Metrics>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let log = RequestLog::default();
@@ -83,6 +88,7 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     if let Some(rate) = log.known().rate {
         add_rate(response.headers_mut(), rate);
     }
+    metrics.answered(&route, &method, response.status(), started.elapsed());
     write_line(
         &Line {
             id: &id,

@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 mod logs;
 mod membership;
+mod metrics;
 mod plans;
 mod problems;
 mod replica;

@@ -99,6 +99,7 @@ impl TestApp {
 pub(crate) fn http() -> HttpConfig {
     HttpConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
+        metrics_listen: None,
         insecure_listen: false,
         trusted_proxies: Vec::new(),
         tls: None,

@@ -129,6 +129,13 @@ impl Server {
         self.child.id()
     }
 
+    /// Returns the next line that was printed.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
     /// Sends a signal and returns the exit code, when there is one, and what was printed after
     /// the first line.
     pub(crate) fn signal(mut self, signal: &str) -> (Option<i32>, String) {
@@ -176,15 +183,21 @@ impl Server {
     }
 
     fn send(&self, request: &[u8]) -> (u16, Value) {
-        let address = self.url.strip_prefix("http://").unwrap();
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(request).unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
+        let reply = exchange(&self.url, request);
         let (head, body) = reply.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         (status, serde_json::from_str(body).unwrap())
     }
+}
+
+/// Sends a request that ends its connection, and returns the reply as it came.
+pub(crate) fn exchange(url: &str, request: &[u8]) -> String {
+    let address = url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
 }
 
 impl Drop for Server {

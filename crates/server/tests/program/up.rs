@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, Server, is_alive, mode, run, send_signal};
+use crate::support::{Folder, Server, exchange, is_alive, mode, run, send_signal};
 
 #[test]
 fn first_start_makes_everything_and_sigterm_ends_everything() {
@@ -125,6 +125,35 @@ fn first_start_that_was_cut_short_is_finished_and_a_removed_file_stays_away() {
     assert_eq!(server.post("/api/v1/auth/license/", &body).0, 200);
     assert!(!folder.file("bootstrap.pending").exists());
     assert_eq!(server.signal("TERM").0, Some(0));
+}
+
+#[test]
+fn metrics_have_a_listener_of_their_own() {
+    let folder = Folder::new();
+    let words = [
+        "up",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    ];
+    let mut server = Server::start(folder.command(&words));
+    let line = server.line();
+    let url = line.strip_prefix("metrics ").unwrap();
+    let url = url.strip_suffix("/metrics").unwrap();
+    let ask = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        exchange(url, request.as_bytes())
+    };
+    assert_eq!(server.get("/metrics").0, 404);
+    assert!(ask("/api/v1/health").starts_with("HTTP/1.1 404"));
+    let metrics = ask("/metrics");
+    for line in [
+        "coditect_database_up 1",
+        "coditect_api_requests_total{endpoint=\"none\",method=\"GET\",status=\"404\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
 }
 
 #[test]

@@ -42,6 +42,16 @@ struct Kept {
 struct Pages {
     by_key: HashMap<Key, Kept>,
     bytes: usize,
+    lookups: Lookups,
+}
+
+/// How often pages were asked for that may be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lookups {
+    /// They were there.
+    pub hits: u64,
+    /// They had to be read.
+    pub misses: u64,
 }
 
 /// Encoded pages of shared scopes. Clones share them.
@@ -71,9 +81,22 @@ impl PageCache {
 
     /// Returns the page's changes, if they are kept.
     pub(super) fn find(&self, key: &Key) -> Option<Arc<Changes>> {
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = pages.by_key.get(key);
+        let found = kept.filter(|kept| kept.at.elapsed() < KEPT);
+        let found = found.map(|kept| Arc::clone(&kept.changes));
+        match found {
+            Some(_) => pages.lookups.hits += 1,
+            None => pages.lookups.misses += 1,
+        }
+        found
+    }
+
+    /// Returns how often pages were asked for since the start.
+    #[must_use]
+    pub fn lookups(&self) -> Lookups {
         let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = pages.by_key.get(key)?;
-        (kept.at.elapsed() < KEPT).then(|| Arc::clone(&kept.changes))
+        pages.lookups
     }
 
     /// Keeps the changes of a page that reaches the head.
@@ -126,6 +149,8 @@ mod tests {
         cache.keep(own.clone(), &changes);
         assert_eq!(*cache.find(&own).unwrap(), changes);
         let project = Scope::Project(Uuid::from_u128(5));
+        let lookups = Lookups { hits: 1, misses: 0 };
+        assert_eq!(cache.lookups(), lookups);
         for other in [
             key(2, team, File::Org, 9),
             key(1, project, File::Org, 9),
@@ -134,6 +159,7 @@ mod tests {
         ] {
             assert!(cache.find(&other.unwrap()).is_none());
         }
+        assert_eq!(cache.lookups(), Lookups { hits: 1, misses: 4 });
     }
 
     #[test]

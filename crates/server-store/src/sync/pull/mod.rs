@@ -27,7 +27,7 @@ use super::access::{self, Access, Question};
 use super::guards::Guard;
 use super::token::TokenKey;
 use crate::db::{Statement, TenantTx};
-pub use cache::PageCache;
+pub use cache::{Lookups, PageCache};
 pub use gate::{Gate, Looked, look};
 use pulled::Changes;
 pub use pulled::Pulled;
