@@ -196,7 +196,7 @@ fn file_key(place: &Place<'_>, path: &str) -> String {
 }
 
 /// Reads the line that git prints for a new commit: `[main 1a2b3c4] subject`.
-fn commit(line: &str) -> Option<(&str, &str, &str)> {
+pub(crate) fn commit(line: &str) -> Option<(&str, &str, &str)> {
     let (head, subject) = line.strip_prefix('[')?.split_once("] ")?;
     let (branch, hash) = head.rsplit_once(' ')?;
     let branch = branch.strip_suffix(" (root-commit)").unwrap_or(branch);

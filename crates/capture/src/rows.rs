@@ -1,5 +1,6 @@
 //! What parsers return: one plain struct per table, and its form under the catalogue's names.
 
+mod activity;
 mod columns;
 mod message;
 mod session;
@@ -7,6 +8,7 @@ pub(crate) mod task;
 mod token;
 mod tool;
 
+pub use activity::{Activity, Method};
 pub use message::MessageRow;
 pub use session::{SessionRow, TitleSource};
 pub use task::{TaskMessageRow, TaskRow};

@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use coditect_capture::claude::{Chunk, DamagedLine, FileState, ReadError, pair_open_tools};
+use coditect_capture::rows::NamedRow;
 use coditect_capture::{Format, find_transcripts};
 use coditect_core::redact::Report;
 use coditect_local_store::{self as local_store, ImportState, Ingested, LocalStore};
+use coditect_protocol::RowId;
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::Row;
 
@@ -32,6 +34,9 @@ const ROWS_FIRST: usize = 100;
 const ROWS_RANGE: std::ops::RangeInclusive<usize> = 20..=2_000;
 /// How long a transaction should take.
 const WRITE_TARGET: Duration = Duration::from_millis(7);
+
+/// Cloud name of the table that says what calls were for.
+const ASSOCIATIONS: &str = "context_activity_associations";
 
 /// Rows that wait at most before they are indexed for search together.
 const ROWS_PER_INDEX: i64 = 1_000;
@@ -119,6 +124,12 @@ pub struct Importer<'a> {
     is_ignored: BTreeMap<String, bool>,
     current: Current,
     graph: graph::Writer,
+    /// Rows about calls that are stored next, before the calls themselves.
+    associations: Vec<(RowId, NamedRow)>,
+    /// Whether calls came that used a component.
+    has_used: bool,
+    /// Whether all transcripts of a folder are gone through.
+    is_whole: bool,
 }
 
 impl<'a> Importer<'a> {
@@ -138,6 +149,9 @@ impl<'a> Importer<'a> {
             is_ignored: BTreeMap::new(),
             current: Current::default(),
             graph: graph::Writer::default(),
+            associations: Vec::new(),
+            has_used: false,
+            is_whole: false,
         })
     }
 
@@ -191,6 +205,7 @@ impl<'a> Importer<'a> {
         folder: &Path,
         observe: impl FnMut(Progress),
     ) -> Result<Summary> {
+        self.is_whole = true;
         self.store.set_bulk(true)?;
         let done = self.read_all(format, folder, observe);
         self.store.set_bulk(false)?;
@@ -249,7 +264,32 @@ impl<'a> Importer<'a> {
         let rows = self.rows(chunk)?;
         // The other file goes first: what a crash leaves undone there is done again.
         self.graph.store(self.store, &found, self.now_ms)?;
+        self.write_associations()?;
         self.write(rows, Some(&state))
+    }
+
+    /// Stores what is known of calls about to be stored. What a crash leaves undone is done again,
+    /// because the transcript's state goes with the last of its rows.
+    fn write_associations(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.associations);
+        for part in rows.chunks(self.rows_per_write) {
+            let part = part
+                .iter()
+                .map(|(id, (table, row))| (*id, *table, row.clone()))
+                .collect();
+            let done = self.store.ingest_as(File::Sessions, part, self.now_ms)?;
+            self.add_up(ASSOCIATIONS, &done);
+        }
+        self.progress.rows += rows.len() as u64;
+        Ok(())
+    }
+
+    fn add_up(&mut self, table: &'static str, done: &Ingested) {
+        let sum = self.summary.tables.entry(table).or_default();
+        sum.inserted += done.inserted;
+        sum.updated += done.updated;
+        sum.unchanged += done.unchanged;
+        sum.kept_out += done.kept_out;
     }
 
     /// Stores rows, and with the last of them the transcript's state.
@@ -290,11 +330,7 @@ impl<'a> Importer<'a> {
                 .map(|(table, row)| (*table, row.clone()))
                 .collect();
             let done = self.store.ingest(File::Sessions, rows, last, self.now_ms)?;
-            let sum = self.summary.tables.entry(table).or_default();
-            sum.inserted += done.inserted;
-            sum.updated += done.updated;
-            sum.unchanged += done.unchanged;
-            sum.kept_out += done.kept_out;
+            self.add_up(table, &done);
             self.progress.rows += run.len() as u64;
         }
         if runs.is_empty() && state.is_some() {
@@ -353,6 +389,7 @@ impl<'a> Importer<'a> {
                 continue;
             }
             let rows = self.tool_rows(tools)?;
+            self.write_associations()?;
             self.write(rows, None)?;
             for (state, before) in states.into_iter().zip(before) {
                 if state != before {

@@ -13,6 +13,7 @@ pub mod schedule;
 pub mod scrub;
 pub mod service;
 mod status;
+pub mod usage;
 pub mod watch;
 
 pub use machine::{DaemonError, Linker, Settings, run};

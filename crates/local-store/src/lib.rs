@@ -22,8 +22,10 @@
 //! - rows: [`LocalStore::insert`], [`LocalStore::update`], [`LocalStore::delete`],
 //!   [`LocalStore::get`], [`LocalStore::list`], [`LocalStore::count`], [`LocalStore::search`].
 //! - recall: [`LocalStore::timeline`], [`LocalStore::token_use`], [`LocalStore::activity`],
-//!   [`LocalStore::origin`], [`LocalStore::moment`], [`LocalStore::session_named`].
-//! - importing: [`LocalStore::set_bulk`], [`LocalStore::ingest`], [`LocalStore::import_state`],
+//!   [`LocalStore::origin`], [`LocalStore::moment`], [`LocalStore::session_named`],
+//!   [`LocalStore::component_use`].
+//! - importing: [`LocalStore::set_bulk`], [`LocalStore::ingest`], [`LocalStore::ingest_as`],
+//!   [`LocalStore::import_state`],
 //!   [`LocalStore::index_new`], [`LocalStore::record`], [`LocalStore::import_states`].
 //! - other scopes: [`LocalStore::share`], [`LocalStore::queued_moves`],
 //!   [`LocalStore::retry_moves`], [`LocalStore::next_move`], [`LocalStore::settle_move`],
@@ -100,7 +102,9 @@ pub use moves::{QueuedMove, Sharing, is_movable};
 pub use profile::{Profile, make_private_folder};
 pub use queue::{QueueEntry, QueueState};
 pub use random::Random;
-pub use recall::{Activity, Author, Moment, OfProject, Origin, TimelineQuery, TokenUse, Which};
+pub use recall::{
+    Activity, Author, ComponentUse, Moment, OfProject, Origin, TimelineQuery, TokenUse, Which,
+};
 pub use record::Recording;
 pub use rows::{Ingested, RowFilter, RowView};
 pub use rules::{RULE, Rule, can_have_rule};

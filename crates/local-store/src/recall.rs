@@ -5,6 +5,7 @@
 mod origin;
 mod stats;
 mod timeline;
+mod usage;
 
 use coditect_protocol::catalogue::{File, Table};
 use rusqlite::Connection;
@@ -16,6 +17,7 @@ use crate::error::{InFile as _, Result};
 pub use origin::Origin;
 pub use stats::{Activity, TokenUse};
 pub use timeline::{Moment, TimelineQuery};
+pub use usage::ComponentUse;
 
 /// A project, as rows may tell of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -311,6 +311,28 @@ impl LocalStore {
         })
     }
 
+    /// Stores rows that an importer read under ids that it knows, made from what the rows are about,
+    /// all in one transaction. Otherwise as [`LocalStore::ingest`].
+    ///
+    /// # Errors
+    /// As [`LocalStore::ingest`].
+    pub fn ingest_as(
+        &mut self,
+        file: File,
+        rows: Vec<(RowId, &str, Row)>,
+        now_ms: i64,
+    ) -> Result<Ingested> {
+        self.write(file, |work| {
+            let mut ingested = Ingested::default();
+            for (id, name, row) in rows {
+                let table = statements::table_in(file, name)
+                    .ok_or_else(|| Error::UnknownTable(name.to_owned()))?;
+                put_new(work, table, id, row, now_ms, &mut ingested)?;
+            }
+            Ok(ingested)
+        })
+    }
+
     pub(crate) fn view(&self, table: &Table, live: LocalRow) -> Result<RowView> {
         let id = live.id.clone().unwrap_or_default();
         let connection = self.read(table.file)?;

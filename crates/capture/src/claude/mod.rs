@@ -18,6 +18,7 @@
 //! [`RowSet`] does the same in memory. After several files, [`pair_open_tools`] joins calls and
 //! results that were cut apart.
 
+mod activity;
 pub(crate) mod chunk;
 mod discover;
 pub(crate) mod lines;
@@ -34,6 +35,7 @@ mod tasks;
 mod tools;
 mod usage;
 
+pub(crate) use activity::{component, uses_component};
 pub use chunk::{Chunk, DamagedLine, Summary};
 pub use discover::{Discovered, discover, discover_all};
 pub(crate) use discover::{OTHER_FOLDERS, find_below};

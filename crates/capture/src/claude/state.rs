@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::format::Format;
-use crate::rows::{SessionRow, TaskRow};
+use crate::rows::{Activity, SessionRow, TaskRow};
 
 /// Records that late summaries may still refer to.
 pub(super) const RECENT_LEAVES_MAX: usize = 64;
@@ -79,6 +79,7 @@ pub(super) struct ListItem {
 
 /// A call that waits for its result.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct OpenTool {
     pub(super) name: String,
     pub(super) message_id: String,
@@ -87,6 +88,13 @@ pub(super) struct OpenTool {
     pub(super) input_bytes: u64,
     /// Kept only for the task tools.
     pub(super) input: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) component: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) activity: Option<Activity>,
+    /// Whether its result may tell about a commit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) may_commit: bool,
 }
 
 /// What is kept of a result.

@@ -7,7 +7,7 @@ use super::parser::Work;
 use super::record::{Record, clip, elapsed_ms, text};
 use super::session::session;
 use super::state::{FileState, ORPHANS_MAX, OpenTool, ToolResult};
-use super::{render, tasks};
+use super::{activity, render, tasks};
 use crate::rows::{MessageRow, ToolRow};
 
 /// Longest error text that is kept, in bytes.
@@ -48,6 +48,8 @@ pub(super) fn note_calls(work: &mut Work<'_>, context: &Context, content: &Value
         };
         let name = text(block, "name").unwrap_or("unknown");
         let input = block.get("input");
+        let own = session(work, &context.session_id);
+        let activity = activity::of_call(own, name, input);
         let call = OpenTool {
             name: name.to_owned(),
             message_id: context.message_id.clone(),
@@ -55,8 +57,10 @@ pub(super) fn note_calls(work: &mut Work<'_>, context: &Context, content: &Value
             timestamp: context.timestamp.clone(),
             input_bytes: input.map_or(0, |input| input.to_string().len() as u64),
             input: input.filter(|_| tasks::is_task_tool(name)).cloned(),
+            component: activity::component(name, input),
+            may_commit: activity.is_some() && activity::may_commit(input),
+            activity,
         };
-        let own = session(work, &context.session_id);
         if let Some(result) = own.orphan_results.remove(call_id) {
             let row = finished(&context.session_id, call_id, call, Some(result));
             work.chunk.tools.push(row);
@@ -87,7 +91,8 @@ pub(super) fn note_results(
             tasks::apply(work, context, call.as_ref(), structured);
         }
         match call {
-            Some(call) => {
+            Some(mut call) => {
+                note_commit(&mut call, block);
                 let row = finished(&context.session_id, call_id, call, Some(result));
                 work.chunk.tools.push(row);
             }
@@ -98,6 +103,16 @@ pub(super) fn note_results(
                 }
             }
         }
+    }
+}
+
+/// A call that made a commit is known by it.
+fn note_commit(call: &mut OpenTool, block: &Record) {
+    if call.may_commit
+        && let Some(activity) = &mut call.activity
+        && let Some(commit) = activity::commit(&render::tool_result(block))
+    {
+        activity.description = commit;
     }
 }
 
@@ -208,6 +223,8 @@ fn finished(
         agent_id: call.agent_id,
         timestamp: call.timestamp,
         input_bytes: call.input_bytes,
+        component: call.component,
+        activity: call.activity,
         ..ToolRow::default()
     };
     if let Some(result) = result {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::agent::Agent;
 use super::input::{Fields, Unreadable};
 use crate::claude::TaskCall;
-use crate::claude::is_task_tool;
+use crate::claude::{component, is_task_tool, uses_component};
 use crate::rows::ToolRow;
 
 /// Longest id that is taken for one, in bytes.
@@ -293,6 +293,8 @@ impl Event {
             }),
             input_bytes: fields.bytes("tool_input").unwrap_or(0),
             output_bytes: fields.bytes("tool_response"),
+            component: component_of(&name, fields),
+            activity: None,
         });
     }
 
@@ -340,6 +342,15 @@ fn kept(name: &str, fields: &Fields) -> Option<Value> {
 
 fn id(fields: &Fields, name: &str) -> Option<String> {
     fields.text(name).filter(|id| id.len() <= ID_BYTES_MAX)
+}
+
+/// Returns the component that a call used. The input of any other call is not read.
+fn component_of(tool: &str, fields: &Fields) -> Option<String> {
+    if !uses_component(tool) {
+        return None;
+    }
+    let used = component(tool, fields.value("tool_input").as_ref())?;
+    Some(redact_text(&used, &mut Report::default()).into_owned())
 }
 
 fn clip(text: &str, bytes_max: usize) -> &str {

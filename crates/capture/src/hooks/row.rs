@@ -25,7 +25,12 @@ impl Event {
         let (name, mut row) = self.tool.clone()?.into_row();
         // Which message called is in the transcript only.
         row.remove("message_id");
-        row.insert("metadata".to_owned(), json!({ "source": SOURCE }));
+        let mut metadata = json!({ "source": SOURCE });
+        let known = row.get("metadata").and_then(|known| known.get("component"));
+        if let Some(component) = known {
+            metadata["component"] = component.clone();
+        }
+        row.insert("metadata".to_owned(), metadata);
         Some((name, row))
     }
 

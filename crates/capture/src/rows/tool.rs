@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::NamedRow;
+use coditect_protocol::RowId;
+
 use super::columns::Columns;
+use super::{Activity, NamedRow};
 
 /// A call and its result. A fact: it is returned once, when the call is answered or given up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,15 +33,28 @@ pub struct ToolRow {
     pub input_bytes: u64,
     /// Bytes of the result's text, redacted.
     pub output_bytes: Option<u64>,
+    /// Agent, skill or command that it used, such as `agent:Explore`.
+    pub component: Option<String>,
+    /// What it was for, where that is known.
+    pub activity: Option<Activity>,
 }
 
 impl ToolRow {
+    /// Returns the row that says what the call was for, with its id.
+    #[must_use]
+    pub fn association(&self) -> Option<(RowId, NamedRow)> {
+        let activity = self.activity.as_ref()?;
+        activity.row(&self.session_id, &self.tool_use_id)
+    }
+
     /// Returns the row under the catalogue's names.
     pub fn into_row(self) -> NamedRow {
-        let unanswered = self
-            .success
-            .is_none()
-            .then(|| json!({ "unanswered": true }));
+        let metadata = match (self.success.is_none(), self.component) {
+            (false, None) => None,
+            (true, None) => Some(json!({ "unanswered": true })),
+            (false, Some(component)) => Some(json!({ "component": component })),
+            (true, Some(component)) => Some(json!({ "component": component, "unanswered": true })),
+        };
         let row = Columns::default()
             .text("tool_name", self.tool_name)
             .text("session_id", self.session_id)
@@ -52,7 +67,7 @@ impl ToolRow {
             .text("error_message", self.error_message)
             .integer("input_bytes", self.input_bytes)
             .integer("output_bytes", self.output_bytes)
-            .json("metadata", unanswered);
+            .json("metadata", metadata);
         ("context_tool_analytics", row.finish())
     }
 }

@@ -51,7 +51,7 @@ impl Importer<'_> {
         let mut tools = Vec::new();
         for tool in chunk.tools {
             if !self.is_copy(&owners, &tool.session_id, &tool.message_id)? {
-                tools.push(tool.into_row());
+                tools.push(self.tool_row(tool));
             }
         }
         rows.extend(tools);
@@ -106,10 +106,17 @@ impl Importer<'_> {
         let mut rows = Vec::new();
         for tool in tools {
             if !self.is_copy(&BTreeMap::new(), &tool.session_id, &tool.message_id)? {
-                rows.push(tool.into_row());
+                rows.push(self.tool_row(tool));
             }
         }
         Ok(rows)
+    }
+
+    /// Returns the row of a call; what it was for is stored beside it.
+    fn tool_row(&mut self, tool: ToolRow) -> NamedRow {
+        self.associations.extend(tool.association());
+        self.has_used |= tool.component.is_some() || tool.tool_name.starts_with("mcp__");
+        tool.into_row()
     }
 
     /// Returns a session's row, joined from all transcripts that tell about it, in the order of

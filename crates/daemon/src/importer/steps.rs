@@ -12,6 +12,7 @@ use super::pipeline::{self, Step, WAITING_MAX, Work};
 use super::{ImportError, Importer, Progress, ROWS_PER_INDEX, Result, load_state};
 use crate::archive::{Archive, CHUNK_BYTES};
 use crate::hooks::{is_opted_out, is_origin_opted_out};
+use crate::usage;
 
 /// The transcript that is being stored.
 #[derive(Debug, Default)]
@@ -70,6 +71,7 @@ impl Importer<'_> {
         self.pair_tools()?;
         self.store.index_new(File::Sessions, 1)?;
         self.graph.records(self.store, false, self.now_ms)?;
+        usage::count_if_due(self.store, self.has_used, self.is_whole, self.now_ms)?;
         Ok(())
     }
 
