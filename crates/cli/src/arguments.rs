@@ -5,9 +5,10 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
-    checkpoint, completions, config, conflict, context, daemon, device, doctor, dump, graph, hook,
-    import, init, login, logout, man, mcp, org, process_queue, project, pull, queue, scrub, search,
-    session, share, stats, status, sync, task, team, test, timeline, uninstall, verify,
+    activity, checkpoint, completions, config, conflict, context, daemon, device, doctor, dump,
+    embedding, graph, hook, import, init, login, logout, man, mcp, org, process_queue, project,
+    pull, queue, scrub, search, session, share, stats, status, sync, task, team, test, timeline,
+    uninstall, usage, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -105,6 +106,15 @@ pub(crate) enum Command {
     /// What belongs together: the knowledge graph
     #[command(subcommand)]
     Graph(graph::Graph),
+    /// How often agents, skills, commands and MCP tools were used
+    #[command(subcommand)]
+    Usage(usage::Usage),
+    /// Which task each call of a tool belonged to
+    #[command(subcommand)]
+    Activity(activity::Activity),
+    /// Vectors of a project's files, and what is near
+    #[command(subcommand)]
+    Embedding(embedding::Embedding),
     /// Things that the knowledge graph knows
     #[command(subcommand, after_help = kinds::NODE_EXAMPLES)]
     Node(Verb<kinds::Node>),

@@ -1,5 +1,6 @@
 //! The commands, one file each, and the dispatch to them.
 
+pub(crate) mod activity;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -9,6 +10,7 @@ pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod doctor;
 pub(crate) mod dump;
+pub(crate) mod embedding;
 pub(crate) mod graph;
 pub(crate) mod hook;
 pub(crate) mod import;
@@ -37,6 +39,7 @@ pub(crate) mod team;
 pub(crate) mod test;
 pub(crate) mod timeline;
 pub(crate) mod uninstall;
+pub(crate) mod usage;
 pub(crate) mod verify;
 
 use crate::arguments::{Arguments, Command};
@@ -85,6 +88,9 @@ pub(crate) fn run(
         Command::Timeline(command) => timeline::run(context, &command),
         Command::Stats(command) => stats::run(context, &command),
         Command::Graph(command) => graph::run(context, &command),
+        Command::Usage(command) => usage::run(context, &command),
+        Command::Activity(command) => activity::run(context, &command),
+        Command::Embedding(command) => embedding::run(context, command),
         Command::Conflict(command) => conflict::run(context, command),
         Command::Queue(command) => queue::run(context, command),
         Command::Init(command) => init::run(context, &command),

@@ -32,7 +32,7 @@ Examples:
   coditect import claude --from /backup/.claude --json | jq .damaged
 
 --json: files, files_read, bytes, records, rows {sessions, messages, task_tracking, task_messages,
-tool_analytics, token_economics: {inserted, updated, unchanged, kept_out}}, other_records,
+tool_analytics, token_economics, activity_associations: {inserted, updated, unchanged, kept_out}}, other_records,
 damaged [{file, line, reason}], unreadable, left_out (transcripts of projects that opted out),
 redacted {kind: count}.";
 
@@ -214,6 +214,7 @@ fn document(summary: &Summary) -> Value {
         "context_task_messages",
         "context_tool_analytics",
         "context_token_economics",
+        "context_activity_associations",
     ] {
         let done = summary.tables.get(name).copied().unwrap_or_default();
         rows.insert(local_name(name).to_owned(), count(&done));
