@@ -18,7 +18,8 @@ All words must occur; \"two words\" in quotes is a phrase, a final * a prefix. L
 machine; needs no server and no model. Best hits first; each says when it was, who wrote it, in
 which project and on which branch, and what told it: an agent's session, or somebody who wrote it
 down. `coditect session show`, `coditect decision show` and so on give the whole of it;
-`coditect timeline ID` what was around it.
+`coditect timeline ID` what was around it. Of a word that more than 5,000 messages have, the newest
+5,000 are ranked, unless a filter is given.
 
 Examples:
   coditect search \"connection refused\"
