@@ -41,6 +41,8 @@ pub struct Adopted {
     pub joined: u64,
     /// Rows that cannot be sent as they are.
     pub parked: u64,
+    /// Rows that another program wrote with a secret, which was replaced.
+    pub cleaned: u64,
 }
 
 impl LocalStore {
@@ -76,6 +78,21 @@ impl LocalStore {
     /// The same behind a mark's number, which moves on: what cannot be adopted yet is not looked
     /// at twice.
     pub(crate) fn adopt_marks_behind(
+        &mut self,
+        file: File,
+        after: &mut i64,
+        now_ms: i64,
+        adopted: &mut Adopted,
+    ) -> Result<bool> {
+        let cleaned_before = adopted.cleaned;
+        let more = self.adopt_chunks(file, after, now_ms, adopted)?;
+        if adopted.cleaned > cleaned_before {
+            self.forget_overwritten(file);
+        }
+        Ok(more)
+    }
+
+    fn adopt_chunks(
         &mut self,
         file: File,
         after: &mut i64,
@@ -229,7 +246,8 @@ fn adopt_live(
         return work.park(mark.n, ErrorCode::MalformedRow.as_str(), reason);
     };
     let made_ms = mark.made_ms(now_ms);
-    let row = prepare(table, live.raw.clone());
+    let (row, is_cleaned) = clean(table, live.raw.clone());
+    adopted.cleaned += u64::from(is_cleaned);
     let scope = ruled_if_new(work, table, &live, &row, made_ms)?.unwrap_or(scope);
     // Asked by the id that the row has: where the device is part of the key, its key would give
     // an id of this device.
@@ -340,7 +358,12 @@ fn stamp(work: &Work<'_>, live: &mut LocalRow, made_ms: i64) {
 }
 
 /// Returns the row redacted and canonical.
-pub(crate) fn prepare(table: &Table, mut raw: Row) -> Row {
+pub(crate) fn prepare(table: &Table, raw: Row) -> Row {
+    clean(table, raw).0
+}
+
+/// The same, and whether there was a secret in it.
+fn clean(table: &Table, mut raw: Row) -> (Row, bool) {
     let mut report = Report::default();
     for (name, value) in &mut raw {
         let json = table
@@ -354,7 +377,8 @@ pub(crate) fn prepare(table: &Table, mut raw: Row) -> Row {
             *text = clean;
         }
     }
-    canonical::row(table, raw)
+    let is_cleaned = !report.is_empty();
+    (canonical::row(table, raw), is_cleaned)
 }
 
 /// Returns the row's id: the one it was adopted under, else the one its key gives, else a new

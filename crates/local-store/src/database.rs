@@ -126,6 +126,18 @@ impl Database {
         }
     }
 
+    /// Writes the log back and empties it; returns whether it is empty: not while others read.
+    pub(crate) fn empty_log(&self) -> Result<bool> {
+        let empty = || -> rusqlite::Result<bool> {
+            self.connection.busy_timeout(SHORTEN_WAIT)?;
+            let truncate = "pragma wal_checkpoint(truncate)";
+            let is_busy = self.connection.query_row(truncate, [], |row| row.get(0));
+            self.connection.busy_timeout(BUSY_TIMEOUT)?;
+            is_busy.map(|is_busy: bool| !is_busy)
+        };
+        empty().in_file(self.file)
+    }
+
     /// Makes a file in memory: a copy of an empty one, because a simulation makes thousands and
     /// reading pages is faster than reading SQL.
     pub(crate) fn in_memory(file: File) -> Result<Self> {
@@ -158,6 +170,10 @@ impl Database {
             tracing::trace!(file = %file, journal, "opened");
             connection
                 .pragma_update(None, "synchronous", synchronous(file))
+                .in_file(file)?;
+            let how = secure_delete(file);
+            connection
+                .pragma_update_and_check(None, "secure_delete", how, |_| Ok(()))
                 .in_file(file)?;
         }
         connection
@@ -221,6 +237,13 @@ fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
 /// The transcripts can be imported again; what people wrote cannot.
 fn synchronous(file: File) -> &'static str {
     if file == File::Org { "full" } else { "normal" }
+}
+
+/// What is overwritten or deleted is gone from the file: another program may have written a secret
+/// before this one sees the row. What goes into sessions.db is clean before it is written, except
+/// by such programs; there only what costs no further write is overwritten.
+fn secure_delete(file: File) -> &'static str {
+    if file == File::Sessions { "fast" } else { "on" }
 }
 
 /// Ends a transaction of [`Database::begin`].

@@ -68,6 +68,18 @@ impl LocalStore {
             .in_file(file)
     }
 
+    /// Empties a file's journal, which has the rows as they were, after secrets were taken out of
+    /// them. Where somebody reads just now, they stay until they are overwritten or
+    /// [`LocalStore::forget_deleted`].
+    pub(crate) fn forget_overwritten(&self, file: File) {
+        let is_forgotten = self
+            .database(file)
+            .and_then(|database| database.empty_log());
+        if !matches!(is_forgotten, Ok(true)) {
+            tracing::info!(file = %file, "the journal still has rows as they were written");
+        }
+    }
+
     /// Returns whether a batch of a file is with the server, its answer not being known.
     ///
     /// # Errors

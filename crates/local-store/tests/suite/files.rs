@@ -311,3 +311,44 @@ fn the_critical_file_is_written_through_to_the_disk() {
         assert_eq!(synchronous(file), Some(1), "normal: {file}");
     }
 }
+
+/// What another program writes is on the disk before it is seen here. Once its row is adopted,
+/// its secret is gone from the file and the journal, short or on pages of its own.
+#[test]
+fn a_secret_that_sql_wrote_is_gone_from_the_bytes_once_adopted() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = ["ghp_", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF1234"].concat();
+    let mut store = open(folder.path()).unwrap();
+    let files = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        let holds = |path: &std::path::Path| {
+            let bytes = std::fs::read(path).unwrap();
+            bytes
+                .windows(secret.len())
+                .any(|at| at == secret.as_bytes())
+        };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| holds(path)).collect::<Vec<_>>()
+    };
+    let other = Connection::open(folder.path().join("org.db")).unwrap();
+    for long in [false, true] {
+        let text = format!(
+            "use {secret}{}",
+            if long {
+                "x ".repeat(20_000)
+            } else {
+                String::new()
+            }
+        );
+        other
+            .execute(
+                "insert into decisions (title, rationale) values ('key', ?1)",
+                [&text],
+            )
+            .unwrap();
+    }
+    assert!(!files().is_empty(), "it was written as it is");
+    let adopted = store.adopt(File::Org, NOW).unwrap();
+    assert_eq!((adopted.ready, adopted.cleaned), (2, 2));
+    assert_eq!(files(), Vec::<std::path::PathBuf>::new());
+}
