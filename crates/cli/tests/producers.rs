@@ -474,3 +474,252 @@ fn manual_pages_are_written_for_every_command() {
         );
     }
 }
+
+/// A folder of Claude Code with one session: a task in progress, calls for it, a skill, an agent, a
+/// tool of an MCP server, a commit, and a key in a description.
+fn agent() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let key = ["AKIA", "Q3EGRMXQZ5JH7N2A"].concat();
+    let commit = "[main 1a2b3c4] mend it\n 1 file changed";
+    let calls = [
+        (
+            "TodoWrite",
+            json!({"todos": [{"content": "A.9.1: mend the parser",
+            "status": "in_progress", "activeForm": "Mending"}]}),
+            "ok",
+        ),
+        ("Edit", json!({"file_path": "/home/ann/app/src/a.rs"}), "ok"),
+        (
+            "Bash",
+            json!({"command": "git commit -am x", "description": "Commit"}),
+            commit,
+        ),
+        (
+            "Bash",
+            json!({"command": "make", "description": format!("B.2.3: use {key}")}),
+            "ok",
+        ),
+        ("Skill", json!({"skill": "review"}), "ok"),
+        (
+            "Task",
+            json!({"subagent_type": "Explore", "prompt": "look"}),
+            "ok",
+        ),
+        ("mcp__git__log", json!({"n": 3}), "ok"),
+    ];
+    let record = |kind: &str, number: usize, block: Value| {
+        json!({"type": kind, "uuid": format!("10000000-0000-4000-8000-{number:012}"),
+            "sessionId": "s-1", "cwd": "/home/ann/app", "version": "2.1.29",
+            "timestamp": format!("2026-02-03T03:51:{number:02}.000Z"),
+            "message": {"id": format!("msg_{number}"), "role": kind, "model": "model-1",
+                "content": [block]}})
+    };
+    let mut lines = String::new();
+    for (at, (name, input, said)) in calls.into_iter().enumerate() {
+        let id = format!("toolu_{at}");
+        let call = json!({"type": "tool_use", "id": id, "name": name, "input": input});
+        let result = json!({"type": "tool_result", "tool_use_id": id, "content": said});
+        for (offset, kind, block) in [(0, "assistant", call), (1, "user", result)] {
+            lines += &format!("{}\n", record(kind, 2 * at + offset, block));
+        }
+    }
+    write(folder.path(), "projects/-home-ann-app/s-1.jsonl", &lines);
+    folder
+}
+
+#[test]
+fn calls_are_told_by_their_task_once_and_without_secrets() {
+    let home = Home::new();
+    let folder = agent();
+    let from = folder.path().to_str().unwrap();
+    let done = home.json(&["import", "claude", "--from", from]);
+    assert_eq!(
+        done["rows"]["activity_associations"]["inserted"], 6,
+        "{done}"
+    );
+    let said = |filter: &[&str]| -> Vec<String> {
+        let listed = home.json(&[&["activity", "list"], filter].concat());
+        let rows = listed["activities"].as_array().unwrap().iter().rev();
+        rows.map(|row| row["tool_description"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let temporal = said(&["--method", "temporal"]);
+    let expected = [
+        "Edit: src/a.rs",
+        "commit 1a2b3c4: mend it",
+        "Skill",
+        "Task",
+        "mcp__git__log",
+    ];
+    assert_eq!(temporal, expected);
+    let explicit = said(&["--task", "B.2.3", "--track", "B"]);
+    assert_eq!(explicit.len(), 1);
+    assert!(explicit[0].starts_with("Bash: B.2.3: use "), "{explicit:?}");
+    assert!(!explicit[0].contains("AKIA"), "{explicit:?}");
+    assert_eq!(
+        said(&["--track", "A", "--project", "app", "--session", "s-1"]),
+        expected
+    );
+    let shown = home.json(&["activity", "show", "toolu_1"]);
+    assert_eq!(shown["confidence"], 0.7, "{shown}");
+    assert_eq!(shown["association_method"], "temporal");
+    home.fails(6, &["activity", "show", "toolu_9"]);
+
+    // Another folder with the same transcript tells nothing new.
+    let copy = agent();
+    let again = home.json(&["import", "claude", "--from", copy.path().to_str().unwrap()]);
+    let rows = &again["rows"]["activity_associations"];
+    assert_eq!(
+        (&rows["inserted"], &rows["unchanged"]),
+        (&json!(0), &json!(6))
+    );
+    assert_eq!(said(&[]).len(), 6);
+
+    let used = home.json(&["usage", "list"]);
+    let counts: Vec<(&str, u64)> = used["usage"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let count = row["invocation_count"].as_u64().unwrap();
+            (row["component_id"].as_str().unwrap(), count)
+        })
+        .collect();
+    assert_eq!(counts.len(), 3, "{used}");
+    for name in ["agent:Explore", "mcp:git/log", "skill:review"] {
+        assert!(counts.contains(&(name, 1)), "{name}: {used}");
+    }
+    let agents = home.json(&["usage", "list", "--kind", "agent", "--own"]);
+    assert_eq!(agents["usage"].as_array().unwrap().len(), 1);
+    let shown = home.json(&["usage", "show", "agent:Explore"]);
+    assert_eq!(
+        (&shown["success_count"], &shown["total_duration_ms"]),
+        (&json!(1), &json!(1_000)),
+        "{shown}"
+    );
+    assert_eq!(shown["last_used_at"], "2026-02-03T03:51:10.000000Z");
+    home.fails(6, &["usage", "show", "skill:nothing"]);
+}
+
+#[test]
+fn vectors_are_checked_kept_once_and_found_by_their_direction() {
+    let home = Home::new();
+    let folder = repository();
+    home.json_in(folder.path(), &["project", "scan"]);
+    let line = |file: &str, vector: Value| {
+        json!({"file_path": file, "embedding": vector, "source_hash": "aa"}).to_string()
+    };
+    let file = home.0.path().join("vectors.jsonl");
+    let path = file.to_str().unwrap();
+    let import = |lines: &[String], more: &[&str]| {
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let command = ["embedding", "import", path, "--project", "app"];
+        [&command, more]
+            .concat()
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let model = ["--model", "m-1"];
+    let words = |line: &'static [String]| line.iter().map(String::as_str).collect::<Vec<_>>();
+    let run = |command: Vec<String>| -> Value { home.json(&words(command.leak())) };
+    let first = [
+        line("src/main.rs", json!([1.0, 0.0, 0.0])),
+        String::new(),
+        line("src/lib.rs", json!([0.9, 0.1, 0.0])),
+        line("docs/a.md", json!([0, 0, 5])),
+    ];
+    let done = run(import(&first, &model));
+    assert_eq!(
+        (&done["inserted"], &done["unchanged"]),
+        (&json!(3), &json!(0)),
+        "{done}"
+    );
+    let done = run(import(&first, &model));
+    assert_eq!(
+        (&done["inserted"], &done["unchanged"]),
+        (&json!(0), &json!(3)),
+        "{done}"
+    );
+    let done = run(import(&[line("docs/a.md", json!([0, 1, 5]))], &model));
+    assert_eq!(done["updated"], 1, "{done}");
+    let other =
+        json!({"file_path": "src/lib.rs", "model": "m-2", "vector": [1, 2], "dimensions": 2});
+    let done = run(import(&[other.to_string()], &model));
+    assert_eq!(done["inserted"], 1, "{done}");
+
+    let listed = home.json(&["embedding", "list", "--project", "app", "--model", "m-1"]);
+    let rows = listed["embeddings"].as_array().unwrap();
+    assert_eq!(rows.len(), 3, "{listed}");
+    assert!(rows.iter().all(|row| row.get("embedding_vector").is_none()));
+    let of_file = home.json(&["embedding", "list", "--file", "docs/a.md"]);
+    let id = of_file["embeddings"][0]["id"].as_str().unwrap().to_owned();
+    let shown = home.json(&["embedding", "show", &id]);
+    assert_eq!(shown["embedding_vector"], json!([0, 1, 5]));
+    assert_eq!(
+        (&shown["dimensions"], &shown["chunk_index"]),
+        (&json!(3), &json!(0))
+    );
+    assert_eq!(
+        home.json(&["project", "show", "app"])["counts"]["project_embeddings"],
+        4
+    );
+
+    let near = home.json(&["embedding", "nearest", "--file", "src/main.rs"]);
+    let files: Vec<&Value> = near["nearest"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["file_path"])
+        .collect();
+    assert_eq!(files, ["src/lib.rs", "docs/a.md"], "{near}");
+    let cosine = near["nearest"][0]["cosine"].as_f64().unwrap();
+    assert!((cosine - 0.993_883).abs() < 1e-5, "{near}");
+    let vector = [
+        "embedding",
+        "nearest",
+        "--vector",
+        "[-1, 0, 4]",
+        "--limit",
+        "1",
+    ];
+    assert!(home.fails(2, &vector).contains("several models"));
+    let near = home.json(&[&vector[..], &["--model", "m-1"]].concat());
+    assert_eq!(near["nearest"][0]["file_path"], "docs/a.md", "{near}");
+    assert_eq!(near["nearest"].as_array().unwrap().len(), 1);
+    let short = ["embedding", "nearest", "--vector", "[1]", "--model", "m-1"];
+    assert!(home.fails(2, &short).contains("those of m-1 have 3"));
+
+    for (lines, message) in [
+        (vec![line("x", json!([1.0, 2.0]))], "others of m-1 have 3"),
+        (
+            vec![line("x", json!([1.0, 1e300, 2.0]))],
+            "number 2 is not finite",
+        ),
+        (vec![line("x", json!([0, 0, 0]))], "points nowhere"),
+        (vec![line("x", json!("[1,2,3]"))], "no array of numbers"),
+        (vec!["{\"embedding\": [1, 2, 3]}".to_owned()], "file_path"),
+        (
+            vec![line("ok.rs", json!([1, 2, 3])), "{".to_owned()],
+            "line 2",
+        ),
+    ] {
+        let command = import(&lines, &model);
+        let said = home.fails(1, &words(command.leak()));
+        assert!(said.contains(message), "{message}: {said}");
+    }
+    let said = home.fails(1, &words(import(&[line("x", json!([1]))], &[]).leak()));
+    assert!(said.contains("model is missing"), "{said}");
+    // Only the good line before a wrong one is stored.
+    assert_eq!(
+        home.json(&["embedding", "list"])["embeddings"]
+            .as_array()
+            .unwrap()
+            .len(),
+        5
+    );
+    let deleted = home.json(&["embedding", "delete", &id, "--yes"]);
+    assert_eq!(deleted["deleted"], true);
+    let done = run(import(&[line("docs/a.md", json!([0, 1, 5]))], &model));
+    assert_eq!(done["inserted"], 1, "{done}");
+}

@@ -24,6 +24,11 @@ const TABLES: &[(&str, &str, bool)] = &[
     ("org", "calibration_history", false),
     ("sessions", "checkpoints", true),
     ("sessions", "task_tracking", true),
+    ("sessions", "tool_analytics", false),
+    ("sessions", "token_economics", false),
+    ("sessions", "activity_associations", false),
+    ("platform", "component_usage_stats", false),
+    ("projects", "project_embeddings", true),
 ];
 
 fn repository() -> tempfile::TempDir {
@@ -61,6 +66,45 @@ fn repository() -> tempfile::TempDir {
     folder
 }
 
+/// A folder of Claude Code with a session: a task in progress, and a skill that is used for it.
+fn agent() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("projects/-app");
+    std::fs::create_dir_all(&inside).unwrap();
+    let todos =
+        r#"{"todos":[{"content":"mend it","status":"in_progress","activeForm":"Mending"}]}"#;
+    let mut lines = String::new();
+    for (at, (tool, input)) in [("TodoWrite", todos), ("Skill", r#"{"skill":"review"}"#)]
+        .into_iter()
+        .enumerate()
+    {
+        let call =
+            format!(r#"{{"type":"tool_use","id":"toolu_{at}","name":"{tool}","input":{input}}}"#);
+        let result =
+            format!(r#"{{"type":"tool_result","tool_use_id":"toolu_{at}","content":"ok"}}"#);
+        for (number, kind, block) in [(2 * at, "assistant", call), (2 * at + 1, "user", result)] {
+            lines += &format!(
+                r#"{{"type":"{kind}","uuid":"10000000-0000-4000-8000-{number:012}","sessionId":"s-1","cwd":"/home/ann/app","timestamp":"2026-02-03T03:51:{number:02}.000Z","message":{{"id":"msg_{number}","role":"{kind}","model":"model-1","usage":{{"input_tokens":3,"output_tokens":1}},"content":[{block}]}}}}"#
+            );
+            lines.push('\n');
+        }
+    }
+    std::fs::write(inside.join("s-1.jsonl"), lines).unwrap();
+    folder
+}
+
+/// Brings in the transcript, and a vector of a file of the project.
+fn bring_in(device: &Device) {
+    let agent = agent();
+    let from = agent.path().to_str().unwrap();
+    let _ = device.json(&["import", "claude", "--from", from]);
+    let vectors = agent.path().join("vectors.jsonl");
+    let line = r#"{"file_path":"src/main.rs","model":"m-1","embedding":[0.5,-0.25]}"#;
+    std::fs::write(&vectors, line).unwrap();
+    let path = vectors.to_str().unwrap();
+    let _ = device.json(&["embedding", "import", path, "--project", "app"]);
+}
+
 fn produce(device: &Device, folder: &Path) {
     let path = folder.to_str().unwrap();
     let run = |arguments: &[&str]| device.json(arguments)["id"].as_str().map(str::to_owned);
@@ -76,6 +120,7 @@ fn produce(device: &Device, folder: &Path) {
     run(&["metric", "add", "coverage", "0.8", "--project", "app"]);
     run(&["calibration", "add", "model-1", "--actual", "0.7"]);
     run(&["checkpoint", "import", path]);
+    bring_in(device);
 }
 
 fn count(device: &Device, file: &str, table: &str) -> u64 {
@@ -120,6 +165,9 @@ fn what_commands_write_goes_where_its_table_says() {
         ("org", "kg_edges"),
         ("sessions", "checkpoints"),
         ("sessions", "task_tracking"),
+        ("sessions", "tool_analytics"),
+        ("sessions", "activity_associations"),
+        ("projects", "project_embeddings"),
     ] {
         let sql = format!("select count(*) - count(distinct id) from {table};");
         assert_eq!(a.sql(file, &sql).trim(), "0");
@@ -137,6 +185,17 @@ fn what_commands_write_goes_where_its_table_says() {
     let dump = server.dump(&tenant);
     assert_same(&dump, &a, &scopes);
     assert_same(&dump, &b, &scopes);
+
+    // Both machines have the transcript; its call counts for the one that sent it first.
+    for device in [&a, &b] {
+        let _ = device.json(&["usage", "list"]);
+        device.converge();
+    }
+    let sum = "select sum(invocation_count)::bigint from platform_usage_stats";
+    assert_eq!(server.ask(sum), ["1"]);
+    let own = |device: &Device| device.json(&["usage", "list", "--own"])["usage"].clone();
+    assert_eq!(own(&a)[0]["component_id"], "skill:review");
+    assert_eq!(own(&b), serde_json::json!([]));
 }
 
 #[test]

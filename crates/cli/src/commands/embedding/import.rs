@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::Args;
 use coditect_core::hash;
 use coditect_local_store::{Ingested, LocalStore, RowFilter};
 use coditect_protocol::RowId;
+use coditect_protocol::scope::LOCAL_USER;
 use coditect_protocol::wire::Row;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -61,48 +61,36 @@ pub(crate) fn run(context: &Context, command: &Import) -> anyhow::Result<Exit> {
         Some(name) => project::named(&store, name)?,
         None => project::here(context, &store)?,
     };
-    let mut done = Ingested::default();
-    let stored = if command.path == Path::new("-") {
-        store_all(
-            &mut store,
-            &project,
-            command,
-            std::io::stdin().lock(),
-            &mut done,
-        )
+    let done = if command.path == Path::new("-") {
+        store_all(&mut store, &project, command, std::io::stdin().lock())?
     } else {
         let file = std::fs::File::open(&command.path).map_err(|error| {
             let message = format!("{}: {error}", command.path.display());
             CommandError::new(Exit::NotFound, message)
         })?;
-        store_all(
-            &mut store,
-            &project,
-            command,
-            BufReader::new(file),
-            &mut done,
-        )
+        store_all(&mut store, &project, command, BufReader::new(file))?
     };
-    let before = done.inserted + done.updated + done.unchanged + done.kept_out;
-    stored.with_context(|| format!("{} vectors before it are stored", grouped(before)))?;
     let document = json!({
         "project_id": project,
         "inserted": done.inserted,
         "updated": done.updated,
         "unchanged": done.unchanged,
-        "kept_out": done.kept_out,
     });
     context.printer.either(&document, |printer| {
         printer.line(&format!(
-            "{} vectors: {} new, {} changed, {} known, {} deleted before and kept out",
-            grouped(before),
+            "{} vectors: {} new, {} changed, {} known",
+            grouped(sum(&done)),
             grouped(done.inserted),
             grouped(done.updated),
-            grouped(done.unchanged),
-            grouped(done.kept_out)
+            grouped(done.unchanged)
         ))
     })?;
     Ok(Exit::Ok)
+}
+
+/// Returns how many rows there were.
+fn sum(done: &Ingested) -> u64 {
+    done.inserted + done.updated + done.unchanged
 }
 
 fn store_all(
@@ -110,9 +98,9 @@ fn store_all(
     project: &str,
     command: &Import,
     mut input: impl BufRead,
-    done: &mut Ingested,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ingested> {
     let (mut rows, mut numbers) = (Vec::new(), BTreeMap::new());
+    let mut done = Ingested::default();
     for at in 1_u64.. {
         let mut bytes = Vec::new();
         let read = input
@@ -120,30 +108,26 @@ fn store_all(
             .take(LINE_BYTES_MAX)
             .read_until(b'\n', &mut bytes)?;
         if read > 0 && !bytes.trim_ascii().is_empty() {
-            let row = row(
-                store,
-                project,
-                command.model.as_deref(),
-                &bytes,
-                &mut numbers,
-            )
-            .map_err(|message| CommandError::new(Exit::Failure, format!("line {at}: {message}")));
-            match row {
+            let model = command.model.as_deref();
+            match row(store, project, model, &bytes, &mut numbers) {
                 Ok(row) => rows.push(row),
-                Err(error) => {
-                    write(store, &mut rows, done)?;
+                Err(wrong) => {
+                    write(store, &mut rows, &mut done)?;
+                    let before = grouped(sum(&done));
+                    let message = format!("line {at}: {wrong}; {before} before it are stored");
+                    let error = CommandError::new(Exit::Failure, message);
                     return Err(error.hint("coditect help embedding").into());
                 }
             }
         }
         if read == 0 || rows.len() == ROWS_PER_WRITE {
-            write(store, &mut rows, done)?;
+            write(store, &mut rows, &mut done)?;
         }
         if read == 0 {
             break;
         }
     }
-    Ok(())
+    Ok(done)
 }
 
 fn write(
@@ -151,11 +135,19 @@ fn write(
     rows: &mut Vec<(RowId, &'static str, Row)>,
     done: &mut Ingested,
 ) -> anyhow::Result<()> {
-    let part = store.ingest_as(embeddings().file, std::mem::take(rows), clock::now_ms())?;
-    done.inserted += part.inserted;
+    let now_ms = clock::now_ms();
+    let given = std::mem::take(rows);
+    let part = store.ingest_as(embeddings().file, given.clone(), now_ms)?;
+    done.inserted += part.inserted + part.kept_out;
     done.updated += part.updated;
     done.unchanged += part.unchanged;
-    done.kept_out += part.kept_out;
+    // Whoever imports what was deleted wants it back.
+    let back = if part.kept_out > 0 { given } else { Vec::new() };
+    for (id, table, row) in back {
+        if store.get(table, &id.to_string())?.is_none() {
+            store.insert_as(table, LOCAL_USER, id, row, now_ms)?;
+        }
+    }
     Ok(())
 }
 
