@@ -400,10 +400,11 @@ fn url_password(text: &str, at: usize) -> Option<Range<usize>> {
     let authority = &window[..window.find(stops).unwrap_or(window.len())];
     // The host starts after the last `@`; the user ends at the first colon.
     let end = authority.rfind('@')?;
-    let Some(colon) = authority[..end].find(':') else {
+    let Some(colon) = first_colon(&authority[..end]) else {
         // A token alone, as in the address of a repository.
         let user = &authority[..end];
-        return assign::is_token(user).then(|| at..at + end);
+        let is_token = !user.contains(MARKER_START) && assign::is_token(user);
+        return is_token.then(|| at..at + end);
     };
     let start = colon + 1;
     let value = &authority[start..end];
@@ -411,6 +412,18 @@ fn url_password(text: &str, at: usize) -> Option<Range<usize>> {
     let is_port = value[port..].starts_with(['?', '#']);
     let kept = value.is_empty() || is_port || value.contains(MARKER_START) || is_template(value);
     (!kept).then(|| at + start..at + end)
+}
+
+/// Returns where the first colon stands that is not a marker's.
+fn first_colon(text: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let colon = from + text[from..].find(':')?;
+        if !text[..=colon].ends_with(MARKER_START) {
+            return Some(colon);
+        }
+        from = colon + text[colon..].find(']')?;
+    }
 }
 
 fn is_template(value: &str) -> bool {

@@ -322,6 +322,21 @@ fn the_colon_of_a_marker_parts_no_user_from_a_password() {
 }
 
 #[test]
+fn a_token_alone_in_an_address_is_replaced_once() {
+    let token = random(30);
+    let text = format!("clone https://{token}@git.test/app");
+    let clean = "clone https://[REDACTED:connection-password]@git.test/app";
+    assert_kind(&text, "connection-password", clean);
+    let (_, list) = super::redact_listed(&text);
+    assert_eq!(list.len(), 1, "{list:?}");
+    assert_eq!((list[0].start, list[0].end), (14, 44));
+    // Behind a user that is a marker there may still be a password.
+    let text = "https://[REDACTED:github-token]:hunter22@git.test";
+    let clean = "https://[REDACTED:github-token]:[REDACTED:connection-password]@git.test";
+    assert_kind(text, "connection-password", clean);
+}
+
+#[test]
 fn every_reported_kind_is_listed() {
     let kinds = kinds();
     for kind in [
