@@ -265,6 +265,8 @@ pub(crate) fn hashed(table: &Table, row: &Row, column: &Column) -> Option<Value>
     if let Some(Value::Object(names)) = row.get(table.body_names()?.name)
         && let Some(name) = names.get(column.name)
         && let Ok(name) = serde_json::from_value::<BodyName>(name.clone())
+        // A beginning that is not the body's is a value, or damaged.
+        && fits(column, &name, row.get(column.name))
     {
         return Some(stands(&name.hash, name.bytes));
     }
@@ -330,6 +332,22 @@ mod tests {
             content::content(table, &one),
             content::content(table, &other)
         );
+    }
+
+    #[test]
+    fn a_damaged_beginning_or_name_is_another_content() {
+        let (parted, _) = part(messages(), &long()).unwrap();
+        let right = content::content(messages(), &parted);
+        let flips: [fn(&mut Row); 3] = [
+            |row| row["content"] = json!("Zurich"),
+            |row| row["bodies"]["content"]["bytes"] = json!(9_000),
+            |row| row["bodies"]["content_blocks"]["hash"] = json!("00"),
+        ];
+        for flip in flips {
+            let mut row = parted.clone();
+            flip(&mut row);
+            assert_ne!(content::content(messages(), &row), right, "{row:?}");
+        }
     }
 
     #[test]

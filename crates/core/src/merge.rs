@@ -137,7 +137,11 @@ fn is_damaged(table: &Table, existing: &Existing, incoming: &Incoming<'_>) -> bo
         return false;
     };
     let hashed = table.columns.iter().filter(|column| column.hashed());
-    let mut names = hashed.map(|column| column.name).chain([EXTRA]);
+    let bodies = table.body_names().map(|column| column.name);
+    let mut names = hashed
+        .map(|column| column.name)
+        .chain([EXTRA])
+        .chain(bodies);
     existing.hash == incoming.hash
         && names.any(|name| stored.get(name) != pushed.get(name))
         && hash::content(table, stored) != existing.hash
