@@ -16,7 +16,7 @@ mod db;
 pub mod devices;
 pub mod embedded;
 mod error;
-mod hex;
+pub mod hex;
 pub mod hints;
 pub mod identity;
 pub mod invitations;
@@ -30,6 +30,7 @@ pub mod projects;
 pub mod roles;
 pub mod scopes;
 pub mod sync;
+pub mod transfer;
 
 pub use authority::Authority;
 pub use credential::{Caller, TenantId};

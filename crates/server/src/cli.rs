@@ -191,6 +191,38 @@ pub enum TenantCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Write an organisation's complete data into one file, as of one moment
+    ///
+    /// All rows as they are stored: people, teams, projects, devices, licences, synced rows with
+    /// versions and history, conflicts, long values, the audit trail. Others go on working
+    /// meanwhile. Passwords, logins of running programs and backups are not in it. The file is
+    /// gzip of JSON lines; whoever has it has everything, so keep it as you keep the database.
+    #[command(
+        after_help = "Example: coditect-server admin tenant export --tenant acme acme.jsonl.gz"
+    )]
+    Export {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// The file; must not be there
+        #[arg(value_name = "FILE")]
+        file: std::path::PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Take an organisation in that another server has exported: all of it, or nothing
+    ///
+    /// It keeps its id, so it must not be here yet; both servers must have the same version.
+    /// Licence keys go on working. People whose address is new here need a password: admin user
+    /// reset-password.
+    #[command(after_help = "Example: coditect-server admin tenant import acme.jsonl.gz")]
+    Import {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: std::path::PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// People.

@@ -22,3 +22,4 @@ pub mod server;
 pub mod state;
 pub mod throttle;
 pub mod tls;
+pub mod transfer;

@@ -298,7 +298,22 @@ impl Db {
     /// # Errors
     ///
     /// As [`Db::tenant`], but for the membership.
-    pub async fn system<T, E, F, Fut>(&self, task: SystemTask, mut work: F) -> Result<T, E>
+    pub async fn system<T, E, F, Fut>(&self, task: SystemTask, work: F) -> Result<T, E>
+    where
+        F: FnMut(SystemTx) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: From<StoreError> + Retryable,
+    {
+        self.system_in(Isolation::Write, task, work).await
+    }
+
+    /// Runs a system task like [`Db::system`], with the isolation that it needs.
+    pub(crate) async fn system_in<T, E, F, Fut>(
+        &self,
+        isolation: Isolation,
+        task: SystemTask,
+        mut work: F,
+    ) -> Result<T, E>
     where
         F: FnMut(SystemTx) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -310,7 +325,7 @@ impl Db {
             let connection = self.system.connection().await?;
             let running = self.timing.start(task.label());
             let begin = Begin {
-                isolation: Isolation::Write,
+                isolation,
                 set_role: self.system.set_role,
             };
             let slot = Slot::default();

@@ -36,6 +36,8 @@ pub enum SystemTask {
     Limit,
     /// Reading figures of the service as a whole.
     Measure,
+    /// Taking a tenant's complete data out or in, by the operator.
+    Transfer,
 }
 
 impl SystemTask {
@@ -57,6 +59,7 @@ impl SystemTask {
             Self::Collect => "collect",
             Self::Limit => "limit",
             Self::Measure => "measure",
+            Self::Transfer => "transfer",
         }
     }
 }

@@ -11,6 +11,7 @@ use std::io::Write as _;
 mod audit;
 mod backup_key;
 mod scrub;
+mod transfer;
 
 use super::{DAMAGED, Exit, NO_SUCH_THING, database, print};
 use crate::cli::{
@@ -67,7 +68,7 @@ async fn act(
     command: AdminCommand,
 ) -> anyhow::Result<Option<(Output, Value)>> {
     let done = match command {
-        AdminCommand::Tenant(command) => tenant(db, command).await?,
+        AdminCommand::Tenant(command) => tenant(config, db, command).await?,
         AdminCommand::User(command) => user(db, command).await?,
         AdminCommand::License(command) => license(db, command).await?,
         AdminCommand::Device(command) => device(db, command).await?,
@@ -154,8 +155,20 @@ fn read(file: &std::path::Path) -> anyhow::Result<String> {
     text.with_context(|| format!("cannot read {}", file.display()))
 }
 
-async fn tenant(db: &Db, command: TenantCommand) -> anyhow::Result<(Output, Value)> {
+async fn tenant(
+    config: &Config,
+    db: &Db,
+    command: TenantCommand,
+) -> anyhow::Result<(Output, Value)> {
     match command {
+        TenantCommand::Export {
+            tenant,
+            file,
+            output,
+        } => Ok((output, transfer::export(db, &tenant, &file).await?)),
+        TenantCommand::Import { file, output } => {
+            Ok((output, transfer::import(config, db, &file).await?))
+        }
         TenantCommand::Create { name, output } => {
             let made = admin::create_tenant(db, &name, Clock::system().now()).await;
             let tenant_id = made.context("cannot make the organisation")?;

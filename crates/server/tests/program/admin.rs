@@ -5,7 +5,7 @@ use coditect_protocol::catalogue::by_cloud_name;
 use coditect_protocol::{API_VERSION, Version};
 use serde_json::json;
 
-use crate::support::{Done, Folder, Server, run};
+use crate::support::{Done, Folder, Server, mode, run};
 
 #[test]
 fn organisations_people_and_licences_are_made_running_and_stopped() {
@@ -98,6 +98,36 @@ fn catalogue_comes_down_and_rows_are_dumped() {
         run(&mut folder.command(&["admin", "dump", "--tenant", "x"])).code,
         Some(4)
     );
+}
+
+#[test]
+fn an_organisation_moves_to_another_server() {
+    let (from, to) = (Folder::new(), Folder::new());
+    let server = Server::up(&from);
+    let made = make(&from, "acme");
+    let file = from.file("acme.jsonl.gz");
+    let path = file.to_str().unwrap();
+    let export = ["admin", "tenant", "export", "--tenant", "acme", path];
+    let left = from.json(&export);
+    assert_eq!(mode(&file), 0o600);
+    let again = run(&mut from.command(&export));
+    assert_eq!((again.code, again.out.as_str()), (Some(1), ""));
+    assert_eq!(server.signal("TERM").0, Some(0));
+
+    let server = Server::up(&to);
+    let import = ["admin", "tenant", "import", path];
+    let arrived = to.json(&import);
+    assert_eq!(arrived["sha256"], left["sha256"]);
+    assert_eq!(arrived["tables"], left["tables"]);
+    let body = json!({ "license_key": made.license_key });
+    assert_eq!(server.post("/api/v1/auth/license/", &body).0, 200);
+    let body = json!({ "email": made.email, "password": made.password });
+    assert_eq!(server.post("/api/v1/auth/login/", &body).0, 401);
+    let trail = to.json(&["admin", "audit", "verify", "--tenant", "acme"]);
+    assert_eq!(trail["trails"][0]["state"], "whole", "{trail}");
+    let twice = run(&mut to.command(&import));
+    assert_eq!(twice.code, Some(1));
+    assert!(twice.err.contains("is there already"), "{}", twice.err);
 }
 
 /// Returns a push of one decision into the caller's own scope.
