@@ -315,7 +315,9 @@ impl Device {
         self.home.path()
     }
 
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+    /// Returns the program with its arguments, not yet started.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("coditect"));
         command
             .args(arguments)
