@@ -63,7 +63,7 @@ pub(crate) fn run(plan: &Plan, mut filled: Filled, report: &mut Report) -> anyho
         report_hook(what, times, [f64::MAX; 2], report);
     }
     for said in Said::ALL {
-        let peak = peak_megabytes(hook(plan, &home), &said.input(1_000_000))?;
+        let peak = peak_megabytes(|| hook(plan, &home), &said.input(1_000_000))?;
         let line = Line::new(format!("{}, most memory", said.what()), "MB", peak);
         report.add(line.within(Budget::AtMost(15.0)));
     }
