@@ -177,9 +177,70 @@ def replies(rows, as_values):
     return out
 
 
-def unnumbered(data):
-    """Takes the numbers of lines off, when they count up; they follow from the first."""
-    return re.sub(rb'(\\n|") *\d+(\\t|\xe2\x86\x92)', rb"\1\2", data)
+LABEL = re.compile("( *)(0|[1-9][0-9]{0,8})([\t\u2192])")
+
+
+def take_text(text, at):
+    """Takes numbers that count up off the lines of a text, as core::body::numbers does; returns the
+    rest and what puts them back."""
+    lines, runs, run = text.split("\n"), [], None
+    labels = [LABEL.match(line) for line in lines]
+    for line_at, label in enumerate(labels):
+        if label and run:
+            number, width = run["first"] + run["lines"], max(run["width"], len(label[2]))
+            if (int(label[2]), label[3], len(label[1] + label[2])) == (number, run["mark"], width):
+                run["lines"] += 1
+                continue
+        run = None
+        if label:
+            run = {"text": at, "line": line_at, "lines": 1, "first": int(label[2]),
+                   "width": len(label[1] + label[2]), "mark": label[3]}
+            runs.append(run)
+    runs = [run for run in runs if run["lines"] >= 8]
+    for run in runs:
+        for line_at in range(run["line"], run["line"] + run["lines"]):
+            lines[line_at] = lines[line_at][labels[line_at].end():]
+    names = {"\t": "tab", "\u2192": "arrow"}
+    return "\n".join(lines), [dict(run, mark=names[run["mark"]]) for run in runs]
+
+
+def take(value, numbers, count):
+    """Takes the numbers off all texts of a value, and notes them; count holds the texts so far."""
+    if isinstance(value, str):
+        value, runs = take_text(value, count[0])
+        numbers += runs
+        count[0] += 1
+        return value
+    if isinstance(value, list):
+        return [take(it, numbers, count) for it in value]
+    if isinstance(value, dict):
+        return {name: take(value[name], numbers, count) for name in sorted(value)}
+    return value
+
+
+def unnumbered(piece):
+    """Returns an encoded row as it is pushed: without the numbers of its lines."""
+    row, noted = json.loads(piece), {}
+    for name in ("content", "content_blocks"):
+        numbers = []
+        if row.get(name) is not None:
+            row[name] = take(row[name], numbers, [0])
+        if numbers:
+            noted[name] = numbers
+    return encode(dict(row, line_numbers=noted)) if noted else piece
+
+
+def unnumbered_replies(rows, whole=True):
+    """Returns what a new device is sent after the rows, as built: values where they are JSON, no
+    numbers of lines; and without the beginning that the row has, unless whole is said."""
+    out = []
+    for digest, data, is_json in reversed(unique_bodies(rows)):
+        text, numbers = data.decode(), []
+        if not whole and not is_json:
+            text = text[PREFIX:]
+        value = take(json.loads(text) if is_json else text, numbers, [0])
+        out.append(encode({"hash": digest, "value": value, "numbers": numbers}))
+    return out
 
 
 def by_reference(packer, rows, level):
@@ -231,7 +292,7 @@ def measure(name, rows, level_max):
         show(f"up: requests of 4 MiB, level {level}",
              lambda of, level=level: packed([encode(row) for row in of], level))
     for level in (7, level_max):
-        show(f"up: and without known bodies, level {level} (7: as built)",
+        show(f"up: and without known bodies, level {level}",
              lambda of, level=level: packed(without_known(of, REQUEST), level))
     show("up: the same in requests of 16 MiB, window 16 MiB, level 7",
          lambda of: packed(without_known(of, 4 * REQUEST), 7, 4 * REQUEST, 24))
@@ -240,16 +301,24 @@ def measure(name, rows, level_max):
              lambda of, average=average: by_chunks(packer, of, average, 7))
     show("up: each new body against the nearest earlier one, level 7",
          lambda of: by_reference(packer, of, 7))
-    show("up: as built, and no numbers of lines",
-         lambda of: packed([unnumbered(it) for it in without_known(of, REQUEST)], 7))
-    show("up: the same at the highest level",
-         lambda of: packed([unnumbered(it) for it in without_known(of, REQUEST)], level_max))
+    for level in (7, 9, level_max):
+        show(f"up: and no numbers of lines, level {level} (7: as built)",
+             lambda of, level=level:
+             packed([unnumbered(it) for it in without_known(of, REQUEST)], level))
     for level, as_values in ((3, False), (7, False), (3, True), (7, True), (level_max, True)):
         form = "as values" if as_values else "as texts"
         show(f"down: parted rows, then bodies {form}, level {level}",
              lambda of, level=level, as_values=as_values:
              packed([encode(part(row)[0]) for row in of], level)
              + packed(replies(of, as_values), level))
+    for level in (7, 9, level_max):
+        show(f"down: and no numbers of lines, level {level} (7: as built)",
+             lambda of, level=level:
+             packed([encode(part(row)[0]) for row in of], level)
+             + packed(unnumbered_replies(of), level))
+    show("down: the same, and no beginnings that rows have, level 7",
+         lambda of: packed([encode(part(row)[0]) for row in of], 7)
+         + packed(unnumbered_replies(of, whole=False), 7))
 
 
 def main():

@@ -4,6 +4,8 @@
 
 #[path = "../../tests/heavy/generate.rs"]
 mod generate;
+#[path = "../../tests/heavy/project.rs"]
+mod project;
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -2,10 +2,12 @@
 //! outputs of tools, 8.2 million finished calls of tools, 17.8 million answers with their tokens.
 //! Seeded, streamed in small transactions through the same door as an import.
 
-use coditect_local_store::{LocalStore, Random};
+use coditect_local_store::LocalStore;
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::Row;
 use serde_json::{Value, json};
+
+use super::project::Project;
 
 /// Rows at scale 1.
 pub(crate) const MESSAGES: f64 = 287_000.0;
@@ -82,63 +84,42 @@ pub(crate) fn fill(
     Ok(())
 }
 
+/// Stores the messages of a heavy user of which `keep` says so.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the maker of folders makes all of them")
+)]
+pub(crate) fn fill_messages(
+    store: &mut LocalStore,
+    messages: u64,
+    seed: u64,
+    mut keep: impl FnMut(&Row) -> bool,
+) -> Result<(), coditect_local_store::Error> {
+    let mut maker = Maker::new(seed);
+    for from in (0..messages).step_by(AT_ONCE) {
+        let numbers = from..messages.min(from + AT_ONCE as u64);
+        let rows =
+            numbers.map(|number| ("context_messages", maker.row("context_messages", number)));
+        let rows: Vec<(&str, Row)> = rows.filter(|(_, row)| keep(row)).collect();
+        store.ingest(File::Sessions, rows, None, NOW_MS + from as i64)?;
+    }
+    Ok(())
+}
+
 /// Makes rows; each follows from the seed and its number.
 struct Maker {
-    random: Random,
-    words: Vec<String>,
-    files: Vec<String>,
+    project: Project,
 }
 
 impl Maker {
     fn new(seed: u64) -> Self {
-        let mut random = Random::Seeded(seed);
-        let parts = [
-            "ta", "re", "mo", "lin", "con", "er", "the", "ver", "pa", "si", "ou", "ing", "ment",
-            "is", "der", "al", "fo", "qu", "ble", "st",
-        ];
-        let words: Vec<String> = (0..4_000)
-            .map(|_| {
-                let length = 2 + random.bits() % 3;
-                (0..length)
-                    .map(|_| parts[(random.bits() % parts.len() as u64) as usize])
-                    .collect()
-            })
-            .collect();
-        let mut maker = Self {
-            random,
-            words,
-            files: Vec::new(),
-        };
-        maker.files = (0..FILES)
-            .map(|_| {
-                let bytes = 2_000 + maker.below(50_000);
-                maker.text(bytes as usize)
-            })
-            .collect();
-        maker
+        Self {
+            project: Project::new(seed, FILES),
+        }
     }
 
     fn below(&mut self, end: u64) -> u64 {
-        self.random.bits() % end
-    }
-
-    /// Returns words of that many bytes and a few more; few words make up most of it.
-    fn text(&mut self, bytes: usize) -> String {
-        let mut text = String::with_capacity(bytes + 32);
-        while text.len() < bytes {
-            let fraction = (self.random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
-            let rank = (self.words.len() as f64).powf(fraction) as usize;
-            text.push_str(&self.words[rank.min(self.words.len()) - 1]);
-            match self.below(40) {
-                0 => text.push_str(".\n"),
-                1 => {
-                    let number = self.random.bits();
-                    text.push_str(&format!("(0x{number:x});\n    "));
-                }
-                _ => text.push(' '),
-            }
-        }
-        text
+        self.project.below(end as usize) as u64
     }
 
     fn row(&mut self, table: &str, number: u64) -> Row {
@@ -174,30 +155,30 @@ impl Maker {
 
     /// Four messages of five are words of people and agents, the fifth is what a tool gave: a
     /// file, whole or in part, as often before, sometimes edited since.
+    /// Of five messages one is what a person or the agent says at length, one a word, one a call
+    /// of a tool, often a change of a file, one more word, and one what a tool gave.
     fn message(&mut self, number: u64, session: &str) -> Value {
         let tool = number % 5 == 4;
+        let call = number % 5 == 3;
+        let at = number / SESSION;
+        let call_id = format!("toolu_{:024x}", number / 5);
+        let mut blocks = None;
         let content = if tool {
-            let file = self.below(FILES as u64) as usize;
-            if self.below(10) == 0 {
-                let line = self.text(80);
-                let at = self.below(self.files[file].len() as u64) as usize;
-                let at = self.files[file].floor_char_boundary(at);
-                self.files[file].insert_str(at, &line);
-            }
-            let whole = &self.files[file];
-            let lines = whole.lines().enumerate();
-            lines
-                .map(|(at, line)| format!("{:>6}\t{line}\n", at + 1))
-                .collect()
+            let output = self.project.output(at);
+            blocks = Some(json!([{"type": "tool_result", "tool_use_id": call_id,
+                "content": output}]));
+            output
+        } else if call && self.below(2) == 0 {
+            let (path, before, after) = self.project.edit(at);
+            blocks = Some(json!([{"type": "tool_use", "id": call_id, "name": "Edit",
+                "input": {"file_path": path, "old_string": before, "new_string": after}}]));
+            String::new()
         } else {
-            let bytes = 40 + self.below(800) * (1 + self.below(3));
-            self.text(bytes as usize)
+            let most = [120, 120, 400, 400, 1_600, 6_000][self.below(6) as usize];
+            let bytes = 30 + self.below(most);
+            self.project.prose(bytes as usize)
         };
         let by_user = tool || number.is_multiple_of(5);
-        let blocks = tool.then(|| {
-            json!([{"type": "tool_result", "tool_use_id": format!("toolu_{number:024x}"),
-                "content": content}])
-        });
         json!({
             "message_id": format!("{session}-{number:010}"),
             "session_id": session,

@@ -104,7 +104,6 @@ pub struct BodyValue {
     #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::ContentHash))]
     pub hash: String,
     /// The value.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub value: serde_json::Value,
 }
 
@@ -116,7 +115,6 @@ pub struct NumberedBody {
     #[cfg_attr(feature = "openapi", schema(value_type = crate::openapi::ContentHash))]
     pub hash: String,
     /// The text, or the value that a body is which is JSON.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub value: serde_json::Value,
     /// The numbers.
     pub numbers: Vec<Numbering>,
@@ -147,7 +145,7 @@ pub struct BodiesKnown {
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::openapi::ContentHash>))]
     pub known: Vec<String>,
     /// Whether a pushed row may come without the numbers of its lines; they are then in its key
-    /// [`LINE_NUMBERS`]. Said to those only who ask.
+    /// `line_numbers`. Said to those only who ask.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub numbers: bool,
 }

@@ -1,5 +1,7 @@
 //! Push and pull through HTTP: wiring, encodings, epochs, fences.
 
+mod long_values;
+
 use axum::body::Body;
 use axum::http::{Request, header};
 use coditect_protocol::catalogue::File;
