@@ -62,6 +62,7 @@ fn an_import_that_is_killed_twice_goes_on_and_doubles_nothing() {
     let again: Value = serde_json::from_str(&machine.ok(&arguments)).unwrap();
     assert_eq!(again["files_read"], 0, "{again}");
     assert_all_there_once(&machine, &made);
+    assert_archived(&machine, &made);
 }
 
 fn assert_all_there_once(machine: &Machine, made: &Made) {
@@ -82,9 +83,34 @@ fn assert_all_there_once(machine: &Machine, made: &Made) {
     let marks = "select count(*), count(distinct row_id) from sync_queue
                  where table_name = 'context_messages'";
     assert_eq!(machine.numbers(marks), [made.messages; 2]);
-    let archived: Value =
-        serde_json::from_str(&machine.ok(&["session", "list", "--json"])).unwrap();
-    drop(archived);
+}
+
+/// Every transcript comes back out of the archive as it went in.
+fn assert_archived(machine: &Machine, made: &Made) {
+    let out = machine.path("exported.jsonl");
+    for file in 0..made.files {
+        let session = session(file);
+        let words = [
+            "session",
+            "export",
+            &session,
+            "--out",
+            &out.to_string_lossy(),
+        ];
+        machine.ok(&words);
+        let original = transcripts(machine).join(format!("{session}.jsonl"));
+        let is_same = std::fs::read(&out).unwrap() == std::fs::read(original).unwrap();
+        assert!(is_same, "the transcript of {session} is another one");
+        std::fs::remove_file(&out).unwrap();
+    }
+}
+
+fn session(file: u64) -> String {
+    format!("00000000-0000-4000-8000-{file:012}")
+}
+
+fn transcripts(machine: &Machine) -> std::path::PathBuf {
+    machine.path("agent/projects/-home-ann-app")
 }
 
 /// Returns how many messages are stored, by their highest number.
@@ -144,10 +170,7 @@ fn generate(agent: &Path, bytes_wanted: u64) -> Made {
         .map(|word| format!("{:x} ", Draw(word).next() >> (20 + word % 25)))
         .collect();
     while made.bytes < bytes_wanted {
-        let (file, session) = (
-            made.files,
-            format!("00000000-0000-4000-8000-{:012}", made.files),
-        );
+        let (file, session) = (made.files, session(made.files));
         let path = folder.join(format!("{session}.jsonl"));
         let mut out = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
         for at in 0..FILE_RECORDS {

@@ -29,6 +29,10 @@ fn workspace() -> PathBuf {
     crates.parent().unwrap().to_owned()
 }
 
+/// User and group of nobody.
+#[cfg(unix)]
+const NOBODY: u32 = 65_534;
+
 /// A home of its own.
 #[derive(Debug)]
 pub(crate) struct Machine(tempfile::TempDir);
@@ -41,12 +45,37 @@ impl Machine {
         machine
     }
 
+    /// Makes a home that root may not read everything in: its programs run as nobody there, because
+    /// root reads what it must not. Others run them as they are.
+    #[cfg(unix)]
+    pub(crate) fn of_nobody() -> Self {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+
+        let home = tempfile::tempdir().unwrap();
+        if home.path().metadata().unwrap().uid() == 0 {
+            // Somebody who may not enter the folder that the program was built in.
+            std::fs::copy(program(), home.path().join("coditect")).unwrap();
+            chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        Self(home)
+    }
+
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let own = self.path("coditect");
+        let mut command = if own.exists() {
+            Command::new(&own)
+        } else {
+            Command::new(program())
+        };
+        #[cfg(unix)]
+        if own.exists() {
+            use std::os::unix::process::CommandExt as _;
+            command.uid(NOBODY).gid(NOBODY);
+        }
         command
             .args(arguments)
             .env_clear()

@@ -6,3 +6,4 @@
 mod crowd;
 mod import;
 mod machine;
+mod odd_files;

@@ -11,9 +11,9 @@ use coditect_capture::claude::{Chunk, FileState, TranscriptReader};
 use coditect_capture::raw::{RawPiece, redact_lines, redact_whole};
 
 /// Bytes of a transcript that become one piece.
-const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 1024 * 1024;
 /// Pieces that wait at most.
-pub(super) const WAITING_MAX: usize = 8;
+pub(super) const WAITING_MAX: usize = 3;
 /// Bytes that are caught up with at a time.
 const CATCH_UP_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes without a line's end that are taken as they are.
