@@ -574,7 +574,20 @@ fn calls_are_told_by_their_task_once_and_without_secrets() {
         (&json!(0), &json!(6))
     );
     assert_eq!(said(&[]).len(), 6);
+}
 
+#[test]
+fn components_are_counted_once_however_often_transcripts_are_imported() {
+    let home = Home::new();
+    for _ in 0..2 {
+        let folder = agent();
+        home.json(&[
+            "import",
+            "claude",
+            "--from",
+            folder.path().to_str().unwrap(),
+        ]);
+    }
     let used = home.json(&["usage", "list"]);
     let counts: Vec<(&str, u64)> = used["usage"]
         .as_array()
@@ -601,125 +614,151 @@ fn calls_are_told_by_their_task_once_and_without_secrets() {
     home.fails(6, &["usage", "show", "skill:nothing"]);
 }
 
-#[test]
-fn vectors_are_checked_kept_once_and_found_by_their_direction() {
-    let home = Home::new();
-    let folder = repository();
-    home.json_in(folder.path(), &["project", "scan"]);
-    let line = |file: &str, vector: Value| {
-        json!({"file_path": file, "embedding": vector, "source_hash": "aa"}).to_string()
-    };
-    let file = home.0.path().join("vectors.jsonl");
-    let path = file.to_str().unwrap();
-    let import = |lines: &[String], more: &[&str]| {
-        std::fs::write(&file, lines.join("\n")).unwrap();
-        let command = ["embedding", "import", path, "--project", "app"];
-        [&command, more]
-            .concat()
-            .iter()
-            .map(|word| (*word).to_owned())
-            .collect::<Vec<_>>()
-    };
-    let model = ["--model", "m-1"];
-    let words = |line: &'static [String]| line.iter().map(String::as_str).collect::<Vec<_>>();
-    let run = |command: Vec<String>| -> Value { home.json(&words(command.leak())) };
-    let first = [
-        line("src/main.rs", json!([1.0, 0.0, 0.0])),
+/// A project with a place for files of vectors.
+struct Vectors {
+    home: Home,
+    file: std::path::PathBuf,
+}
+
+impl Vectors {
+    fn new() -> Self {
+        let home = Home::new();
+        let folder = repository();
+        home.json_in(folder.path(), &["project", "scan"]);
+        let file = home.0.path().join("vectors.jsonl");
+        Self { home, file }
+    }
+
+    fn import(&self, lines: &[String], more: &[&str]) -> Ran {
+        std::fs::write(&self.file, lines.join("\n")).unwrap();
+        let path = self.file.to_str().unwrap();
+        let command = ["embedding", "import", path, "--project", "app", "--json"];
+        self.home
+            .run_in(self.home.0.path(), &[&command, more].concat())
+    }
+
+    /// Imports vectors of the first model; returns how many were new, changed and known.
+    #[track_caller]
+    fn add(&self, lines: &[String]) -> [u64; 3] {
+        let ran = self.import(lines, &["--model", "m-1"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let done: Value = serde_json::from_str(&ran.stdout).unwrap();
+        ["inserted", "updated", "unchanged"].map(|name| done[name].as_u64().unwrap())
+    }
+
+    fn listed(&self, more: &[&str]) -> Vec<Value> {
+        let listed = self.home.json(&[&["embedding", "list"], more].concat());
+        listed["embeddings"].as_array().unwrap().clone()
+    }
+
+    fn nearest(&self, more: &[&str]) -> Vec<Value> {
+        let found = self.home.json(&[&["embedding", "nearest"], more].concat());
+        found["nearest"].as_array().unwrap().clone()
+    }
+}
+
+fn vector(file: &str, numbers: Value) -> String {
+    json!({"file_path": file, "embedding": numbers, "source_hash": "aa"}).to_string()
+}
+
+fn three() -> [String; 4] {
+    [
+        vector("src/main.rs", json!([1.0, 0.0, 0.0])),
         String::new(),
-        line("src/lib.rs", json!([0.9, 0.1, 0.0])),
-        line("docs/a.md", json!([0, 0, 5])),
-    ];
-    let done = run(import(&first, &model));
+        vector("src/lib.rs", json!([0.9, 0.1, 0.0])),
+        vector("docs/a.md", json!([0, 0, 5])),
+    ]
+}
+
+#[test]
+fn a_part_of_a_file_has_one_vector_of_a_model() {
+    let vectors = Vectors::new();
+    assert_eq!(vectors.add(&three()), [3, 0, 0]);
+    assert_eq!(vectors.add(&three()), [0, 0, 3]);
     assert_eq!(
-        (&done["inserted"], &done["unchanged"]),
-        (&json!(3), &json!(0)),
-        "{done}"
+        vectors.add(&[vector("docs/a.md", json!([0, 1, 5]))]),
+        [0, 1, 0]
     );
-    let done = run(import(&first, &model));
-    assert_eq!(
-        (&done["inserted"], &done["unchanged"]),
-        (&json!(0), &json!(3)),
-        "{done}"
-    );
-    let done = run(import(&[line("docs/a.md", json!([0, 1, 5]))], &model));
-    assert_eq!(done["updated"], 1, "{done}");
     let other =
         json!({"file_path": "src/lib.rs", "model": "m-2", "vector": [1, 2], "dimensions": 2});
-    let done = run(import(&[other.to_string()], &model));
-    assert_eq!(done["inserted"], 1, "{done}");
-
-    let listed = home.json(&["embedding", "list", "--project", "app", "--model", "m-1"]);
-    let rows = listed["embeddings"].as_array().unwrap();
-    assert_eq!(rows.len(), 3, "{listed}");
+    assert_eq!(vectors.add(&[other.to_string()]), [1, 0, 0]);
+    let rows = vectors.listed(&["--project", "app", "--model", "m-1"]);
+    assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| row.get("embedding_vector").is_none()));
-    let of_file = home.json(&["embedding", "list", "--file", "docs/a.md"]);
-    let id = of_file["embeddings"][0]["id"].as_str().unwrap().to_owned();
-    let shown = home.json(&["embedding", "show", &id]);
+    let of_file = vectors.listed(&["--file", "docs/a.md"]);
+    let id = of_file[0]["id"].as_str().unwrap();
+    let shown = vectors.home.json(&["embedding", "show", id]);
     assert_eq!(shown["embedding_vector"], json!([0, 1, 5]));
     assert_eq!(
         (&shown["dimensions"], &shown["chunk_index"]),
         (&json!(3), &json!(0))
     );
+    let project = vectors.home.json(&["project", "show", "app"]);
+    assert_eq!(project["counts"]["project_embeddings"], 4);
+    // What was deleted comes back when somebody imports it.
+    let deleted = vectors.home.json(&["embedding", "delete", id, "--yes"]);
+    assert_eq!(deleted["deleted"], true);
     assert_eq!(
-        home.json(&["project", "show", "app"])["counts"]["project_embeddings"],
-        4
+        vectors.add(&[vector("docs/a.md", json!([0, 1, 5]))]),
+        [1, 0, 0]
     );
+}
 
-    let near = home.json(&["embedding", "nearest", "--file", "src/main.rs"]);
-    let files: Vec<&Value> = near["nearest"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| &row["file_path"])
-        .collect();
-    assert_eq!(files, ["src/lib.rs", "docs/a.md"], "{near}");
-    let cosine = near["nearest"][0]["cosine"].as_f64().unwrap();
-    assert!((cosine - 0.993_883).abs() < 1e-5, "{near}");
-    let vector = [
-        "embedding",
-        "nearest",
-        "--vector",
-        "[-1, 0, 4]",
-        "--limit",
-        "1",
-    ];
-    assert!(home.fails(2, &vector).contains("several models"));
-    let near = home.json(&[&vector[..], &["--model", "m-1"]].concat());
-    assert_eq!(near["nearest"][0]["file_path"], "docs/a.md", "{near}");
-    assert_eq!(near["nearest"].as_array().unwrap().len(), 1);
-    let short = ["embedding", "nearest", "--vector", "[1]", "--model", "m-1"];
-    assert!(home.fails(2, &short).contains("those of m-1 have 3"));
+#[test]
+fn vectors_are_found_by_their_direction() {
+    let vectors = Vectors::new();
+    vectors.add(&three());
+    let near = vectors.nearest(&["--file", "src/main.rs"]);
+    let files: Vec<&Value> = near.iter().map(|row| &row["file_path"]).collect();
+    assert_eq!(files, ["src/lib.rs", "docs/a.md"]);
+    let cosine = near[0]["cosine"].as_f64().unwrap();
+    assert!((cosine - 0.993_883).abs() < 1e-5, "{near:?}");
+    let one = ["--vector", "[-1, 0, 4]", "--limit", "1"];
+    let near = vectors.nearest(&one);
+    assert_eq!(
+        (near.len(), &near[0]["file_path"]),
+        (1, &json!("docs/a.md"))
+    );
+    let short = ["embedding", "nearest", "--vector", "[1]"];
+    assert!(
+        vectors
+            .home
+            .fails(2, &short)
+            .contains("those of m-1 have 3")
+    );
+    let other = json!({"file_path": "src/lib.rs", "model": "m-2", "vector": [1, 2]});
+    vectors.add(&[other.to_string()]);
+    let vague = [&["embedding", "nearest"], &one[..]].concat();
+    assert!(vectors.home.fails(2, &vague).contains("several models"));
+    let near = vectors.nearest(&[&one[..], &["--model", "m-1"]].concat());
+    assert_eq!(near[0]["file_path"], "docs/a.md");
+}
 
-    for (lines, message) in [
-        (vec![line("x", json!([1.0, 2.0]))], "others of m-1 have 3"),
+#[test]
+fn what_is_no_vector_is_refused_by_its_line() {
+    let vectors = Vectors::new();
+    vectors.add(&three());
+    let model: &[&str] = &["--model", "m-1"];
+    let of = |numbers: Value| vec![vector("x", numbers)];
+    let torn = vec![vector("ok.rs", json!([1, 2, 3])), "{".to_owned()];
+    let nameless = vec!["{\"embedding\": [1, 2, 3]}".to_owned()];
+    for (lines, more, message) in [
+        (of(json!([1.0, 2.0])), model, "others of m-1 have 3"),
         (
-            vec![line("x", json!([1.0, 1e300, 2.0]))],
+            of(json!([1.0, 1e300, 2.0])),
+            model,
             "number 2 is not finite",
         ),
-        (vec![line("x", json!([0, 0, 0]))], "points nowhere"),
-        (vec![line("x", json!("[1,2,3]"))], "no array of numbers"),
-        (vec!["{\"embedding\": [1, 2, 3]}".to_owned()], "file_path"),
-        (
-            vec![line("ok.rs", json!([1, 2, 3])), "{".to_owned()],
-            "line 2",
-        ),
+        (of(json!([0, 0, 0])), model, "points nowhere"),
+        (of(json!("[1,2,3]")), model, "no array of numbers"),
+        (of(json!([1, 2, 3])), &[], "model is missing"),
+        (nameless, model, "file_path"),
+        (torn, model, "line 2"),
     ] {
-        let command = import(&lines, &model);
-        let said = home.fails(1, &words(command.leak()));
-        assert!(said.contains(message), "{message}: {said}");
+        let ran = vectors.import(&lines, more);
+        assert_eq!(ran.code, 1, "{message}: {ran:?}");
+        assert!(ran.stderr.contains(message), "{message}: {ran:?}");
     }
-    let said = home.fails(1, &words(import(&[line("x", json!([1]))], &[]).leak()));
-    assert!(said.contains("model is missing"), "{said}");
     // Only the good line before a wrong one is stored.
-    assert_eq!(
-        home.json(&["embedding", "list"])["embeddings"]
-            .as_array()
-            .unwrap()
-            .len(),
-        5
-    );
-    let deleted = home.json(&["embedding", "delete", &id, "--yes"]);
-    assert_eq!(deleted["deleted"], true);
-    let done = run(import(&[line("docs/a.md", json!([0, 1, 5]))], &model));
-    assert_eq!(done["inserted"], 1, "{done}");
+    assert_eq!(vectors.listed(&[]).len(), 4);
 }

@@ -1,6 +1,6 @@
 //! Keeps count of what this device used: agents, skills, commands, tools of MCP servers. The counts
-//! are made from the stored calls, so importing a transcript again changes nothing, and one that two
-//! devices import counts for the device that sent it first.
+//! are made from the stored calls, so importing a transcript again changes nothing, and one that
+//! two devices import counts for the device that sent it first.
 
 use coditect_local_store::{ComponentUse, ImportState, LocalStore, Result, RowFilter};
 use coditect_protocol::catalogue::File;

@@ -83,9 +83,13 @@ fn agent() -> tempfile::TempDir {
         let result =
             format!(r#"{{"type":"tool_result","tool_use_id":"toolu_{at}","content":"ok"}}"#);
         for (number, kind, block) in [(2 * at, "assistant", call), (2 * at + 1, "user", result)] {
-            lines += &format!(
-                r#"{{"type":"{kind}","uuid":"10000000-0000-4000-8000-{number:012}","sessionId":"s-1","cwd":"/home/ann/app","timestamp":"2026-02-03T03:51:{number:02}.000Z","message":{{"id":"msg_{number}","role":"{kind}","model":"model-1","usage":{{"input_tokens":3,"output_tokens":1}},"content":[{block}]}}}}"#
-            );
+            let head = format!(r#""type":"{kind}","uuid":"10000000-0000-4000-8000-{number:012}""#);
+            let place = r#""sessionId":"s-1","cwd":"/home/ann/app""#;
+            let time = format!(r#""timestamp":"2026-02-03T03:51:{number:02}.000Z""#);
+            let usage = r#""model":"model-1","usage":{"input_tokens":3,"output_tokens":1}"#;
+            let message =
+                format!(r#"{{"id":"msg_{number}","role":"{kind}",{usage},"content":[{block}]}}"#);
+            lines += &format!(r#"{{{head},{place},{time},"message":{message}}}"#);
             lines.push('\n');
         }
     }

@@ -311,8 +311,8 @@ impl LocalStore {
         })
     }
 
-    /// Stores rows that an importer read under ids that it knows, made from what the rows are about,
-    /// all in one transaction. Otherwise as [`LocalStore::ingest`].
+    /// Stores rows that an importer read under ids that it knows, made from what the rows are
+    /// about, all in one transaction. Otherwise as [`LocalStore::ingest`].
     ///
     /// # Errors
     /// As [`LocalStore::ingest`].

@@ -32,9 +32,9 @@ Examples:
   coditect import claude --from /backup/.claude --json | jq .damaged
 
 --json: files, files_read, bytes, records, rows {sessions, messages, task_tracking, task_messages,
-tool_analytics, token_economics, activity_associations: {inserted, updated, unchanged, kept_out}}, other_records,
-damaged [{file, line, reason}], unreadable, left_out (transcripts of projects that opted out),
-redacted {kind: count}.";
+tool_analytics, token_economics, activity_associations: {inserted, updated, unchanged, kept_out}},
+other_records, damaged [{file, line, reason}], unreadable, left_out (transcripts of projects that
+opted out), redacted {kind: count}.";
 
 const TEXT_HELP: &str = "\
 Its kind is told by its marks: circles or bullets of a compact export, headings or rules of a
