@@ -5,10 +5,10 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
-    activity, checkpoint, completions, config, conflict, context, daemon, device, doctor, dump,
-    embedding, graph, hook, import, init, login, logout, man, mcp, org, process_queue, project,
-    pull, queue, scrub, search, session, share, stats, status, sync, task, team, test, timeline,
-    uninstall, usage, verify,
+    activity, audit, checkpoint, completions, config, conflict, context, daemon, device, doctor,
+    dump, embedding, graph, hook, import, init, login, logout, man, mcp, org, process_queue,
+    project, pull, queue, scrub, search, session, share, stats, status, sync, task, team, test,
+    timeline, uninstall, usage, verify,
 };
 
 const EXAMPLES: &str = "\
@@ -169,6 +169,8 @@ pub(crate) enum Command {
     /// The organisation and its members
     #[command(subcommand, after_help = org::EXAMPLES)]
     Org(org::Org),
+    /// Who did what in the organisation
+    Audit(audit::Audit),
     /// Print a script that completes commands in a shell
     Completions(completions::Completions),
     /// Write the manual pages

@@ -1,6 +1,7 @@
 //! The commands, one file each, and the dispatch to them.
 
 pub(crate) mod activity;
+pub(crate) mod audit;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -104,6 +105,7 @@ pub(crate) fn run(
         Command::Device(command) => device::run(context, command),
         Command::Team(command) => team::run(context, command),
         Command::Org(command) => org::run(context, command),
+        Command::Audit(command) => audit::run(context, &command),
         Command::Completions(command) => completions::run(context, &command),
         Command::Man(command) => man::run(context, &command),
         Command::Dump(_) => dump::run(context),

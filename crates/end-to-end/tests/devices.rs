@@ -48,6 +48,13 @@ fn revoked_device_gets_nothing_more_and_the_other_goes_on() {
     let all = kept.json(&["device", "list", "--all"]);
     assert_eq!(all["devices"].as_array().unwrap().len(), 2);
     assert_eq!(kept.run(&["device", "revoke", "nothing", "--yes"]).code, 6);
+    let trail = kept.json(&["audit", "--action", "revoked"]);
+    assert_eq!(trail["entries"][0]["resource_id"], id, "{trail}");
+    let two = kept.json(&["audit", "--limit", "2"]);
+    assert_eq!(two["entries"].as_array().unwrap().len(), 2);
+    assert!(two["next"].is_string());
+    assert!(kept.json(&["audit", "--all"])["next"].is_null());
+    assert_eq!(kept.run(&["audit", "--action", "a&b"]).code, 2);
     // The revoked device stays apart, as it must; the other one and the server are equal.
     let tenant = server.bootstrap("tenant_id");
     let own = format!("user:{}", server.bootstrap("user_id"));
