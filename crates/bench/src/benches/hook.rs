@@ -50,17 +50,16 @@ pub(crate) fn run(plan: &Plan, mut filled: Filled, report: &mut Report) -> anyho
     let (home, messages) = filled.close();
     let stored = format!("{messages} messages stored");
     insert_by_library(plan, &home, &stored, report)?;
-    let (times, others) = hooks(plan, &home, &Said::ALL, plan.size(300, 40))?;
-    for (said, times) in Said::ALL.into_iter().zip(&times) {
+    let all = [Said::ALL.as_slice(), &Said::OTHERS].concat();
+    let times = hooks(plan, &home, &all, plan.size(300, 40))?;
+    for (said, times) in all.into_iter().zip(&times) {
         let most = match said {
+            Said::Call | Said::Tasks => [5.0, 15.0],
             // It is answered with facts, from two databases.
             Said::Start => [f64::MAX, 15.0],
-            Said::Call | Said::Tasks => [5.0, 15.0],
+            Said::Nothing | Said::Python => [f64::MAX; 2],
         };
         report_hook(&format!("{}, {stored}", said.what()), times, most, report);
-    }
-    for (what, times) in ["/bin/true", "python3 -c pass"].into_iter().zip(&others) {
-        report_hook(what, times, [f64::MAX; 2], report);
     }
     for said in Said::ALL {
         let peak = peak_megabytes(|| hook(plan, &home), &said.input(1_000_000))?;
@@ -68,7 +67,7 @@ pub(crate) fn run(plan: &Plan, mut filled: Filled, report: &mut Report) -> anyho
         report.add(line.within(Budget::AtMost(15.0)));
     }
     let mut importing = Importing::start(plan, &home)?;
-    let (times, _) = hooks(plan, &home, &[Said::Call, Said::Tasks], plan.size(300, 20))?;
+    let times = hooks(plan, &home, &[Said::Call, Said::Tasks], plan.size(300, 20))?;
     let rest = if importing.is_running()? {
         ""
     } else {
@@ -81,7 +80,7 @@ pub(crate) fn run(plan: &Plan, mut filled: Filled, report: &mut Report) -> anyho
     Ok(())
 }
 
-/// What the agent says.
+/// What the agent says, and programs to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     /// A call of a tool ended.
@@ -90,17 +89,37 @@ enum Said {
     Tasks,
     /// A session begins.
     Start,
+    /// `/bin/true`.
+    Nothing,
+    /// `python3 -c pass`.
+    Python,
 }
 
 impl Said {
     const ALL: [Self; 3] = [Self::Call, Self::Tasks, Self::Start];
+    const OTHERS: [Self; 2] = [Self::Nothing, Self::Python];
 
     const fn what(self) -> &'static str {
         match self {
             Self::Call => "hook, a call of a tool",
             Self::Tasks => "hook, a list of tasks",
             Self::Start => "hook, a session begins",
+            Self::Nothing => "/bin/true",
+            Self::Python => "python3 -c pass",
         }
+    }
+
+    fn command(self, plan: &Plan, home: &Path) -> Command {
+        let mut command = match self {
+            Self::Nothing => Command::new("/bin/true"),
+            Self::Python => Command::new("python3"),
+            _ => return hook(plan, home),
+        };
+        if self == Self::Python {
+            command.args(["-c", "pass"]);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command
     }
 
     fn input(self, number: usize) -> String {
@@ -129,6 +148,7 @@ impl Said {
                 input["hook_event_name"] = "SessionStart".into();
                 input["source"] = "startup".into();
             }
+            Self::Nothing | Self::Python => return String::new(),
         }
         input.to_string()
     }
@@ -172,31 +192,16 @@ fn insert_by_library(
     Ok(())
 }
 
-/// Runs hooks of each kind, and other programs, one after the other in turn, so that what else
-/// the machine does meets all of them; returns how long each took, in milliseconds.
-fn hooks(
-    plan: &Plan,
-    home: &Path,
-    kinds: &[Said],
-    count: usize,
-) -> anyhow::Result<(Vec<Vec<f64>>, [Vec<f64>; 2])> {
+/// Runs hooks of each kind, or other programs, one after the other in turn, so that what else the
+/// machine does meets all of them; returns how long each took, in milliseconds.
+fn hooks(plan: &Plan, home: &Path, kinds: &[Said], count: usize) -> anyhow::Result<Vec<Vec<f64>>> {
     let mut times = vec![Vec::with_capacity(count); kinds.len()];
-    let mut others = [Vec::new(), Vec::new()];
     for number in 0..count {
         for (kind, times) in kinds.iter().zip(&mut times) {
-            times.push(time(hook(plan, home), &kind.input(number))?);
-        }
-        let mut python = Command::new("python3");
-        python.args(["-c", "pass"]);
-        for (mut command, times) in [Command::new("/bin/true"), python]
-            .into_iter()
-            .zip(&mut others)
-        {
-            command.stdin(Stdio::piped()).stdout(Stdio::null());
-            times.push(time(command, "")?);
+            times.push(time(kind.command(plan, home), &kind.input(number))?);
         }
     }
-    Ok((times, others))
+    Ok(times)
 }
 
 /// Runs a program to its end; returns how long it took, in milliseconds.
