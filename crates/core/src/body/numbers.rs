@@ -212,7 +212,8 @@ fn put_text(text: &str, runs: &[Numbering], bytes_max: usize) -> Option<String> 
     if !runs.iter().all(sound) || text.len() > bytes_max {
         return None;
     }
-    let mut whole = String::with_capacity(bytes_max.min(text.len() * 2));
+    let grown: usize = runs.iter().map(grown).fold(0, usize::saturating_add);
+    let mut whole = String::with_capacity(bytes_max.min(text.len().saturating_add(grown)));
     let mut rest = runs;
     for (line_at, line) in text.split('\n').enumerate() {
         if line_at > 0 {
@@ -238,6 +239,13 @@ fn put_text(text: &str, runs: &[Numbering], bytes_max: usize) -> Option<String> 
         }
     }
     rest.is_empty().then_some(whole)
+}
+
+/// Returns the bytes that a run's numbers take at most.
+fn grown(run: &Numbering) -> usize {
+    let digits = (run.first + run.lines).checked_ilog10().unwrap_or(0) + 1;
+    let bytes = u32::from(run.width).max(digits) as usize + sign(run.mark).len_utf8();
+    (run.lines as usize).saturating_mul(bytes)
 }
 
 fn push_number(whole: &mut String, run: &Numbering, number: u32) {

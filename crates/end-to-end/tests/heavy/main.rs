@@ -286,11 +286,13 @@ fn measure_wire(what: &str, messages: u64, only_long: bool) {
         first.sql("sessions", content),
         second.sql("sessions", content)
     );
+    let pid = server.pid().unwrap();
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
     let share = |bytes: u64| bytes as f64 / row_wise.packed as f64;
     println!(
         "{what}: {} of {:.2} MiB, {:.2} packed row by row; up {:.2} MiB ({:.3}), down {:.2} ({:.3}); \
-         processor of the client {:.1} s up, {:.1} s down",
+         processor of the client {:.1} s up, {:.1} s down, of the server {:.1} s in all; \
+         memory: client {} MiB, server {} MiB",
         row_wise.rows,
         mib(row_wise.plain),
         mib(row_wise.packed),
@@ -300,6 +302,9 @@ fn measure_wire(what: &str, messages: u64, only_long: bool) {
         share(down.received),
         up.processor_s,
         down.processor_s,
+        processor_s(pid),
+        up.peak.max(down.peak) / MIB,
+        peak_bytes(pid) / MIB,
     );
     // Both hold for these messages; how much better it may get is what is printed.
     assert!(share(up.sent) < 0.5 && share(down.received) < 0.6, "{what}");

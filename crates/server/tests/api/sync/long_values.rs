@@ -164,14 +164,14 @@ async fn numbers_that_do_not_fit_refuse_their_row_alone() {
         row.insert(LINE_NUMBERS.to_owned(), lie.clone());
         changes.push(lying);
     }
-    // Lines that are nothing but their number: 4 MiB become more than a request may hold.
+    // Lines that are nothing but their number: 2 MiB become more than a request may hold.
     let mut bomb = change(&row("bomb", "x"), ann.device_id);
-    let content = json!("\n".repeat(4 << 20));
+    let content = json!("\n".repeat(2 << 20));
     bomb.row
         .as_mut()
         .unwrap()
         .insert("content".to_owned(), content);
-    let bomb_run = run(4 << 20, 16);
+    let bomb_run = run(2 << 20, 16);
     bomb.row
         .as_mut()
         .unwrap()
