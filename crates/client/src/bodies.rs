@@ -32,8 +32,8 @@ pub struct Fetched {
 }
 
 /// Returns the batch as it is to be sent: without the long values that the server has in this
-/// scope, and without the numbers of lines if it puts them back. The answer is the same either way; a batch that was carried out before is recognised
-/// by its id.
+/// scope, and without the numbers of lines if it puts them back. The answer is the same either way;
+/// a batch that was carried out before is recognised by its id.
 pub(crate) async fn without_known<'a, T: Transport>(
     transport: &mut T,
     batch: &'a Outgoing,

@@ -279,9 +279,8 @@ fn measure_wire(what: &str, messages: u64, only_long: bool) {
     let up = sync_all(&first);
     let second = Device::linked(&server, &license);
     let down = sync_all(&second);
-    let content =
-        "select count(*) || ' ' || sum(length(content) + coalesce(length(content_blocks), 0))
-        from messages where bodies is null";
+    let content = "select count(*) || ' ' || sum(length(content)
+        + coalesce(length(content_blocks), 0)) from messages where bodies is null";
     assert_eq!(
         first.sql("sessions", content),
         second.sql("sessions", content)
@@ -290,7 +289,8 @@ fn measure_wire(what: &str, messages: u64, only_long: bool) {
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
     let share = |bytes: u64| bytes as f64 / row_wise.packed as f64;
     println!(
-        "{what}: {} of {:.2} MiB, {:.2} packed row by row; up {:.2} MiB ({:.3}), down {:.2} ({:.3}); \
+        "{what}: {} of {:.2} MiB, {:.2} packed row by row; up {:.2} MiB ({:.3}), \
+         down {:.2} ({:.3}); \
          processor of the client {:.1} s up, {:.1} s down, of the server {:.1} s in all; \
          memory: client {} MiB, server {} MiB",
         row_wise.rows,

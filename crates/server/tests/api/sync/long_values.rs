@@ -147,7 +147,10 @@ async fn numbers_that_do_not_fit_refuse_their_row_alone() {
     let app = TestApp::start().await;
     let tenant = app.db.with_tenant("acme").await;
     let ann = app.db.with_user(&tenant, "ann@acme.example").await;
-    let run = |lines: u64, width: u64| json!({"content": [{"lines": lines, "first": 1, "width": width, "mark": "tab"}]});
+    let run = |lines: u64, width: u64| {
+        let run = json!({"lines": lines, "first": 1, "width": width, "mark": "tab"});
+        json!({"content": [run]})
+    };
     let lies = [
         json!(7),
         json!({"content": "x"}),
