@@ -110,7 +110,7 @@ impl Home {
         lines.filter(|line| !line.is_empty()).count()
     }
 
-    /// Takes the place of whoever takes in the spool, as if somebody were at it: hooks start nobody.
+    /// Takes the place of whoever takes in the spool, as if somebody did: hooks start nobody then.
     fn drain_place(&self) -> std::fs::File {
         let folder = self.path(".coditect-data/hooks");
         std::fs::create_dir_all(&folder).unwrap();

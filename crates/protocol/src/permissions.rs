@@ -198,7 +198,7 @@ permissions! {
     BackupsCreate = "backups:create", Management, MANAGERS, A, A, true,
         "Back up.";
     BackupsRestore = "backups:restore", Management, MANAGERS, A, A, true,
-        "Restore from a backup.";
+        "Restore from a backup. It writes there, so `sync:push` is needed as well.";
     MembersRead = "members:read", Management, ALL, V, V, false,
         "See who the members are.";
     MembersInvite = "members:invite", Management, MANAGERS, A, A, false,

@@ -16,7 +16,7 @@ const PATH: &str = "/api/v1/audit/";
 const PAGE_MAX: usize = 1_000;
 
 const EXAMPLES: &str = "\
-Owners, admins and auditors may read the trail. It names things by id and never shows what they hold;
+Owners, admins and auditors may read the trail. It names things by id, never shows what they hold;
 reading it is an entry as well. Whether somebody changed it, its server says: coditect-server admin
 audit verify.
 

@@ -340,8 +340,11 @@ impl Scanner {
     fn curl_password(&self, text: &str, at: usize) -> Option<Range<usize>> {
         let pattern = self.curl_user.as_ref()?;
         let found = pattern.captures(clip(text, at, WINDOW_BYTES))?;
-        // The colon of a marker is none between a user and a password.
-        if found.get(0)?.as_str().contains(MARKER_START) {
+        // The colon of a marker is none between a user and a password; nor is a marker a part of
+        // one that the window's end cuts in two.
+        let end = found.get(0)?.end();
+        let marker = clip(text, at, end + MARKER_START.len()).find(MARKER_START);
+        if marker.is_some_and(|start| start < end) {
             return None;
         }
         let password = found.get(2)?;

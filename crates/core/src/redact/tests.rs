@@ -314,6 +314,15 @@ fn hostile_repetition_is_read_to_its_end() {
 }
 
 #[test]
+fn a_marker_at_the_end_of_the_window_is_no_password() {
+    for length in 470..520 {
+        let user = "a".repeat(length);
+        let text = format!("curl -u {user}:[REDACTED:password] https://x.test");
+        assert_kept(&text);
+    }
+}
+
+#[test]
 fn the_colon_of_a_marker_parts_no_user_from_a_password() {
     let text = "curl -u annDB_PASSWORD=hunter22 && x";
     let (out, _) = redacted(text);

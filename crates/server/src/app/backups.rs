@@ -90,6 +90,8 @@ pub async fn restore(
             .db
             .tenant_snapshot("backups.restore", caller, |mut tx| async move {
                 sync::require(&mut tx, device, Permission::BackupsRestore, scope).await?;
+                // It writes, which must be known before anything is taken for it.
+                sync::require(&mut tx, device, Permission::SyncPush, scope).await?;
                 Ok(chain(&mut tx, scope, request.backup_id).await?)
             });
         read.await

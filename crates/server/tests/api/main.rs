@@ -3,6 +3,8 @@
 
 mod audit;
 mod auth;
+mod backup_damage;
+mod backup_roles;
 mod backup_schedule;
 mod backups;
 mod bad_input;
