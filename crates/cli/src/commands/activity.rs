@@ -1,7 +1,6 @@
 //! `coditect activity`.
 
 use clap::{Args, Subcommand};
-use coditect_local_store::RowFilter;
 use coditect_protocol::catalogue::{Table as Synced, by_cloud_name};
 use serde_json::{Value, json};
 
@@ -78,21 +77,13 @@ pub(crate) fn run(context: &Context, command: &Activity) -> anyhow::Result<Exit>
         }
     };
     let given = [
-        ("session_id", &command.session),
-        ("task_id", &command.task),
-        ("track", &command.track),
-        ("project_name", &command.project),
-        ("association_method", &command.method),
+        ("session_id", command.session.as_deref()),
+        ("task_id", command.task.as_deref()),
+        ("track", command.track.as_deref()),
+        ("project_name", command.project.as_deref()),
+        ("association_method", command.method.as_deref()),
     ];
-    let equals = given.into_iter().filter_map(|(name, value)| {
-        let value = value.as_ref()?;
-        Some((name.to_owned(), Value::from(value.as_str())))
-    });
-    let filter = RowFilter {
-        equals: equals.collect(),
-        limit: command.limit,
-        ..RowFilter::default()
-    };
+    let filter = records::filter(&given, command.limit);
     let found = store.list(associations().cloud, &filter)?;
     let documents: Vec<Value> = found.iter().map(records::document).collect();
     context

@@ -112,14 +112,7 @@ fn filter(
         ("file_path", file),
         ("model", model),
     ];
-    let equals = given
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?))));
-    Ok(RowFilter {
-        equals: equals.collect(),
-        limit,
-        ..RowFilter::default()
-    })
+    Ok(records::filter(&given, limit))
 }
 
 /// Returns a row as JSON without its numbers.

@@ -6,7 +6,7 @@ mod fields;
 pub(crate) mod kinds;
 
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
-use coditect_local_store::RowView;
+use coditect_local_store::{RowFilter, RowView};
 use coditect_protocol::catalogue::{Class, Table, by_cloud_name};
 use coditect_protocol::wire::Row;
 use serde_json::{Value, json};
@@ -160,6 +160,19 @@ pub(crate) fn document(entry: &RowView) -> Value {
     put("updated_at", json!(entry.updated_at));
     put("pending", json!(entry.pending));
     Value::Object(document)
+}
+
+/// Returns the filter for columns that were asked for by value.
+pub(crate) fn filter(given: &[(&str, Option<&str>)], limit: u32) -> RowFilter {
+    let equals = given.iter().filter_map(|(name, value)| {
+        let value = Value::from((*value)?);
+        Some(((*name).to_owned(), value))
+    });
+    RowFilter {
+        equals: equals.collect(),
+        limit,
+        ..RowFilter::default()
+    }
 }
 
 /// Returns a column's value as text.

@@ -1,7 +1,7 @@
 //! `coditect task`.
 
 use clap::{Args, Subcommand};
-use coditect_local_store::{RowFilter, RowView};
+use coditect_local_store::RowView;
 use coditect_protocol::catalogue::{Table as Synced, by_cloud_name};
 use serde_json::{Value, json};
 
@@ -66,19 +66,11 @@ fn tasks() -> &'static Synced {
 fn list(context: &Context, command: &List) -> anyhow::Result<Exit> {
     let store = context.adopted_store(&[tasks().file])?;
     let given = [
-        ("status", &command.status),
-        ("session_id", &command.session),
-        ("project_id", &command.project),
+        ("status", command.status.as_deref()),
+        ("session_id", command.session.as_deref()),
+        ("project_id", command.project.as_deref()),
     ];
-    let equals = given.into_iter().filter_map(|(name, value)| {
-        let value = value.as_ref()?;
-        Some((name.to_owned(), Value::from(value.as_str())))
-    });
-    let filter = RowFilter {
-        equals: equals.collect(),
-        limit: command.limit,
-        ..RowFilter::default()
-    };
+    let filter = records::filter(&given, command.limit);
     let found = store.list(tasks().cloud, &filter)?;
     let documents: Vec<Value> = found.iter().map(records::document).collect();
     context
