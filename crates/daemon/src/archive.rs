@@ -9,6 +9,10 @@
 //! A chunk is on the disk before its line in the file's list is, and the line before the import
 //! goes on; a line that a crash cut off is dropped when the list is read. What is stored of a
 //! transcript always is a beginning of it.
+//!
+//! Several processes may import at once. Who changes a list holds `archive/lock` from reading it
+//! to having written it, so that no chunk is listed twice, and none is removed that somebody is
+//! about to list.
 
 mod chunks;
 mod manifest;
@@ -139,9 +143,10 @@ impl Archive {
     /// left out.
     ///
     /// # Errors
-    /// [`ArchiveError::Gap`] when it starts later; [`ArchiveError::File`] when it cannot be
+    /// [`ArchiveError::Gap`] when it starts elsewhere; [`ArchiveError::File`] when it cannot be
     /// written.
     pub fn append(&self, path: &str, agent: &str, piece: RawPiece) -> Result<()> {
+        let _held = self.hold()?;
         let list = self.list(path);
         let known = manifest::read(&list)?;
         let end = known.as_ref().map_or(0, Manifest::end);
@@ -174,6 +179,7 @@ impl Archive {
     /// # Errors
     /// As [`Archive::append`].
     pub fn set_tail(&self, path: &str, agent: &str, tail: Option<RawPiece>) -> Result<()> {
+        let _held = self.hold()?;
         let list = self.list(path);
         let known = manifest::read(&list)?;
         let mut manifest = known.unwrap_or_else(|| Manifest::new(path, agent));
@@ -203,6 +209,7 @@ impl Archive {
     /// # Errors
     /// When the archive cannot be read or written.
     pub fn forget(&self, path: &str) -> Result<()> {
+        let _held = self.hold()?;
         let list = self.list(path);
         let Some(manifest) = manifest::read(&list)? else {
             return Ok(());
@@ -218,6 +225,7 @@ impl Archive {
     /// # Errors
     /// When the list cannot be written.
     pub fn restart(&self, path: &str) -> Result<()> {
+        let _held = self.hold()?;
         let list = self.list(path);
         let Some(mut manifest) = manifest::read(&list)? else {
             return Ok(());
@@ -316,6 +324,19 @@ impl Archive {
             }
         }
         Ok(wrong)
+    }
+
+    /// Keeps other processes from changing a list until what is returned is dropped, also by a
+    /// crash. Nobody holds it for longer than a chunk takes to be written, but for a scrub.
+    fn hold(&self) -> Result<std::fs::File> {
+        let path = self.folder.join("lock");
+        let take = || {
+            make_folder(&self.folder)?;
+            let mut options = std::fs::OpenOptions::new();
+            let file = private(options.append(true).create(true)).open(&path)?;
+            file.lock().map(|()| file)
+        };
+        take().map_err(|source| failed("lock", &path, source))
     }
 
     fn list(&self, path: &str) -> PathBuf {

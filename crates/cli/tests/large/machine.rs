@@ -108,6 +108,22 @@ impl Machine {
         self.path(".coditect-data/context-storage/sessions.db")
     }
 
+    /// Asserts that a session's transcript comes back out of the archive as it is.
+    pub(crate) fn assert_archived(&self, session: &str, original: &Path) {
+        let out = self.path("exported.jsonl");
+        let words = [
+            "session",
+            "export",
+            session,
+            "--out",
+            &out.to_string_lossy(),
+        ];
+        self.ok(&words);
+        let is_same = std::fs::read(&out).unwrap() == std::fs::read(original).unwrap();
+        assert!(is_same, "the transcript of {session} is another one");
+        std::fs::remove_file(&out).unwrap();
+    }
+
     /// Returns the numbers that a statement over sessions.db gives.
     pub(crate) fn numbers(&self, sql: &str) -> Vec<u64> {
         let shell = Command::new("sqlite3")

@@ -108,7 +108,8 @@ fn an_unreadable_transcript_is_named_and_read_when_it_can_be() {
 }
 
 /// An agent writes while imports run, in pieces that end anywhere: nothing is missing at the end,
-/// nothing doubled, and no half of a line was taken for a damaged one.
+/// nothing doubled, and no half of a line was taken for a damaged one. Two imports at a time meet
+/// in the archive as well.
 #[test]
 fn a_transcript_that_grows_while_it_is_read_is_whole_in_the_end() {
     let records = asked_for("GROW_RECORDS", RECORDS);
@@ -142,5 +143,6 @@ fn a_transcript_that_grows_while_it_is_read_is_whole_in_the_end() {
     let counts = "select count(*), count(distinct message_id), count(distinct content)
                   from messages";
     assert_eq!(machine.numbers(counts), [records; 3]);
+    machine.assert_archived("grows", &folder.join("grows.jsonl"));
     println!("{records} records, written in pieces beside {imports} imports");
 }

@@ -24,6 +24,7 @@ impl Archive {
     /// # Errors
     /// When the archive cannot be read or written; what was done stays done.
     pub fn scrub(&self, is_rehearsal: bool) -> Result<Scrubbed> {
+        let _held = (!is_rehearsal).then(|| self.hold()).transpose()?;
         let mut scrubbed = Scrubbed::default();
         let mut old = BTreeSet::new();
         for mut manifest in self.manifests()? {

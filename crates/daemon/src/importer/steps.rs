@@ -10,7 +10,7 @@ use coditect_protocol::catalogue::File;
 
 use super::pipeline::{self, Step, WAITING_MAX, Work};
 use super::{ImportError, Importer, Progress, ROWS_PER_INDEX, Result, load_state};
-use crate::archive::{Archive, CHUNK_BYTES};
+use crate::archive::{Archive, ArchiveError, CHUNK_BYTES};
 use crate::hooks::{is_opted_out, is_origin_opted_out};
 use crate::usage;
 
@@ -164,7 +164,14 @@ impl Importer<'_> {
         if let Some(archive) = &self.archive
             && raw.end > raw.start
         {
-            archive.append(&self.current.source, self.current.agent, raw)?;
+            match archive.append(&self.current.source, self.current.agent, raw) {
+                // Another import is at the same transcript and archived other pieces meanwhile.
+                // The next one catches up with what lacks, from the transcript itself.
+                Err(ArchiveError::Gap { path, end, start }) => {
+                    tracing::debug!(path, end, start, "another import archives the transcript");
+                }
+                done => done?,
+            }
         }
         Ok(())
     }
