@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use coditect_core::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::claude::{Discovered, OTHER_FOLDERS, ReadError, find_below, hex};
+use crate::claude::{Discovered, OTHER_FOLDERS, ReadError, find_below};
 
 /// What a file of transcripts holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

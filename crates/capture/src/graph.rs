@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coditect_core::hex::hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-
-use crate::claude::hex;
 
 /// Longest content of a node, in characters.
 const CONTENT_CHARS_MAX: usize = 300;

@@ -73,7 +73,8 @@ pub fn as_numbered(hash: &str, text: &str, values: bool) -> Option<NumberedBody>
 #[must_use]
 pub fn text_of_numbered(body: NumberedBody) -> Option<String> {
     let mut value = body.value;
-    if !numbers::put(&mut value, &body.numbers, &mut ROW_BYTES_MAX.clone()) {
+    let mut left = ROW_BYTES_MAX;
+    if !numbers::put(&mut value, &body.numbers, &mut left) {
         return None;
     }
     Some(match value {

@@ -8,6 +8,7 @@ pub mod canonical;
 pub mod clock;
 pub mod digest;
 pub mod hash;
+pub mod hex;
 pub mod merge;
 pub mod prices;
 pub mod redact;

@@ -25,9 +25,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coditect_capture::raw::{RawPiece, Redaction};
+use coditect_core::hex::hex;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::files::{make_folder, open_lock, private};
 use chunks::Chunks;
 pub use manifest::{Chunk, Manifest};
 pub use scrub::Scrubbed;
@@ -331,9 +333,7 @@ impl Archive {
     fn hold(&self) -> Result<std::fs::File> {
         let path = self.folder.join("lock");
         let take = || {
-            make_folder(&self.folder)?;
-            let mut options = std::fs::OpenOptions::new();
-            let file = private(options.append(true).create(true)).open(&path)?;
+            let file = open_lock(&path)?;
             file.lock().map(|()| file)
         };
         take().map_err(|source| failed("lock", &path, source))
@@ -395,16 +395,6 @@ fn failed(doing: &'static str, path: &Path, source: io::Error) -> ArchiveError {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
-}
-
 /// Writes a file beside its place and moves it there, so that it is whole or not there.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write as _;
@@ -425,19 +415,4 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::rename(&beside, path)
     };
     make().map_err(|source| failed("write", path, source))
-}
-
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-/// Makes what is opened readable by nobody else.
-fn private(options: &mut std::fs::OpenOptions) -> &mut std::fs::OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
 }

@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod control;
+mod files;
 pub mod graph;
 pub mod hooks;
 pub mod importer;

@@ -2,6 +2,8 @@
 //! are made from the stored calls, so importing a transcript again changes nothing, and one that
 //! two devices import counts for the device that sent it first.
 
+use std::collections::{BTreeMap, HashSet};
+
 use coditect_local_store::{ComponentUse, ImportState, LocalStore, Result, RowFilter};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::Row;
@@ -41,10 +43,14 @@ pub fn count(store: &mut LocalStore, now_ms: i64) -> Result<Counted> {
     let mut stored = store.list(TABLE, &filter)?;
     // Those of other devices may have been fetched.
     stored.retain(|view| view.device_id.as_ref().is_none_or(|by| *by == device));
-    let known = |component: &str| {
-        let is_it = |row: &&Row| row.get("component_id").and_then(Value::as_str) == Some(component);
-        stored.iter().map(|view| &view.row).find(is_it)
-    };
+    let component = |row: &Row| row.get("component_id")?.as_str().map(str::to_owned);
+    let mut known = BTreeMap::new();
+    for view in &stored {
+        if let Some(id) = component(&view.row) {
+            known.entry(id).or_insert(&view.row);
+        }
+    }
+    let in_use: HashSet<&str> = used.iter().map(|one| one.component.as_str()).collect();
     let mut rows = Vec::new();
     for one in &used {
         let row = row(one);
@@ -52,19 +58,16 @@ pub fn count(store: &mut LocalStore, now_ms: i64) -> Result<Counted> {
             row.iter()
                 .all(|(name, value)| known.get(name) == Some(value))
         };
-        if !known(&one.component).is_some_and(says) {
+        if !known.get(&one.component).is_some_and(|known| says(known)) {
             rows.push((TABLE, row));
         }
     }
-    for view in &stored {
-        let id = view.row.get("component_id").and_then(Value::as_str);
-        let Some(id) = id.filter(|id| KINDS.iter().any(|kind| id.starts_with(kind))) else {
-            continue;
-        };
-        let calls = view.row.get("invocation_count").and_then(Value::as_i64);
-        if calls != Some(0) && !used.iter().any(|one| one.component == id) {
+    for (id, stored) in known {
+        let is_counted = KINDS.iter().any(|kind| id.starts_with(kind));
+        let calls = stored.get("invocation_count").and_then(Value::as_i64);
+        if is_counted && calls != Some(0) && !in_use.contains(id.as_str()) {
             let gone = ComponentUse {
-                component: id.to_owned(),
+                component: id,
                 ..ComponentUse::default()
             };
             rows.push((TABLE, row(&gone)));

@@ -16,7 +16,6 @@ mod db;
 pub mod devices;
 pub mod embedded;
 mod error;
-pub mod hex;
 pub mod hints;
 pub mod identity;
 pub mod invitations;

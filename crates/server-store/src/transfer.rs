@@ -199,7 +199,7 @@ async fn note(
 
 /// Stores the rows that `next` returns, until it returns none, and the note of it in the trail: all
 /// or nothing. `next` says whether the export was whole by an error at its end; then `checksum`
-/// names it. Returns how many rows each table got.
+/// names it.
 ///
 /// People of addresses that this database does not know get a password that nobody knows.
 ///
@@ -213,7 +213,7 @@ pub async fn import(
     now: DateTime<Utc>,
     next: impl FnMut() -> Result<Option<TransferRow>, TransferError>,
     checksum: impl Fn() -> String,
-) -> Result<BTreeMap<String, u64>, TransferError> {
+) -> Result<(), TransferError> {
     let password = generate_password().map_err(StoreError::from)?;
     let hashed = hash_password(password).await;
     let password_hash = &hashed.map_err(StoreError::from)?;
@@ -224,7 +224,7 @@ pub async fn import(
             return Err(TransferError::Exists { tenant });
         }
         let shapes = shapes(&mut tx).await?;
-        let (mut counts, mut batch) = (BTreeMap::new(), Vec::new());
+        let mut batch = Vec::new();
         let mut table = String::new();
         loop {
             let row = (next.borrow_mut())()?;
@@ -232,8 +232,7 @@ pub async fn import(
             if (is_other || batch.len() == ROWS_AT_ONCE) && !batch.is_empty() {
                 let shape = shapes.iter().find(|shape| shape.table == table);
                 let unknown = || TransferError::damaged(format!("there is no table {table}"));
-                let stored = store(&mut tx, shape.ok_or_else(unknown)?, tenant, &batch).await?;
-                *counts.entry(table.clone()).or_default() += stored;
+                store(&mut tx, shape.ok_or_else(unknown)?, tenant, &batch).await?;
                 batch.clear();
             }
             let Some(row) = row else { break };
@@ -247,7 +246,7 @@ pub async fn import(
             return Err(TransferError::damaged("it has no organisation"));
         }
         note(&mut tx, tenant, "tenant.import", &checksum(), now).await?;
-        Ok(counts)
+        Ok(())
     })
     .await
 }
@@ -258,7 +257,7 @@ async fn store(
     shape: &Shape,
     tenant: OrganizationId,
     rows: &[String],
-) -> Result<u64, TransferError> {
+) -> Result<(), TransferError> {
     let (table, columns) = (&shape.table, shape.columns.join(", "));
     let insert = format!(
         "insert into {table} ({columns}) select {columns}
@@ -283,7 +282,7 @@ async fn store(
             "{table} has rows of another organisation"
         )));
     }
-    Ok(stored)
+    Ok(())
 }
 
 /// Makes the login that a person of the tenant has, where there is none of the address.

@@ -1,11 +1,12 @@
 //! Records that become messages.
 
+use coditect_core::hex::hex;
 use coditect_core::redact::redact_value;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::parser::{Work, hex};
+use super::parser::Work;
 use super::record::{Record, clean, flag, id, text, timestamp, unreadable_time};
 use super::{render, session, tools, usage};
 use crate::rows::MessageRow;

@@ -39,7 +39,6 @@ pub(crate) use activity::{component, uses_component};
 pub use chunk::{Chunk, DamagedLine, Summary};
 pub use discover::{Discovered, discover, discover_all};
 pub(crate) use discover::{OTHER_FOLDERS, find_below};
-pub(crate) use parser::hex;
 pub use parser::{Parser, Rewritten};
 pub use reader::{ReadError, TranscriptReader};
 pub use rowset::RowSet;

@@ -1,8 +1,8 @@
 //! The parser: bytes in, rows out, state carried over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
+use coditect_core::hex::hex;
 use coditect_core::redact::redact_text;
 use sha2::{Digest, Sha256};
 
@@ -243,14 +243,4 @@ impl<'a> Work<'a> {
         chunk.tasks = self.tasks.iter().filter_map(task).collect();
         chunk
     }
-}
-
-/// Returns bytes as lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
 }

@@ -1,10 +1,11 @@
 //! The agent's own task tools: TodoWrite in both shapes, TaskCreate and TaskUpdate.
 
+use coditect_core::hex::hex;
 use coditect_core::redact::redact_value;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::parser::{Work, hex};
+use super::parser::Work;
 use super::record::{Record, first_text, id, text};
 use super::session::session;
 use super::state::{ListItem, OpenTool};

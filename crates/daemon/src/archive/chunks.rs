@@ -3,9 +3,10 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use coditect_core::hex::hex;
 use sha2::{Digest as _, Sha256};
 
-use super::{ArchiveError, Result, failed, hex, write_whole};
+use super::{ArchiveError, Result, failed, write_whole};
 
 /// Compression that is fast enough for an import and makes a tenth of most transcripts.
 const LEVEL: i32 = 3;

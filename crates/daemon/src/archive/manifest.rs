@@ -6,7 +6,8 @@ use std::path::Path;
 use coditect_capture::raw::Redaction;
 use serde::{Deserialize, Serialize};
 
-use super::{Result, SMALL_BYTES, failed, make_folder, private, write_whole};
+use super::{Result, SMALL_BYTES, failed, write_whole};
+use crate::files::{make_folder, private};
 
 /// Form of the lists that this version writes.
 const VERSION: u32 = 1;

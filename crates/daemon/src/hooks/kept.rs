@@ -8,7 +8,8 @@ use coditect_core::canonical;
 use coditect_core::redact::{Report, redact_text};
 use serde_json::json;
 
-use super::{Folder, private};
+use super::Folder;
+use crate::files::{make_folder, private};
 
 /// Size from which the file is put aside, in bytes. One old file is kept beside it.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -38,7 +39,7 @@ pub fn keep(folder: &Folder, event: &Event) -> std::io::Result<()> {
     private(options.create(true).append(true));
     let mut file = match options.open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            super::spool::make_folder(folder.path())?;
+            make_folder(folder.path())?;
             options.open(&path)?
         }
         opened => opened?,

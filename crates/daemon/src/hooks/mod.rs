@@ -41,13 +41,6 @@ impl Folder {
     }
 }
 
-/// Opens a file of ours that is made where it is missing, readable by nobody else.
-fn private(options: &mut std::fs::OpenOptions) -> &mut std::fs::OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
-}
-
 /// Returns whether a file was written less than a time ago. A time in the future is one of a
 /// clock that was set back.
 fn is_younger(path: &Path, time: Duration) -> bool {

@@ -15,7 +15,8 @@ use coditect_capture::hooks::Event;
 use coditect_core::redact::Report;
 use coditect_local_store::{self as local_store, Error, LocalStore};
 
-use super::{Folder, apply, private};
+use super::{Folder, apply};
+use crate::files::{open_lock, private};
 
 /// Size from which nothing more is added, in bytes: nobody has been able to store any for long.
 pub const SPOOL_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -368,24 +369,4 @@ fn answer(tried: Result<(), TryLockError>) -> std::io::Result<Option<()>> {
 pub(super) fn lock(path: &Path) -> std::io::Result<Option<Handle>> {
     let file = open_lock(path)?;
     Ok(answer(file.try_lock())?.map(|()| file))
-}
-
-fn open_lock(path: &Path) -> std::io::Result<Handle> {
-    let mut options = OpenOptions::new();
-    private(options.write(true).create(true).truncate(false));
-    match options.open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            make_folder(path.parent().unwrap_or(path))?;
-            options.open(path)
-        }
-        opened => opened,
-    }
-}
-
-pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
 }

@@ -11,7 +11,8 @@ use coditect_local_store::{ImportState, LocalStore};
 use coditect_protocol::catalogue::File;
 use serde_json::{Value, json};
 
-use super::{Folder, is_younger, private, spool};
+use super::{Folder, is_younger, spool};
+use crate::files::private;
 use crate::importer::{ImportError, Importer};
 
 /// Prefix of the states that say which transcripts are to be read.

@@ -204,7 +204,6 @@ fn what_was_found_lost_is_sent_although_a_pull_comes_first() {
         mut a,
         mut b,
         id,
-
         mut after,
         ..
     } = edited(Lost::Row);
@@ -330,7 +329,6 @@ fn a_count_on_an_earlier_state_is_no_edit_beside_what_was_lost() {
         mut a,
         mut b,
         id,
-
         mut after,
         ..
     } = edited(Lost::Edit);
@@ -351,7 +349,6 @@ fn what_the_server_lost_names_the_state_before_it() {
         mut a,
         mut b,
         id,
-
         mut after,
         ..
     } = edited(Lost::Row);

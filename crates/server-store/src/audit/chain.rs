@@ -6,6 +6,7 @@
 //! is signed and kept outside the database ([`super::head`]), so that the end cannot be cut off.
 
 use chrono::{DateTime, Utc};
+use coditect_core::hex::hex;
 use coditect_protocol::OrganizationId;
 use serde::Serialize;
 use serde_json::json;
@@ -19,7 +20,6 @@ use super::head::Tip;
 use crate::StoreError;
 use crate::credential::TenantId;
 use crate::db::{Db, SystemTask, SystemTx};
-use crate::hex::hex;
 
 /// Most entries of a block.
 pub const BLOCK_ENTRIES_MAX: i64 = 1_000;

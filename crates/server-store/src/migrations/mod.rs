@@ -19,16 +19,17 @@ mod m20261120_000013_backups;
 mod m20261120_000014_scrub;
 mod m20261120_000015_backup_schedule;
 mod m20261120_000017_audit_chain;
+mod m20261120_000018_backup_trials;
 mod synced;
 mod template;
 
+use coditect_core::hex::hex;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::StoreError;
-use crate::hex::hex;
 use crate::roles;
 pub use synced::{INDEXED_TEXT_BYTES_MAX, sql_for, sql_type};
 
@@ -88,6 +89,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000014_scrub::migration(),
         m20261120_000015_backup_schedule::migration(),
         m20261120_000017_audit_chain::migration(),
+        m20261120_000018_backup_trials::migration(),
     ]
 }
 

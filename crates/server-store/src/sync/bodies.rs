@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
 
 use coditect_core::body;
+use coditect_core::hex::hex;
 use coditect_protocol::catalogue::{Column, Table};
 use coditect_protocol::limits::{BODIES_BYTES_TARGET, BODIES_NAMED_MAX, ROW_BYTES_MAX};
 use coditect_protocol::permissions::Permission;
@@ -27,7 +28,6 @@ use super::validate::{Refusal, Valid};
 use super::{SyncError, access};
 use crate::StoreError;
 use crate::db::{Statement, SystemTx, TenantTx};
-use crate::hex::hex;
 
 /// Level that costs a push little; what crosses the wire is packed anew, many bodies at once.
 const PACK_LEVEL: i32 = 3;
