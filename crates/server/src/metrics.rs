@@ -189,11 +189,16 @@ impl Metrics {
 
     /// Counts what became of the changes of a push.
     pub(crate) fn pushed(&self, outcomes: &[Outcome]) {
-        for outcome in outcomes {
-            let labels = OutcomeLabels {
-                outcome: outcome.status.as_str(),
-            };
-            self.0.changes.get_or_create_owned(&labels).inc();
+        for status in Status::ALL {
+            let outcomes = outcomes.iter();
+            let count = outcomes.filter(|outcome| outcome.status == status).count();
+            if count > 0 {
+                let labels = OutcomeLabels {
+                    outcome: status.as_str(),
+                };
+                let changes = self.0.changes.get_or_create_owned(&labels);
+                changes.inc_by(count as u64);
+            }
         }
     }
 

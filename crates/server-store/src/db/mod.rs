@@ -223,29 +223,11 @@ impl Db {
         Fut: Future<Output = Result<T, E>>,
         E: From<StoreError> + Retryable,
     {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let connection = self.app.connection().await?;
-            let running = self.timing.start(label);
-            let begin = Begin {
-                isolation,
-                set_role: self.app.set_role,
-            };
-            let slot = Slot::default();
-            let session = Session::new(connection, begin);
+        let begin = |session, slot| {
             let caller = caller.with_checks(self.checked);
-            let tx = TenantTx::new(session, slot.clone(), caller);
-            let outcome = finish(work(tx).await, &slot, &self.announcer).await;
-            drop(running);
-            match outcome {
-                Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
-                    tracing::debug!(label, attempt, "transaction runs again");
-                    tokio::time::sleep(pause(attempt)?).await;
-                }
-                outcome => return outcome,
-            }
-        }
+            Ok(work(TenantTx::new(session, slot, caller)))
+        };
+        self.run(&self.app, isolation, label, begin).await
     }
 
     /// Runs `work` like [`Db::tenant`] in one transaction of several callers of one tenant, of
@@ -266,31 +248,13 @@ impl Db {
         Fut: Future<Output = Result<T, E>>,
         E: From<StoreError> + Retryable,
     {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let connection = self.app.connection().await?;
-            let running = self.timing.start(label);
-            let begin = Begin {
-                isolation: Isolation::Write,
-                set_role: self.app.set_role,
-            };
-            let slot = Slot::default();
-            let session = Session::new(connection, begin);
+        let begin = |session, slot| {
             let callers = callers.iter();
             let callers = callers.map(|caller| caller.with_checks(self.checked));
-            let tx = JoinedTx::new(session, slot.clone(), callers.collect());
-            let tx = tx.ok_or(StoreError::Aborted)?;
-            let outcome = finish(work(tx).await, &slot, &self.announcer).await;
-            drop(running);
-            match outcome {
-                Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
-                    tracing::debug!(label, attempt, "joined transaction runs again");
-                    tokio::time::sleep(pause(attempt)?).await;
-                }
-                outcome => return outcome,
-            }
-        }
+            let tx = JoinedTx::new(session, slot, callers.collect());
+            Ok(work(tx.ok_or(StoreError::Aborted)?))
+        };
+        self.run(&self.app, Isolation::Write, label, begin).await
     }
 
     /// Runs one of the listed system tasks in a transaction that row security does not bind.
@@ -319,22 +283,39 @@ impl Db {
         Fut: Future<Output = Result<T, E>>,
         E: From<StoreError> + Retryable,
     {
+        let begin = |session, slot| Ok(work(SystemTx::new(session, slot, task)));
+        self.run(&self.system, isolation, task.label(), begin).await
+    }
+
+    /// Runs what `begin` makes of a new session through `door`, again where the database reports
+    /// a passing condition, and tells the timer of every attempt.
+    async fn run<T, E, Fut>(
+        &self,
+        door: &Door,
+        isolation: Isolation,
+        label: &'static str,
+        mut begin: impl FnMut(Session, Slot) -> Result<Fut, StoreError>,
+    ) -> Result<T, E>
+    where
+        Fut: Future<Output = Result<T, E>>,
+        E: From<StoreError> + Retryable,
+    {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let connection = self.system.connection().await?;
-            let running = self.timing.start(task.label());
-            let begin = Begin {
+            let connection = door.connection().await?;
+            let running = self.timing.start(label);
+            let settings = Begin {
                 isolation,
-                set_role: self.system.set_role,
+                set_role: door.set_role,
             };
             let slot = Slot::default();
-            let tx = SystemTx::new(Session::new(connection, begin), slot.clone(), task);
-            let outcome = finish(work(tx).await, &slot, &self.announcer).await;
+            let work = begin(Session::new(connection, settings), slot.clone())?;
+            let outcome = finish(work.await, &slot, &self.announcer).await;
             drop(running);
             match outcome {
                 Err(error) if error.is_retry() && attempt < ATTEMPTS_MAX => {
-                    tracing::debug!(task = task.label(), attempt, "transaction runs again");
+                    tracing::debug!(label, attempt, "transaction runs again");
                     tokio::time::sleep(pause(attempt)?).await;
                 }
                 outcome => return outcome,
