@@ -1,7 +1,9 @@
 //! Small questions of the importer and of `doctor`, answered without reading whole rows.
 
+use std::path::PathBuf;
+
 use coditect_protocol::catalogue::File;
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, Row};
 
 use crate::LocalStore;
 use crate::error::{InFile as _, Result};
@@ -23,6 +25,26 @@ impl LocalStore {
                     .optional()
             })
             .in_file(File::Sessions)
+    }
+
+    /// Returns the newest `limit` sessions and the paths of their projects, newest first, without
+    /// those that have none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn session_paths(&self, limit: u32) -> Result<Vec<(String, PathBuf)>> {
+        let connection = self.read(File::Sessions)?;
+        // Another program may have put anything there.
+        let text = |row: &Row<'_>, at| Some(row.get_ref(at).ok()?.as_str().ok()?.to_owned());
+        let find = || -> rusqlite::Result<Vec<Option<(String, PathBuf)>>> {
+            let sql = "select session_id, project_path from sessions order by seq desc limit ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([limit], |row| {
+                Ok(text(row, 0).zip(text(row, 1).map(PathBuf::from)))
+            })?;
+            rows.collect()
+        };
+        Ok(find().in_file(File::Sessions)?.into_iter().flatten().collect())
     }
 
     /// Returns how many messages a session has.

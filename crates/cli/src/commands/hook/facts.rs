@@ -202,16 +202,17 @@ fn sessions_here(
     place: &Place,
     begins: Option<&str>,
 ) -> Result<Vec<RowView>> {
-    let filter = RowFilter {
-        limit: SESSIONS_LOOKED_AT,
-        ..RowFilter::default()
-    };
-    let mut found = sessions.list("context_sessions", &filter)?;
-    found.retain(|row| {
-        let path = text(row, "project_path");
-        path.is_some_and(|path| place.holds(Path::new(path))) && text(row, "session_id") != begins
-    });
-    found.truncate(SESSIONS_COUNTED);
+    let mut newest = sessions.session_paths(SESSIONS_LOOKED_AT)?;
+    newest.retain(|(id, path)| place.holds(path) && Some(id.as_str()) != begins);
+    let mut found = Vec::new();
+    for (id, _) in newest.into_iter().take(SESSIONS_COUNTED) {
+        let filter = RowFilter {
+            equals: vec![("session_id".to_owned(), json!(id))],
+            limit: 1,
+            ..RowFilter::default()
+        };
+        found.extend(sessions.list("context_sessions", &filter)?);
+    }
     Ok(found)
 }
 
