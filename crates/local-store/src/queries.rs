@@ -44,7 +44,11 @@ impl LocalStore {
             })?;
             rows.collect()
         };
-        Ok(find().in_file(File::Sessions)?.into_iter().flatten().collect())
+        Ok(find()
+            .in_file(File::Sessions)?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
     /// Returns how many messages a session has.
