@@ -168,6 +168,9 @@ def pass_first_checks(body):
 def area_of(path):
     """Returns what a path is about: `teams` of /api/v1/teams/{id}/members."""
     parts = [part for part in path.split("/") if part and not part.startswith("{")]
+    # Records have ids of their own below this one.
+    if parts[2:3] == ["context"]:
+        parts = parts[1:]
     return parts[2] if len(parts) > 2 else path
 
 
@@ -352,6 +355,17 @@ def put_task(body):
         body["task_id"], body["session_id"] = CHANCE.choice("ab"), "s"
 
 
+def put_record(body):
+    for name in ("start_date", "end_date", "date", "measured_at", "calibrated_at"):
+        if isinstance(body.get(name), str) and CHANCE.random() < 0.9:
+            body[name] = CHANCE.choice(TIMES)
+    if "id" in body and CHANCE.random() < 0.5:
+        body.pop("id")
+    if "track_id" in body and CHANCE.random() < 0.5:
+        body["track_id"], body["project_id"] = CHANCE.choice("ABC"), "p"
+        body.pop("id", None)
+
+
 def push_context(body):
     if isinstance(body.get("messages"), list) and CHANCE.random() < 0.9:
         for name in ("type", "content", "role", "metadata"):
@@ -382,6 +396,8 @@ SPECIAL = {
     "pull": pull,
     "push": push,
 }
+for kind in ("Sprint", "Track", "Metric", "Calibration", "Checkpoint"):
+    SPECIAL["create" + kind] = SPECIAL["edit" + kind] = put_record
 
 
 def protect_own_login(case):

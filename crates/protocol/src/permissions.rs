@@ -158,7 +158,7 @@ const NO: Option<ScopeRole> = None;
 
 permissions! {
     SyncPull = "sync:pull", Content, READERS, V, V, true,
-        "Pull rows to a device.";
+        "Pull rows to a device; read sprints, tracks, metrics and calibrations.";
     SyncPush = "sync:push", Content, WRITERS, M, M, true,
         "Push rows from a device.";
     MessagesRead = "messages:read", Content, READERS, V, V, true,

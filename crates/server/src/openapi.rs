@@ -1,5 +1,6 @@
 //! The OpenAPI document, made of the list of routes and the schemas of the wire types.
 
+mod records;
 mod rows;
 
 use std::sync::OnceLock;
@@ -340,6 +341,7 @@ fn schemas() -> Value {
     schemas.insert("Health".to_owned(), health());
     schemas.insert("ConflictList".to_owned(), conflict_list());
     schemas.insert("Conflict".to_owned(), conflict());
+    records::add(&mut schemas);
     rows::add(&mut schemas);
     Value::Object(schemas)
 }
@@ -364,6 +366,7 @@ fn add_context(schemas: &mut Map<String, Value>) {
     add::<context::DecisionView>(schemas);
     add::<context::LearningPage>(schemas);
     add::<context::LearningView>(schemas);
+    add::<context::RecordWritten>(schemas);
 }
 
 fn add_backups(schemas: &mut Map<String, Value>) {

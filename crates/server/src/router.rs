@@ -31,6 +31,7 @@ pub struct Endpoint {
 pub fn endpoints() -> Vec<Endpoint> {
     let mut all = access();
     all.extend(views());
+    all.extend(records());
     all.extend(membership());
     all.extend(shared_scopes());
     all.extend(backups());
@@ -198,6 +199,70 @@ fn views() -> Vec<Endpoint> {
             &context::learnings::OPERATION,
         ),
     ]
+}
+
+/// Returns the routes of records, the same for each kind; facts are not changed.
+fn records() -> Vec<Endpoint> {
+    use context::records::{
+        Calibrations, Checkpoints, Metrics, Sprints, Tracks, create, create_operation, edit,
+        edit_operation, list, list_operation, remove, remove_operation, show, show_operation,
+    };
+    macro_rules! of {
+        ($kind:ident, $name:literal, $plural:literal, $folder:literal) => {
+            vec![
+                posts(
+                    concat!("/api/v1/context/", $folder, "/"),
+                    create::<$kind>,
+                    const {
+                        &create_operation::<$kind>(
+                            concat!("create", $name),
+                            concat!("New", $name),
+                        )
+                    },
+                ),
+                gets(
+                    concat!("/api/v1/context/", $folder, "/"),
+                    list::<$kind>,
+                    const {
+                        &list_operation::<$kind>(
+                            concat!("list", $plural),
+                            concat!($name, "Page"),
+                        )
+                    },
+                ),
+                gets(
+                    concat!("/api/v1/context/", $folder, "/{id}/"),
+                    show::<$kind>,
+                    const { &show_operation(concat!("show", $name), $name) },
+                ),
+                deletes(
+                    concat!("/api/v1/context/", $folder, "/{id}/"),
+                    remove::<$kind>,
+                    const { &remove_operation(concat!("delete", $name)) },
+                ),
+            ]
+        };
+        ($kind:ident, $name:literal, $plural:literal, $folder:literal, edited) => {{
+            let mut all = of!($kind, $name, $plural, $folder);
+            all.push(puts(
+                concat!("/api/v1/context/", $folder, "/{id}/"),
+                edit::<$kind>,
+                const { &edit_operation(concat!("edit", $name), concat!($name, "Edit")) },
+            ));
+            all
+        }};
+    }
+    let mut all = of!(Sprints, "Sprint", "Sprints", "sprints", edited);
+    all.extend(of!(Tracks, "Track", "Tracks", "tracks", edited));
+    all.extend(of!(Metrics, "Metric", "Metrics", "metrics"));
+    all.extend(of!(
+        Calibrations,
+        "Calibration",
+        "Calibrations",
+        "calibrations"
+    ));
+    all.extend(of!(Checkpoints, "Checkpoint", "Checkpoints", "checkpoints"));
+    all
 }
 
 /// Returns the routes of backups, the same for each kind of scope.

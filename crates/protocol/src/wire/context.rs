@@ -415,3 +415,17 @@ pub struct LearningView {
     /// When it was made.
     pub created_at: String,
 }
+
+/// Reply to a write of a sprint, track, metric, calibration or checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecordWritten {
+    /// `created`, `updated` or `duplicate`.
+    pub status: ViewStatus,
+    /// Id of the stored record.
+    pub id: RowId,
+    /// The stream's position after this write.
+    pub cursor: i64,
+    /// Life of the database that the position is of.
+    pub epoch: Epoch,
+}

@@ -3,6 +3,7 @@
 //! for the person's web device, which is registered when it is first needed.
 
 mod messages;
+pub(crate) mod records;
 mod show;
 mod tasks;
 

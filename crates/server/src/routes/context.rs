@@ -6,6 +6,7 @@ pub(crate) mod decisions;
 pub(crate) mod learnings;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod records;
 pub(crate) mod status;
 pub(crate) mod tasks;
 

@@ -3,6 +3,7 @@
 mod odd;
 mod page;
 mod positions;
+mod records;
 mod tasks;
 
 use axum::body::Body;

@@ -134,6 +134,9 @@ async fn a_full_plan_takes_deletes_only_until_there_is_room() {
     let message = json!({ "type": "note", "content": "one more" });
     let refused = app.post_as(&ann, CONTEXT_PUSH, &message).await;
     refused.problem(ErrorCode::QuotaExceeded);
+    let metric = json!({ "metric_name": "coverage" });
+    let refused = app.post_as(&ann, "/api/v1/context/metrics/", &metric).await;
+    refused.problem(ErrorCode::QuotaExceeded);
 
     let gone = Change {
         op: Op::Delete,

@@ -2,6 +2,7 @@
 //! OpenAPI document; a route without an entry here fails.
 
 pub(crate) mod membership;
+mod records;
 
 use axum::body::Body;
 use axum::http::Request;
@@ -453,7 +454,8 @@ fn documented() -> Vec<String> {
 }
 
 fn probes() -> impl Iterator<Item = &'static Probe> {
-    PROBES.iter().chain(membership::PROBES)
+    let probes = PROBES.iter().chain(membership::PROBES);
+    probes.chain(records::PROBES.iter().copied().flatten())
 }
 
 fn probe(route: &str) -> &'static Probe {

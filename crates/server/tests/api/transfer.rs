@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use coditect_core::hex::hex;
 use coditect_protocol::wire::pull::PullReply;
 use coditect_server::jobs::audit::{self, Heads};
 use coditect_server::transfer::{self, Receipt};
 use coditect_server_store::audit::head::HeadKey;
-use coditect_server_store::hex::hex;
 use coditect_server_store::identity::Role;
 use coditect_server_store::transfer::{LEFT_OUT, TransferError};
 use coditect_testkit::{TestTenant, TestUser};

@@ -21,6 +21,8 @@ use crate::sync::access::{self, Question};
 pub(in crate::sync) struct Opened {
     epoch: Epoch,
     pub(super) n: i64,
+    /// Whether the role does not allow to delete checkpoints.
+    keeps_checkpoints: bool,
 }
 
 /// What was written.
@@ -64,6 +66,7 @@ pub(in crate::sync) async fn open(
     Ok(Opened {
         epoch: access.life.epoch,
         n: row.try_get(0)?,
+        keeps_checkpoints: !access.may(Permission::CheckpointsDelete, scope),
     })
 }
 
@@ -74,7 +77,10 @@ pub(in crate::sync) async fn write(
     request: &PushRequest,
 ) -> Result<Written, SyncError> {
     // The server's own request has the server's time.
-    let batch = Batch::new(tx, request, request.sent_at_ms)?;
+    let batch = Batch {
+        keeps_checkpoints: opened.keeps_checkpoints,
+        ..Batch::new(tx, request, request.sent_at_ms)?
+    };
     let (outcomes, totals) = store(tx, &batch, opened.n).await?;
     let sums = Sums::of(&batch, opened.epoch, &totals);
     tx.pipeline(&sums.statements(&batch, &totals)).await?;

@@ -1,111 +1,48 @@
 //! Live rows of one table of a stream, behind a position and in the order of the stream.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use coditect_protocol::catalogue::{Table, by_cloud_name};
 use coditect_protocol::limits::PULL_BYTES_TARGET;
-use coditect_protocol::permissions::Permission;
 use coditect_protocol::wire::Stored;
 use coditect_protocol::{DeviceId, Epoch, Scope};
 use tokio_postgres::Row as DbRow;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::view::View;
 use crate::db::{Statement, TenantTx};
 use crate::sync::access::{self, Question};
 use crate::sync::held::Held;
 use crate::sync::{SyncError, bodies, escape, sql};
 
 const COUNTER: &str = "select n from streams where tenant_id = $1 and scope_id = $2";
-const MESSAGES: &str = "select cursor, id from context_messages
-    where tenant_id = $1 and scope_id = $2 and cursor > $3 and deleted_at is null
-    order by cursor limit $4";
-const TASKS: &str = "select cursor, id from context_task_tracking
-    where tenant_id = $1 and scope_id = $2 and cursor > $3 and deleted_at is null
-    and ($5::text is null or status = $5) and ($6::text is null or project_id = $6)
-    and ($7::text is null or session_id = $7) and ($8::text is null or task_id = $8)
-    order by cursor limit $4";
-const DECISIONS: &str = "select cursor, id from org_decisions
-    where tenant_id = $1 and scope_id = $2 and cursor > $3 and deleted_at is null
-    order by cursor limit $4";
-const LEARNINGS: &str = "select cursor, id from org_skill_learnings
-    where tenant_id = $1 and scope_id = $2 and cursor > $3 and deleted_at is null
-    order by cursor limit $4";
 /// Rows fetched at once.
 const FETCH: usize = 64;
 
-/// A table that can be listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// `context_messages`.
-    Messages,
-    /// `context_task_tracking`.
-    Tasks,
-    /// `org_decisions`.
-    Decisions,
-    /// `org_skill_learnings`.
-    Learnings,
-}
-
-impl View {
-    const ALL: [Self; 4] = [
-        Self::Messages,
-        Self::Tasks,
-        Self::Decisions,
-        Self::Learnings,
-    ];
-
-    const fn cloud(self) -> &'static str {
-        match self {
-            Self::Messages => "context_messages",
-            Self::Tasks => "context_task_tracking",
-            Self::Decisions => "org_decisions",
-            Self::Learnings => "org_skill_learnings",
-        }
-    }
-
-    const fn places(self) -> &'static str {
-        match self {
-            Self::Messages => MESSAGES,
-            Self::Tasks => TASKS,
-            Self::Decisions => DECISIONS,
-            Self::Learnings => LEARNINGS,
-        }
-    }
-
-    /// Returns the table's entry in the catalogue.
-    #[must_use]
-    pub fn table(self) -> &'static Table {
-        by_cloud_name(self.cloud()).expect("a table of the catalogue")
-    }
-
-    /// Returns what it takes to list it.
-    const fn permission(self) -> Permission {
-        match self {
-            Self::Messages => Permission::MessagesRead,
-            Self::Tasks => Permission::TasksRead,
-            Self::Decisions => Permission::DecisionsRead,
-            Self::Learnings => Permission::LearningsRead,
-        }
-    }
-
-    /// Returns the names of all tables that can be listed.
-    pub(super) fn names() -> [&'static str; 4] {
-        Self::ALL.map(Self::cloud)
-    }
-}
-
-/// What tasks must have to be listed; other tables take none.
+/// What rows must have to be listed: values of some of the columns of [`View::filters`]; a
+/// column that is not among them is not looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// State.
-    pub status: Option<String>,
-    /// Project.
-    pub project_id: Option<String>,
-    /// Session.
-    pub session_id: Option<String>,
-    /// Name within the session.
-    pub task_id: Option<String>,
+pub struct Filter(BTreeMap<&'static str, String>);
+
+impl Filter {
+    /// Also asks for a value of a column, when there is one.
+    #[must_use]
+    pub fn with(mut self, column: &'static str, value: Option<String>) -> Self {
+        if let Some(value) = value {
+            self.0.insert(column, value);
+        }
+        self
+    }
+
+    /// Returns the values in the order in which the statement takes them.
+    fn values(&self, view: View) -> Vec<Option<String>> {
+        let asked = |column| {
+            self.0
+                .get(column)
+                .map(|text| escape::text(text).into_owned())
+        };
+        view.filters().iter().map(asked).collect()
+    }
 }
 
 /// What is asked for.
@@ -123,7 +60,7 @@ pub struct Listing {
     pub epoch: Option<Epoch>,
     /// Most rows.
     pub limit: usize,
-    /// What tasks must have.
+    /// What they must have.
     pub filter: Filter,
 }
 
@@ -224,22 +161,14 @@ async fn places(
     let question = Question::new(&caller, listing.device);
     let (tenant, scope) = (tx.tenant().get(), listing.scope.id());
     let limit = listing.limit as i64 + 1;
-    let filter = [
-        &listing.filter.status,
-        &listing.filter.project_id,
-        &listing.filter.session_id,
-        &listing.filter.task_id,
-    ]
-    .map(|text| text.as_deref().map(escape::text));
+    let filter = listing.filter.values(listing.view);
     let mut params: Vec<crate::db::Param<'_>> = vec![
         (&tenant, Type::UUID),
         (&scope, Type::UUID),
         (&listing.cursor, Type::INT8),
         (&limit, Type::INT8),
     ];
-    if listing.view == View::Tasks {
-        params.extend(filter.iter().map(|text| (text as _, Type::TEXT)));
-    }
+    params.extend(filter.iter().map(|text| (text as _, Type::TEXT)));
     let mut statements = Vec::from(question.statements());
     statements.push(Statement {
         sql: COUNTER,

@@ -3,11 +3,15 @@
 
 mod device;
 mod list;
+mod record;
 mod status;
+mod view;
 mod write;
 
 pub use super::push::unfiled::Written;
 pub use device::register as register_web_device;
-pub use list::{Filter, Listed, Listing, View, list};
+pub use list::{Filter, Listed, Listing, list};
+pub use record::{add_record, change_record, delete_record, get};
 pub use status::{DeviceFigures, Figures, figures};
+pub use view::View;
 pub use write::{Edited, NewFact, Writer, add_facts, edit_record, put_record};

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::list::View;
+use super::view::View;
 use crate::db::{Param, Statement, TenantTx};
 use crate::sync::SyncError;
 use crate::sync::access::{self, Question};
@@ -113,7 +113,7 @@ pub async fn figures(
     let caller = tx.caller().clone();
     let question = Question::new(&caller, device);
     let (tenant, user, scope_id) = (tx.tenant().get(), caller.user_id().get(), scope.id());
-    let names = View::names();
+    let names = View::counted();
     let names = names.as_slice();
     let mut statements = Vec::from(question.statements());
     let stream = || -> Vec<Param<'_>> { vec![(&tenant, Type::UUID), (&scope_id, Type::UUID)] };

@@ -91,12 +91,29 @@ pub async fn edit_record(
     edit: &(dyn Fn(Option<&Row>) -> Row + Sync),
 ) -> Result<Edited, SyncError> {
     let id = derived_id(table, key, writer.device)?;
+    edit_by_id(tx, writer, table, id, &|stored| Some(edit(stored))).await
+}
+
+/// Makes or changes the record of an id: `edit` gets the stored columns, none when there is no
+/// live row, and returns those to store.
+///
+/// # Errors
+///
+/// As [`crate::sync::push`]; [`SyncError::ScopeNotFound`] when `edit` returns none.
+pub(super) async fn edit_by_id(
+    tx: &mut TenantTx,
+    writer: Writer,
+    table: &'static Table,
+    id: RowId,
+    edit: &(dyn Fn(Option<&Row>) -> Option<Row> + Sync),
+) -> Result<Edited, SyncError> {
     let opened = unfiled::open(tx, writer.scope, writer.device).await?;
     let held = fetch(tx, writer.scope, table, id).await?;
     let now = canonical::time_from_ms(writer.now_ms);
     let base = held.as_ref().map(|held| held.existing.version);
     let stored = held.and_then(|held| held.existing.row);
-    let row = canonical::row(table, edit(stored.as_ref()));
+    let row = edit(stored.as_ref()).ok_or(SyncError::ScopeNotFound)?;
+    let row = canonical::row(table, row);
     let change = change(table, id, row, base, &now, writer.now_ms);
     let request = request(writer, table, vec![change])?;
     let written = unfiled::write(tx, opened, &request).await?;
@@ -140,7 +157,7 @@ fn derived_id(table: &'static Table, row: &Row, device: DeviceId) -> Result<RowI
     id.ok_or(SyncError::BadRequest("a part of the identity is missing"))
 }
 
-async fn fetch(
+pub(super) async fn fetch(
     tx: &mut TenantTx,
     scope: Scope,
     table: &'static Table,
@@ -156,7 +173,7 @@ async fn fetch(
     Ok(row.map(|row| Held::read(table, &row)).transpose()?)
 }
 
-fn change(
+pub(super) fn change(
     table: &Table,
     id: RowId,
     row: Row,
@@ -181,7 +198,11 @@ fn change(
     }
 }
 
-fn request(writer: Writer, table: &Table, changes: Vec<Change>) -> Result<PushRequest, SyncError> {
+pub(super) fn request(
+    writer: Writer,
+    table: &Table,
+    changes: Vec<Change>,
+) -> Result<PushRequest, SyncError> {
     Ok(PushRequest {
         api_version: API_VERSION.to_owned(),
         device: writer.device,

@@ -121,7 +121,7 @@ pub(crate) fn put(path: &str, body: &Value) -> Request<Body> {
         .unwrap()
 }
 
-const fn probe(
+pub(super) const fn probe(
     route: &'static str,
     own_status: u16,
     request: fn(&Target, coditect_protocol::DeviceId, &TestUser) -> Request<Body>,

@@ -57,12 +57,11 @@ pub(crate) async fn handle(
         epoch: query.epoch,
         limit: query.limit,
     };
-    let filter = Filter {
-        status: query.status,
-        project_id: query.project_id,
-        session_id: query.session_id,
-        task_id: query.task_id,
-    };
+    let filter = Filter::default()
+        .with("status", query.status)
+        .with("project_id", query.project_id)
+        .with("session_id", query.session_id)
+        .with("task_id", query.task_id);
     app::context::tasks(&state, device.of(&caller), range, filter)
         .await
         .map(Json)
