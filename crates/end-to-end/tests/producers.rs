@@ -2,7 +2,10 @@
 //! direction of its table says.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+use coditect_client::{Http, HttpOptions, auth};
 use coditect_end_to_end::{Device, Server, assert_same};
+use coditect_protocol::wire::auth::LicenseLogin;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
@@ -132,6 +135,54 @@ fn count(device: &Device, file: &str, table: &str) -> u64 {
     device.sql(file, &sql).trim().parse().unwrap()
 }
 
+/// What a device wrote is listed and shown by the records' routes as it is on the device, and what
+/// a route makes is on the device after its next sync.
+fn check_routes(server: &Server, license: &str, device: &Device) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let http = Http::new(&HttpOptions::new(server.url())).unwrap();
+    let wanted = LicenseLogin {
+        license_key: license.to_owned(),
+        device: None,
+    };
+    let login = runtime.block_on(auth::license(&http, &wanted)).unwrap();
+    let get = |path: String| -> Value {
+        let token = Some(login.access_token.as_str());
+        runtime.block_on(http.get(&path, token)).unwrap()
+    };
+    for (kind, file, table) in [
+        ("sprints", "projects", "sprints"),
+        ("tracks", "org", "project_tracks"),
+        ("metrics", "org", "quality_metrics"),
+        ("calibrations", "org", "calibration_history"),
+        ("checkpoints", "sessions", "checkpoints"),
+    ] {
+        let page = get(format!("/api/v1/context/{kind}/"));
+        let of = |row: &Value| {
+            let part = |name| row[name].as_str().unwrap().to_owned();
+            format!("{}|{}", part("id"), part("content_hash"))
+        };
+        let rows = page[kind].as_array().unwrap();
+        let mut listed: Vec<String> = rows.iter().map(of).collect();
+        listed.sort();
+        let sql = format!("select id || '|' || content_hash from {table} order by id;");
+        let stored: Vec<String> = device.sql(file, &sql).lines().map(str::to_owned).collect();
+        assert!(!stored.is_empty(), "{kind}");
+        assert_eq!(listed, stored, "{kind}");
+        let id = rows[0]["id"].as_str().unwrap();
+        assert_eq!(get(format!("/api/v1/context/{kind}/{id}/")), rows[0]);
+    }
+    let body = json!({ "name": "by a route", "project_id": "p" }).to_string();
+    let token = Some(login.access_token.as_str());
+    let made = http.post::<Value>("/api/v1/context/sprints/", body.as_bytes(), token);
+    let made = runtime.block_on(made).unwrap();
+    device.converge();
+    let shown = device.json(&["sprint", "show", made["id"].as_str().unwrap()]);
+    assert_eq!(shown["name"], "by a route", "{shown}");
+}
+
 #[test]
 fn what_commands_write_goes_where_its_table_says() {
     let server = Server::start();
@@ -153,6 +204,7 @@ fn what_commands_write_goes_where_its_table_says() {
     let fetched = b.json(&["pull", "--table", "content_hashes"]);
     assert_eq!(fetched["stored"], count(&a, "projects", "content_hashes"));
     assert_eq!(b.json(&["project", "show", "app"])["counts"]["sprints"], 1);
+    check_routes(&server, &license, &a);
 
     // The same repository on the other machine is the same project: nothing appears twice but
     // the files, which each machine has for itself.
