@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
@@ -212,6 +214,44 @@ impl Storage {
         ))
     }
 
+    /// Returns the paths of what lies below `folder` and was last written before `before`, in no
+    /// order.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`].
+    pub fn older(
+        &self,
+        folder: &str,
+        before: DateTime<Utc>,
+    ) -> impl Stream<Item = Result<String, StorageError>> + Send + use<> {
+        let found = self.store.list(Some(&Path::from(folder)));
+        found
+            .map_err(StorageError::from)
+            .try_filter_map(move |one| {
+                let old = one.last_modified < before;
+                std::future::ready(Ok(old.then(|| one.location.to_string())))
+            })
+    }
+
+    /// Removes what is left of uploads that were cut off before `before`; returns how many files.
+    /// In a bucket the bucket's own rules do that: none are removed there.
+    ///
+    /// # Errors
+    /// [`StorageError::Folder`].
+    pub async fn remove_unfinished(&self, before: DateTime<Utc>) -> Result<u64, StorageError> {
+        let Some(folder) = self.folder.clone() else {
+            return Ok(0);
+        };
+        let root = folder.clone();
+        let removal =
+            tokio::task::spawn_blocking(move || remove_unfinished(&root, SystemTime::from(before)));
+        let removed = removal.await.map_err(std::io::Error::from);
+        removed.flatten().map_err(|source| StorageError::Folder {
+            path: folder,
+            source,
+        })
+    }
+
     /// Removes the archive at `path`; one that is not there is no error.
     ///
     /// # Errors
@@ -222,6 +262,38 @@ impl Storage {
             removed => Ok(removed?),
         }
     }
+}
+
+/// Removes what uploads into a folder left behind that were cut off before `before`; returns how
+/// many files. The store gives a file that is being written a name that ends in `#` and digits.
+fn remove_unfinished(folder: &std::path::Path, before: SystemTime) -> std::io::Result<u64> {
+    let (mut removed, mut folders) = (0, vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            // Others clean up, too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+            let name = entry.file_name();
+            let end = name.to_str().and_then(|name| name.rsplit_once('#'));
+            let digits = |end: &str| !end.is_empty() && end.bytes().all(|it| it.is_ascii_digit());
+            if !kind.is_file() || !end.is_some_and(|(_, end)| digits(end)) {
+                continue;
+            }
+            let old = entry.metadata().and_then(|about| about.modified());
+            if old.is_ok_and(|modified| modified < before) {
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// An archive on its way into the storage. Dropped before it is finished, nothing appears.
@@ -387,6 +459,43 @@ mod tests {
             .map(|entries| entries.map(|entry| entry.unwrap().file_name()).collect())
             .unwrap_or_default();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn old_archives_are_found_and_unfinished_uploads_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = open(folder.path().to_str().unwrap(), Vec::new(), None);
+        let below = folder.path().join("tenants/a");
+        std::fs::create_dir_all(&below).unwrap();
+        let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        for (name, old) in [
+            ("old.gz", true),
+            ("new.gz", false),
+            ("old.gz#1", true),
+            ("new.gz#12", false),
+            ("a#b", true),
+        ] {
+            let file = std::fs::File::create(below.join(name)).unwrap();
+            if old {
+                file.set_modified(then).unwrap();
+            }
+        }
+        let before = DateTime::<Utc>::from(then) + chrono::Duration::seconds(1);
+        let found = storage.older("tenants", before);
+        let mut found: Vec<String> = found.try_collect().await.unwrap();
+        found.sort();
+        assert_eq!(found, ["tenants/a/a#b", "tenants/a/old.gz"]);
+        assert_eq!(storage.remove_unfinished(before).await.unwrap(), 1);
+        assert_eq!(storage.remove_unfinished(before).await.unwrap(), 0);
+        let mut left: Vec<_> = std::fs::read_dir(below)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["a#b", "new.gz", "new.gz#12", "old.gz"]);
+        let s3 = S3::start("bkt").await;
+        let bucket = open("s3://bkt", s3.options(), None);
+        assert_eq!(bucket.remove_unfinished(before).await.unwrap(), 0);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Backups of scopes: requests, the jobs that carry them out, and what is known of each archive.
 
+pub mod jobs;
 pub mod retention;
 pub mod schedule;
+pub mod trials;
 
 use chrono::{DateTime, Duration, Utc};
+use coditect_core::digest::Digest;
 use coditect_protocol::{Epoch, OrganizationId, Scope};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -27,7 +30,7 @@ const INSERT: &str = "insert into context_backups (tenant_id, scope_id, id, scop
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 const COLUMNS: &str = "id, scope_kind, backup_type, on_demand, path, base_id, status, failure,
     epoch, from_n, to_n, size_bytes, record_count, checksum, created_at, completed_at, expires_at,
-    tried_at, trial_failure";
+    tried_at, trial_failure, content_digest";
 const NEWEST: &str = "select id, epoch, to_n from context_backups
     where tenant_id = $1 and scope_id = $2 and status = 'completed'
     order by completed_at desc, id desc limit 1";
@@ -46,7 +49,7 @@ const RENEW: &str = "update context_backups set lease_until = $5
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
 const COMPLETE: &str = "update context_backups set status = 'completed', lease_until = null,
     failure = null, path = $5, to_n = $6, size_bytes = $7, record_count = $8, checksum = $9,
-    completed_at = $10, key_id = $11
+    completed_at = $10, key_id = $11, content_digest = $12
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
 const FAIL: &str = "update context_backups set status = $5, lease_until = null, failure = $6
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
@@ -92,6 +95,8 @@ pub struct Backup {
     pub tried_at: Option<DateTime<Utc>>,
     /// What was wrong then.
     pub trial_failure: Option<String>,
+    /// What a restore of it must come to; backups of before trials have none.
+    pub digest: Option<Digest>,
 }
 
 /// What to back up.
@@ -175,12 +180,15 @@ pub async fn find(tx: &mut TenantTx, scope: Scope, id: Uuid) -> Result<Backup, S
         (&scope_id as _, Type::UUID),
         (&id as _, Type::UUID),
     ];
-    let sql = format!(
+    let row = tx.query_opt(&find_sql(), &params).await?;
+    read(&row.ok_or(StoreError::NotFound)?, scope)
+}
+
+fn find_sql() -> String {
+    format!(
         "select {COLUMNS} from context_backups
     where tenant_id = $1 and scope_id = $2 and id = $3"
-    );
-    let row = tx.query_opt(&sql, &params).await?;
-    read(&row.ok_or(StoreError::NotFound)?, scope)
+    )
 }
 
 /// Returns the newest backups of the scope, newest first, at most [`LIST_MAX`].
@@ -246,7 +254,7 @@ fn folder(tenant: OrganizationId, scope: Scope) -> String {
 }
 
 /// How the names of archives end.
-const ENDING: &str = ".jsonl.gz";
+pub const ENDING: &str = ".jsonl.gz";
 
 /// What became of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,6 +271,8 @@ pub struct Completed {
     pub checksum: String,
     /// Name of the key that it is encrypted with.
     pub key_id: Option<String>,
+    /// What a restore of it, and of what it goes on from, must come to.
+    pub digest: Digest,
 }
 
 /// Claims the oldest job that nobody works on.
@@ -320,7 +330,8 @@ pub async fn complete(
     done: &Completed,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let params: [crate::db::Param<'_>; 7] = [
+    let digest = digest_text(&done.digest);
+    let params: [crate::db::Param<'_>; 8] = [
         (&done.path, Type::TEXT),
         (&done.to, Type::INT8),
         (&done.size_bytes, Type::INT8),
@@ -328,6 +339,7 @@ pub async fn complete(
         (&done.checksum, Type::TEXT),
         (&now, Type::TIMESTAMPTZ),
         (&done.key_id, Type::TEXT),
+        (&digest, Type::TEXT),
     ];
     change(db, job, COMPLETE, &params).await
 }
@@ -395,12 +407,30 @@ fn read(row: &Row, scope: Scope) -> Result<Backup, StoreError> {
         expires_at: row.try_get(16)?,
         tried_at: row.try_get(17)?,
         trial_failure: row.try_get(18)?,
+        digest: row.try_get::<_, Option<&str>>(19)?.map(digest).transpose()?,
     })
 }
 
 fn epoch(text: Option<&str>) -> Result<Option<Epoch>, StoreError> {
     text.map(|text| text.parse().map_err(|_| corrupt("epoch")))
         .transpose()
+}
+
+/// Returns the digest as it is stored: rows, rows and tombstones, XOR in hexadecimal digits.
+fn digest_text(digest: &Digest) -> String {
+    format!("{}:{}:{}", digest.rows, digest.count, digest.text())
+}
+
+fn digest(text: &str) -> Result<Digest, StoreError> {
+    let mut parts = text.splitn(3, ':');
+    let mut next = || parts.next().ok_or_else(|| corrupt("content_digest"));
+    let (rows, count, xor) = (next()?, next()?, next()?);
+    let wrong = |_| corrupt("content_digest");
+    Ok(Digest {
+        rows: rows.parse().map_err(wrong)?,
+        count: count.parse().map_err(wrong)?,
+        xor: u64::from_str_radix(xor, 16).map_err(wrong)?,
+    })
 }
 
 fn corrupt(column: &str) -> StoreError {

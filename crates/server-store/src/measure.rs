@@ -21,10 +21,14 @@ const MEASURE: &str = "select
     (select coalesce(max(case file when 'platform' then head_platform when 'org' then head_org
         when 'sessions' then head_sessions when 'projects' then head_projects end
         - device_cursors.n), 0)
-        from device_cursors join streams using (tenant_id, scope_id) where last_pull_at > $2)";
+        from device_cursors join streams using (tenant_id, scope_id) where last_pull_at > $2),
+    (select count(*) from context_backups where status = 'completed'
+        and trial_failure is not null),
+    (select extract(epoch from $3 - max(tried_at))::double precision from context_backups
+        where trial_failure is null)";
 
 /// The figures of one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// Backups that were completed within [`BACKUPS_OF`].
     pub backups_completed: i64,
@@ -34,6 +38,10 @@ pub struct Measured {
     pub active_devices: i64,
     /// How many changes the active device that is farthest behind has not been given.
     pub cursor_drift: i64,
+    /// Backups whose last restore on trial did not come to what was recorded.
+    pub trials_failed: i64,
+    /// Seconds since a restore on trial last did; none before the first.
+    pub trial_age_seconds: Option<f64>,
 }
 
 /// Reads the figures.
@@ -47,6 +55,7 @@ pub async fn measure(db: &Db, now: DateTime<Utc>) -> Result<Measured, StoreError
         let params = [
             (&backups_since as _, Type::TIMESTAMPTZ),
             (&active_since as _, Type::TIMESTAMPTZ),
+            (&now as _, Type::TIMESTAMPTZ),
         ];
         let rows = tx.query(MEASURE, &params).await?;
         let row = rows.first().ok_or(StoreError::NotFound)?;
@@ -56,6 +65,8 @@ pub async fn measure(db: &Db, now: DateTime<Utc>) -> Result<Measured, StoreError
             active_devices: row.try_get(2)?,
             // A device may be ahead of a file's last change by changes of other files.
             cursor_drift: row.try_get::<_, i64>(3)?.max(0),
+            trials_failed: row.try_get(4)?,
+            trial_age_seconds: row.try_get(5)?,
         })
     })
     .await

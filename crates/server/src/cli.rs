@@ -145,6 +145,28 @@ pub enum AdminCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Restore a backup on trial, and compare what it comes to with what was recorded
+    ///
+    /// It goes into tables that live as long as the trial: nobody's rows are touched. The server
+    /// does the same with a random backup once a day (backup_trial_hours). The result is kept
+    /// with the backup and in the audit trail.
+    #[command(after_help = "Exit code 5 when the backup is not what was recorded.")]
+    BackupTry {
+        /// Id of the backup, as the list of its scope and `admin jobs` have it
+        #[arg(value_name = "ID")]
+        backup: uuid::Uuid,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the backups that are on their way or were given up, and restores on trial: those in
+    /// progress and those that failed
+    Jobs {
+        /// Organisation: its id, or its name if only one has it; without one, all
+        #[arg(long)]
+        tenant: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print every synced row of an organisation as JSON lines, to compare replicas with
     ///
     /// Holds content of all its people: an operator's tool for proofs, not a backup.
@@ -278,6 +300,28 @@ pub enum UserCommand {
         /// Person: id or e-mail address
         #[arg(long)]
         user: String,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Write a person's complete data into a file
+    ///
+    /// Everything in the person's own scope as it is stored at this moment, with versions and
+    /// history, conflicts and long values; what says who the person is: address, role, teams and
+    /// projects, devices, licences without their secrets; and what the person did, from the audit
+    /// trail. Rows in teams, projects and the organisation belong to those and are not in it. The
+    /// file is gzip of JSON lines with a manifest, like an organisation's, and noted in the trail.
+    #[command(after_help = "Example: coditect-server admin user export --tenant acme --user \
+                            a@b.c ann.jsonl.gz")]
+    Export {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Person: id or e-mail address
+        #[arg(long)]
+        user: String,
+        /// The file; must not be there
+        #[arg(value_name = "FILE")]
+        file: std::path::PathBuf,
         #[command(flatten)]
         output: Output,
     },

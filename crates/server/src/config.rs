@@ -34,6 +34,8 @@ pub struct Config {
     pub backup_url: Option<String>,
     /// File with the keys that backups are encrypted with.
     pub backup_key_file: Option<PathBuf>,
+    /// Hours between two restores on trial; 0 for none.
+    pub backup_trial_hours: usize,
     /// The variables that the tools of the buckets' vendors read: addresses and credentials.
     pub bucket: Bucket,
     /// Where to look for PostgreSQL's programs.
@@ -173,6 +175,7 @@ impl Config {
             secrets_dir: secrets_dir.unwrap_or_else(|| data_dir.join("secrets")),
             backup_url: values.text("backup_url"),
             backup_key_file: values.text("backup_key_file").map(PathBuf::from),
+            backup_trial_hours: values.number("backup_trial_hours", 0, 8_760)?,
             bucket: values.bucket().clone(),
             data_dir,
             target,

@@ -4,3 +4,4 @@ pub mod audit;
 pub mod backups;
 pub mod bodies;
 pub mod scrub;
+pub mod trials;

@@ -9,6 +9,7 @@ use coditect_protocol::OrganizationId;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::ENDING;
 use crate::StoreError;
 use crate::db::{Db, SystemTask};
 
@@ -36,6 +37,14 @@ const FORGET: &str = "delete from context_backups
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'expiring'";
 const FORGET_FAILED: &str = "delete from context_backups
     where status = 'failed' and created_at < $1";
+
+/// Of paths `$2` of a tenant, with what each would be without the number of its attempt (`$3`),
+/// those that no backup names, and that no job under way may be about to name.
+const UNNAMED: &str = "select given.path from unnest($2::text[], $3::text[]) as given (path, first)
+    where not exists (select from context_backups b
+        where b.tenant_id = $1 and b.path = given.path and b.status <> 'failed')
+    and not exists (select from context_backups b
+        where b.tenant_id = $1 and b.path = given.first and b.status in ('pending', 'running'))";
 
 /// A backup whose archive is to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,4 +102,56 @@ pub async fn forget(db: &Db, expired: &Expired) -> Result<(), StoreError> {
         tx.execute(FORGET, params).await.map(drop)
     })
     .await
+}
+
+/// Returns those of a tenant's archives that no backup names: what an attempt left that crashed.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn unnamed(
+    db: &Db,
+    tenant: OrganizationId,
+    paths: &[String],
+) -> Result<Vec<String>, StoreError> {
+    let tenant = tenant.get();
+    let first: Vec<String> = paths.iter().map(|path| first_attempt(path)).collect();
+    let params = &[
+        (&tenant as _, Type::UUID),
+        (&paths as _, Type::TEXT_ARRAY),
+        (&first as _, Type::TEXT_ARRAY),
+    ];
+    db.system(SystemTask::ClaimJob, |mut tx| async move {
+        let rows = tx.query(UNNAMED, params).await?;
+        let paths = rows.iter().map(|row| Ok(row.try_get(0)?));
+        paths.collect::<Result<_, StoreError>>()
+    })
+    .await
+}
+
+/// Returns the path that the first attempt wrote to; see [`super::Job::archive_path`].
+fn first_attempt(path: &str) -> String {
+    let stem = path.strip_suffix(ENDING);
+    let numbered = stem.and_then(|stem| stem.rsplit_once('.'));
+    match numbered {
+        Some((stem, number)) if number.parse::<u32>().is_ok() => format!("{stem}{ENDING}"),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_leads_back_to_the_first_one() {
+        for (path, first) in [
+            ("full/2026-01-01.jsonl.gz", "full/2026-01-01.jsonl.gz"),
+            ("full/2026-01-01.3.jsonl.gz", "full/2026-01-01.jsonl.gz"),
+            ("full/2026-01-01-2.2.jsonl.gz", "full/2026-01-01-2.jsonl.gz"),
+            ("audit/head.json", "audit/head.json"),
+        ] {
+            assert_eq!(first_attempt(path), first);
+        }
+    }
 }

@@ -26,6 +26,8 @@ pub enum SystemTask {
     ClaimJob,
     /// Reading the stream that a backup job names.
     Backup,
+    /// Restoring a backup into tables that go with the transaction, and noting what came of it.
+    TryBackup,
     /// Reading every row once a day, and mending what can be.
     Scrub,
     /// Putting entries of the audit trail into blocks, and checking them.
@@ -54,6 +56,7 @@ impl SystemTask {
             Self::Dump => "dump",
             Self::ClaimJob => "claim_job",
             Self::Backup => "backup",
+            Self::TryBackup => "try_backup",
             Self::Scrub => "scrub",
             Self::ChainAudit => "chain_audit",
             Self::Collect => "collect",

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use coditect_core::body;
+use coditect_core::digest::Digest;
 use coditect_protocol::catalogue::{Class, Merge, TABLES, Table, by_cloud_name};
 use coditect_protocol::{DeviceId, Epoch, OrganizationId, RowId, Scope};
 use tokio_postgres::types::Type;
@@ -24,6 +25,8 @@ const ROWS_AT_ONCE: usize = 500;
 const HEAD: &str = "select n from streams where tenant_id = $1 and scope_id = $2";
 const HEAD_LOCKED: &str = "select n from streams where tenant_id = $1 and scope_id = $2 for update";
 const EPOCH: &str = "select epoch from cluster";
+const DIGEST: &str = "select coalesce(sum(rows), 0)::bigint, coalesce(sum(count), 0)::bigint,
+    coalesce(bit_xor(xor), 0) from stream_digests where tenant_id = $1 and scope_id = $2";
 const PARTS: &str = "select table_name, row_id, column_name, device_id, seq, total
     from counter_parts where tenant_id = $1 and scope_id = $2 and table_name = any ($3)
     and row_id = any ($4)";
@@ -39,6 +42,8 @@ pub struct Piece {
     pub at_head: bool,
     /// The database's life.
     pub epoch: Epoch,
+    /// The sums that are kept of the whole stream as of this moment; at the head only.
+    pub digest: Option<Digest>,
 }
 
 /// Reads the next piece of the scope's stream behind `from`.
@@ -104,6 +109,10 @@ async fn read(db: &Db, stream: Stream, from: i64, locked: bool) -> Result<Piece,
             }
         }
         rows.sort_unstable_by_key(|stored| stored.cursor);
+        let digest = match locked && complete {
+            true => Some(digest(&mut tx, stream).await?),
+            false => None,
+        };
         let mut parts = parts(&mut tx, stream, &rows).await?;
         let rows = rows.into_iter().map(|stored| {
             let parts = parts.remove(&(stored.table.clone(), stored.id));
@@ -117,6 +126,7 @@ async fn read(db: &Db, stream: Stream, from: i64, locked: bool) -> Result<Piece,
             to,
             at_head: complete,
             epoch,
+            digest,
         })
     })
     .await
@@ -172,6 +182,19 @@ async fn epoch(tx: &mut SystemTx) -> Result<Epoch, StoreError> {
     };
     let row = tx.query_opt(EPOCH, &[]).await?.ok_or_else(corrupt)?;
     row.try_get::<_, &str>(0)?.parse().map_err(|_| corrupt())
+}
+
+async fn digest(tx: &mut SystemTx, stream: Stream) -> Result<Digest, StoreError> {
+    let Stream { tenant, scope } = &stream;
+    let params = [(tenant as _, Type::UUID), (scope as _, Type::UUID)];
+    let row = tx.query_opt(DIGEST, &params).await?;
+    row.map_or(Ok(Digest::default()), |row| {
+        Ok(Digest {
+            rows: row.try_get(0)?,
+            count: row.try_get(1)?,
+            xor: row.try_get::<_, i64>(2)?.cast_unsigned(),
+        })
+    })
 }
 
 type Places = Vec<(i64, &'static Table)>;

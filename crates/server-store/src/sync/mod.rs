@@ -43,7 +43,7 @@ pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
 pub use pull::{Gate, Looked, Lookups, PageCache, Pulled, look, pull};
 pub use push::{
     ArchivedPart, ArchivedRow, PushContext, PushQueue, Restore, RestoreError, RestoreMode,
-    Restored, move_rows, push, restore,
+    Restored, TrialError, Tried, move_rows, push, restore, try_restore,
 };
 pub use sql::{insert_text, page_text};
 pub use token::TokenKey;

@@ -1,6 +1,7 @@
 //! SQL made from the catalogue: the statements over the synced tables, one set per table. The
 //! only module that makes SQL; all names in it are constants of the catalogue.
 
+mod scratch;
 mod scrub;
 
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use std::sync::LazyLock;
 use coditect_protocol::catalogue::{Class, Direction, File, TABLES, Table};
 
 use crate::migrations::sql_type;
+pub(super) use scratch::{ScratchSql, scratch};
 pub(super) use scrub::{ScrubSql, scrub};
 
 /// Columns that every synced table has, in the order of [`TableSql::fetch`], before `extra` and

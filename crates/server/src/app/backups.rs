@@ -1,6 +1,6 @@
 //! Backups: asking for one, listing them, and restoring from one.
 
-mod spool;
+pub(crate) mod spool;
 
 use std::time::Duration;
 

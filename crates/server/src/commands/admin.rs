@@ -10,6 +10,7 @@ use std::io::Write as _;
 
 mod audit;
 mod backup_key;
+mod backups;
 mod scrub;
 mod transfer;
 
@@ -47,7 +48,8 @@ fn exit(result: &Value) -> anyhow::Result<()> {
     let trails = result["trails"].as_array().into_iter().flatten();
     let broken = trails.filter(|it| it["state"] == "broken").count();
     if broken == 0 {
-        return scrub::exit(result);
+        scrub::exit(result)?;
+        return backups::exit(result);
     }
     let text = format!(
         "{broken} audit trails are not what they were\n\
@@ -100,6 +102,12 @@ async fn act(
         } => (output, scrub::findings(db, tenant.as_deref(), all).await?),
         AdminCommand::Audit(command) => audit::run(config, db, command).await?,
         AdminCommand::BackupKey { file, output } => (output, backup_key::add(&file)?),
+        AdminCommand::BackupTry { backup, output } => {
+            (output, backups::try_one(config, db, backup).await?)
+        }
+        AdminCommand::Jobs { tenant, output } => {
+            (output, backups::jobs(db, tenant.as_deref()).await?)
+        }
         AdminCommand::Dump { tenant } => {
             dump(db, &tenant).await?;
             return Ok(None);
@@ -257,6 +265,12 @@ async fn user(db: &Db, command: UserCommand) -> anyhow::Result<(Output, Value)> 
             });
             Ok((output, result))
         }
+        UserCommand::Export {
+            tenant,
+            user,
+            file,
+            output,
+        } => Ok((output, transfer::export_person(db, &tenant, &user, &file).await?)),
         UserCommand::List { tenant, output } => {
             let tenant_id = find_tenant(db, &tenant).await?;
             let users = admin::list_users(db, tenant_id)

@@ -162,6 +162,11 @@ pub(super) fn start_jobs(config: &Config, state: &AppState) -> anyhow::Result<()
     if let Some(backups) = state.backups.clone() {
         let heads = heads(config, backups.storage.clone())?;
         tokio::spawn(jobs::audit::run(state.clone(), heads));
+        if let hours @ 1.. = config.backup_trial_hours {
+            let every = chrono::Duration::hours(hours.try_into().unwrap_or(i64::MAX));
+            let storage = backups.storage.clone();
+            tokio::spawn(jobs::trials::run(state.clone(), storage, every));
+        }
         tokio::spawn(jobs::backups::run(state.clone(), backups));
     }
     tokio::spawn(jobs::scrub::run(state.clone()));

@@ -138,6 +138,12 @@ pub const SETTINGS: &[Setting] = &[
         "file with the keys that backups are encrypted with, the one in use first",
     ),
     setting(
+        "backup_trial_hours",
+        "CODITECT_BACKUP_TRIAL_HOURS",
+        Some("24"),
+        "hours between two restores of a random backup on trial; 0 for none",
+    ),
+    setting(
         "postgres_bin",
         "CODITECT_POSTGRES_BIN",
         None,

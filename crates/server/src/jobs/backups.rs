@@ -2,13 +2,17 @@
 //! archive back, and only then calls it complete. Asks for those of the schedule, and removes
 //! those that have had their time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use coditect_backup::{
     ArchiveError, CounterPart, FORMAT, FORMAT_VERSION, Kind, Manifest, Reader, Record, Sealed,
     Storage, StorageError, Upload, Writer,
 };
 use coditect_core::canonical;
+use coditect_core::digest::Digest;
+use coditect_protocol::OrganizationId;
 use coditect_server_store::StoreError;
 use coditect_server_store::backups::{self, Completed, Job, retention, schedule};
 use coditect_server_store::sync::{ArchivedPart, ArchivedRow, archive};
@@ -21,6 +25,14 @@ use crate::state::AppState;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Pieces of the stream between two signs of life.
 const PIECES_PER_RENEWAL: u32 = 20;
+
+/// How often orphans are looked for.
+const SWEEP_AGAIN: TimeDelta = TimeDelta::hours(6);
+/// How old an archive without a backup must be before it counts as left behind. No attempt takes
+/// as long.
+const ORPHANS_AFTER: TimeDelta = TimeDelta::days(1);
+/// Archives of one tenant that are looked up at once.
+const PATHS_AT_ONCE: usize = 500;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +59,16 @@ pub enum BackupError {
 
 /// Does what there is to do, and waits for more, until the server stops.
 pub async fn run(state: AppState, backups: Backups) {
+    let mut sweep_at = state.clock.now();
     loop {
         if let Err(error) = keep_schedule(&state, &backups).await {
             tracing::warn!(%error, "cannot keep the schedule of backups");
+        }
+        if state.clock.now() >= sweep_at {
+            if let Err(error) = sweep(&state, &backups).await {
+                tracing::warn!(error = causes(&error), "cannot look for archives left behind");
+            }
+            sweep_at = state.clock.now() + SWEEP_AGAIN;
         }
         if let Err(error) = run_pending(&state, &backups).await {
             tracing::warn!(%error, "cannot look for backups to write");
@@ -87,6 +106,61 @@ pub async fn keep_schedule(state: &AppState, backups: &Backups) -> Result<(), St
     }
 }
 
+/// Removes archives that no backup names, and unfinished ones: what attempts left that were cut
+/// off, by a crash for instance. Young ones may be somebody's who is at work, and stay. Returns
+/// how many were removed.
+///
+/// # Errors
+/// Those of the database and the storage.
+pub async fn sweep(state: &AppState, backups: &Backups) -> Result<u64, BackupError> {
+    let before = state.clock.now() - ORPHANS_AFTER;
+    let storage = &backups.storage;
+    let mut removed = storage.remove_unfinished(before).await?;
+    let mut waiting: BTreeMap<OrganizationId, Vec<String>> = BTreeMap::new();
+    let mut found = std::pin::pin!(storage.older("tenants", before));
+    while let Some(path) = found.try_next().await? {
+        let Some(tenant) = tenant_of(&path) else {
+            continue;
+        };
+        let paths = waiting.entry(tenant).or_default();
+        paths.push(path);
+        if paths.len() >= PATHS_AT_ONCE {
+            let paths = std::mem::take(paths);
+            removed += remove_unnamed(state, storage, tenant, &paths).await?;
+        }
+    }
+    for (tenant, paths) in waiting {
+        removed += remove_unnamed(state, storage, tenant, &paths).await?;
+    }
+    if removed > 0 {
+        tracing::warn!(
+            backup.orphans = removed,
+            "removed archives that attempts had left behind"
+        );
+    }
+    Ok(removed)
+}
+
+/// Returns whose archive lies at the path; none where something else does.
+fn tenant_of(path: &str) -> Option<OrganizationId> {
+    let below = path.strip_prefix("tenants/")?.strip_suffix(backups::ENDING)?;
+    let (tenant, _) = below.split_once('/')?;
+    Some(OrganizationId::new(tenant.parse().ok()?))
+}
+
+async fn remove_unnamed(
+    state: &AppState,
+    storage: &Storage,
+    tenant: OrganizationId,
+    paths: &[String],
+) -> Result<u64, BackupError> {
+    let unnamed = retention::unnamed(&state.db, tenant, paths).await?;
+    for path in &unnamed {
+        storage.remove(path).await?;
+    }
+    Ok(unnamed.len() as u64)
+}
+
 /// Carries out all jobs that nobody works on; returns how many were completed.
 ///
 /// # Errors
@@ -109,7 +183,7 @@ pub async fn run_pending(state: &AppState, backups: &Backups) -> Result<u64, Sto
 }
 
 /// Returns the error and what is behind it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
     // Many libraries repeat the cause in their own text.
@@ -122,7 +196,7 @@ async fn carry_out(state: &AppState, storage: &Storage, job: &Job) -> Result<(),
     // write one file.
     let path = job.archive_path();
     let mut upload = storage.upload(&path)?;
-    let (to, sealed) = match write(state, job, &mut upload).await {
+    let (to, digest, sealed) = match write(state, job, &mut upload).await {
         Ok(written) => written,
         Err(error) => {
             upload.abort().await;
@@ -138,6 +212,7 @@ async fn carry_out(state: &AppState, storage: &Storage, job: &Job) -> Result<(),
         record_count: sealed.records.try_into().unwrap_or(i64::MAX),
         checksum: sealed.checksum,
         key_id: storage.key_id(),
+        digest,
     };
     let recorded = match checked {
         Ok(()) => backups::complete(&state.db, job, &done, state.clock.now()).await,
@@ -159,7 +234,7 @@ async fn write(
     state: &AppState,
     job: &Job,
     upload: &mut Upload,
-) -> Result<(i64, Sealed), BackupError> {
+) -> Result<(i64, Digest, Sealed), BackupError> {
     let mut writer = Writer::new(Manifest {
         format: FORMAT.to_owned(),
         format_version: FORMAT_VERSION,
@@ -177,7 +252,7 @@ async fn write(
         created_at: canonical::time_from_ms(state.clock.now().timestamp_millis()),
     });
     let (mut from, mut pieces) = (job.from, 0);
-    loop {
+    let digest = loop {
         let piece = archive::piece(&state.db, job.tenant, job.scope, from).await?;
         if piece.epoch != job.epoch {
             return Err(BackupError::EpochChanged);
@@ -188,8 +263,8 @@ async fn write(
         }
         upload.write(writer.take()).await?;
         from = piece.to;
-        if piece.at_head {
-            break;
+        if let Some(digest) = piece.digest.filter(|_| piece.at_head) {
+            break digest;
         }
         pieces += 1;
         if pieces % PIECES_PER_RENEWAL == 0
@@ -197,10 +272,10 @@ async fn write(
         {
             return Err(BackupError::TakenOver);
         }
-    }
+    };
     let (last, sealed) = writer.finish(from);
     upload.write(last).await?;
-    Ok((from, sealed))
+    Ok((from, digest, sealed))
 }
 
 fn record(row: ArchivedRow) -> Record {

@@ -28,6 +28,8 @@ struct BuildLabels {
 /// What cannot be known is NaN, which no alert's comparison holds for.
 pub(super) struct Gauges {
     backup_success: Float,
+    trials_failed: Float,
+    trial_age: Float,
     dedup: Float,
     drift: Float,
     active: Float,
@@ -59,6 +61,14 @@ impl Gauges {
             backup_success: gauge(
                 "context_backup_success_rate",
                 "Percentage of the backups of the last 24 hours that were completed",
+            ),
+            trials_failed: gauge(
+                "coditect_backup_trials_failed",
+                "Backups whose last restore on trial did not come to what was recorded",
+            ),
+            trial_age: gauge(
+                "coditect_backup_trial_age_seconds",
+                "Time since a backup was last restored on trial with success",
             ),
             dedup: gauge(
                 "context_dedup_rate",
@@ -119,6 +129,9 @@ impl Gauges {
                 it.backups_completed + it.backups_failed,
             )
         }));
+        self.trials_failed.set(of(|it| it.trials_failed as f64));
+        let age = |it: &Measured| it.trial_age_seconds.unwrap_or(f64::NAN);
+        self.trial_age.set(of(age));
         self.drift.set(of(|it| it.cursor_drift as f64));
         self.active.set(of(|it| it.active_devices as f64));
     }

@@ -6,6 +6,7 @@ mod auth;
 mod backup_damage;
 mod backup_roles;
 mod backup_schedule;
+mod backup_trials;
 mod backups;
 mod bad_input;
 mod bodies;

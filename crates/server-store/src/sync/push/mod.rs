@@ -12,6 +12,7 @@ mod queue;
 mod repeat;
 mod restore;
 mod trail;
+mod trial;
 pub(super) mod unfiled;
 mod write;
 
@@ -20,6 +21,7 @@ pub use queue::PushQueue;
 pub use restore::{
     ArchivedPart, ArchivedRow, Restore, RestoreError, RestoreMode, Restored, restore,
 };
+pub use trial::{TrialError, Tried, try_restore};
 
 use std::collections::{BTreeMap, HashMap};
 

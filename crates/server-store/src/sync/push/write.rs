@@ -139,7 +139,7 @@ impl<'a> Rows<'a> {
         self.with(first, sql)
     }
 
-    fn with<'b>(&'b self, first: [Param<'b>; 2], sql: &'b str) -> Statement<'b> {
+    pub(super) fn with<'b>(&'b self, first: [Param<'b>; 2], sql: &'b str) -> Statement<'b> {
         let mut params: Vec<Param<'_>> = Vec::from(first);
         let common: [Param<'_>; 10] = [
             (&self.ids, Type::UUID_ARRAY),

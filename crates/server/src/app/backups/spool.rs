@@ -17,15 +17,16 @@ use uuid::Uuid;
 use super::is_whole;
 use crate::error::AppError;
 
-/// Rows that are handed over at once.
+/// Rows that are handed over at once, and bytes from which on there are fewer.
 const ROWS_AT_ONCE: usize = 200;
+const BYTES_AT_ONCE: usize = 2 * 1024 * 1024;
 
 /// A row's key: position of its table in the catalogue, id.
 type Key = (usize, Uuid);
 
 /// Why the archives cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum SpoolError {
+pub(crate) enum SpoolError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error(transparent)]
@@ -34,6 +35,20 @@ enum SpoolError {
     Io(#[from] io::Error),
     #[error("{0}")]
     Damaged(&'static str),
+}
+
+impl SpoolError {
+    /// Returns whether the archives are at fault, and not the way to them.
+    pub(crate) const fn is_of_archives(&self) -> bool {
+        match self {
+            Self::Archive(_) | Self::Damaged(_) => true,
+            Self::Storage(error) => matches!(
+                error,
+                StorageError::NotFound { .. } | StorageError::Encryption(_)
+            ),
+            Self::Io(_) => false,
+        }
+    }
 }
 
 impl From<SpoolError> for AppError {
@@ -60,13 +75,13 @@ impl From<SpoolError> for AppError {
 }
 
 /// Refuses an archive.
-pub(super) fn damaged(reason: &str) -> AppError {
+pub(crate) fn damaged(reason: &str) -> AppError {
     AppError::refused(ErrorCode::ChecksumFailed, reason)
 }
 
 /// Checked rows in a file without a name, which goes when it is closed.
 #[derive(Debug)]
-pub(super) struct Spool {
+pub(crate) struct Spool {
     file: File,
     /// Number of the line that counts for each row: its last.
     last: HashMap<Key, u64>,
@@ -74,7 +89,7 @@ pub(super) struct Spool {
 
 impl Spool {
     /// Reads and checks the archives of the backups, the full one first.
-    pub(super) async fn fill(
+    pub(crate) async fn fill(
         storage: &Storage,
         tenant: OrganizationId,
         scope: Scope,
@@ -83,7 +98,8 @@ impl Spool {
         Ok(Self::read(storage, tenant, scope, chain).await?)
     }
 
-    async fn read(
+    /// The same with the store's own errors.
+    pub(crate) async fn read(
         storage: &Storage,
         tenant: OrganizationId,
         scope: Scope,
@@ -125,7 +141,7 @@ impl Spool {
     }
 
     /// Returns the rows from the beginning.
-    pub(super) fn rows(&self) -> io::Result<Rows<'_>> {
+    pub(crate) fn rows(&self) -> io::Result<Rows<'_>> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         Ok(Rows {
@@ -138,7 +154,7 @@ impl Spool {
 
 /// The rows, each once, as it was last.
 #[derive(Debug)]
-pub(super) struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     lines: BufReader<File>,
     number: u64,
     last: &'a HashMap<Key, u64>,
@@ -146,13 +162,15 @@ pub(super) struct Rows<'a> {
 
 impl Rows<'_> {
     /// Returns some rows, `None` when there are no more.
-    pub(super) fn next_batch(&mut self) -> io::Result<Option<Vec<ArchivedRow>>> {
-        let (mut rows, mut line) = (Vec::new(), String::new());
-        while rows.len() < ROWS_AT_ONCE {
+    pub(crate) fn next_batch(&mut self) -> io::Result<Option<Vec<ArchivedRow>>> {
+        let (mut rows, mut line, mut bytes) = (Vec::new(), String::new(), 0);
+        while rows.len() < ROWS_AT_ONCE && bytes < BYTES_AT_ONCE {
             line.clear();
-            if self.lines.read_line(&mut line)? == 0 {
+            let length = self.lines.read_line(&mut line)?;
+            if length == 0 {
                 break;
             }
+            bytes += length;
             let record: Record = serde_json::from_str(&line)?;
             let last = key(&record.stored).and_then(|key| self.last.get(&key));
             if last == Some(&self.number) {
