@@ -1,4 +1,4 @@
-//! A tenant's complete data, out of one database and into another.
+//! A tenant's complete data, out of one database and into another; and a person's, out of it.
 //!
 //! Rows leave and arrive as they are stored: versions, cursors, history, conflicts, bodies, the
 //! audit trail. Which tables there are the database says itself, so that none is forgotten when
@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use coditect_protocol::OrganizationId;
+use coditect_protocol::{OrganizationId, UserId};
 use serde::Deserialize;
 use serde_json::json;
 use tokio_postgres::types::Type;
@@ -16,7 +16,7 @@ use tokio_postgres::types::Type;
 use crate::StoreError;
 use crate::audit::{self, Entry};
 use crate::credential::{TenantId, generate_password, hash_password};
-use crate::db::{Db, Isolation, Retryable, SystemTask, SystemTx};
+use crate::db::{Db, Isolation, Param, Retryable, SystemTask, SystemTx};
 use crate::migrations;
 
 /// Tables with a tenant that are not part of its data.
@@ -32,6 +32,20 @@ pub const LEFT_OUT: &[&str] = &[
     "scrub_rounds",
     "context_backups",
 ];
+/// Tables that name the person whom a row is about, and in which column. Of a table with a scope
+/// a person has the rows of the own scope; of others nothing.
+pub const OF_PERSON: &[(&str, &str)] = &[
+    ("users", "id"),
+    ("tenant_logins", "user_id"),
+    ("memberships", "user_id"),
+    ("scope_members", "user_id"),
+    ("devices", "user_id"),
+    ("licenses", "user_id"),
+    ("audit_log", "user_id"),
+];
+/// Columns that a person's data does without: hashes of secrets prove who knows one, and say
+/// nothing about anybody.
+const SECRETS: &[&str] = &["secret_hash"];
 /// Rows that are read at a time. One may have 16 MiB.
 const ROWS_AT_ONCE: usize = 50;
 
@@ -47,6 +61,7 @@ const TABLES: &str = "select c.relname::text,
         and a.attname = 'tenant_id' and not a.attisdropped)
     order by c.relname";
 const NAME: &str = "select name from tenants where tenant_id = $1";
+const EMAIL: &str = "select email from users where tenant_id = $1 and id = $2";
 const EXISTS: &str = "select from tenants where tenant_id = $1";
 const INSERT_LOGIN: &str = "insert into logins (email, password_hash, created_at, changed_at)
     values ($1, $2, $3, $3) on conflict do nothing";
@@ -116,6 +131,18 @@ struct Shape {
     needs: Vec<String>,
 }
 
+impl Shape {
+    /// Returns the column that says which rows are a person's; none where none are.
+    fn of_person(&self) -> Option<&'static str> {
+        let mut known = OF_PERSON.iter();
+        let named = known.find(|(table, _)| *table == self.table);
+        let has_scope = || self.columns.iter().any(|name| name == "scope_id");
+        named
+            .map(|(_, column)| *column)
+            .or_else(|| has_scope().then_some("scope_id"))
+    }
+}
+
 /// Returns the name of a tenant and hands all of its rows to `each`, as of one moment; a table
 /// comes after those that it refers to. Memory does not grow with the tenant.
 ///
@@ -138,24 +165,8 @@ pub async fn export(
             let name = named.ok_or(StoreError::NotFound)?.try_get(0);
             for shape in shapes(&mut tx).await? {
                 let (table, columns) = (&shape.table, shape.columns.join(", "));
-                let declare = format!(
-                    "declare export no scroll cursor for select to_jsonb(t)::text
-                     from (select {columns} from {table} where tenant_id = $1) t"
-                );
-                tx.execute(&declare, &param).await?;
-                loop {
-                    let fetch = format!("fetch {ROWS_AT_ONCE} from export");
-                    let rows = tx.query(&fetch, &[]).await?;
-                    for row in &rows {
-                        let json = row.try_get(0).map_err(StoreError::from)?;
-                        let table = table.clone();
-                        (each.borrow_mut())(TransferRow { table, json })?;
-                    }
-                    if rows.len() < ROWS_AT_ONCE {
-                        break;
-                    }
-                }
-                tx.execute("close export", &[]).await?;
+                let select = format!("select {columns} from {table} where tenant_id = $1");
+                hand_out(&mut tx, table, &select, &param, each).await?;
             }
             Ok(name.map_err(StoreError::from)?)
         },
@@ -163,7 +174,75 @@ pub async fn export(
     .await
 }
 
-/// Notes in the tenant's trail that its data left.
+/// Returns the e-mail address of a person and hands the person's rows to `each`, as of one moment:
+/// everything in the own scope, with history, conflicts and long values, and what says who the
+/// person is ([`OF_PERSON`]). Rows that the person put into shared scopes are the organisation's.
+///
+/// # Errors
+///
+/// [`StoreError::NotFound`] for a person whom the tenant does not have; those of the database; what
+/// `each` returns ends the export.
+pub async fn export_person(
+    db: &Db,
+    tenant: OrganizationId,
+    person: UserId,
+    each: impl FnMut(TransferRow) -> Result<(), TransferError>,
+) -> Result<String, TransferError> {
+    let (each, tenant, person) = (&RefCell::new(each), tenant.get(), person.get());
+    db.system_in(
+        Isolation::Snapshot,
+        SystemTask::Transfer,
+        |mut tx| async move {
+            let params = [(&tenant as _, Type::UUID), (&person as _, Type::UUID)];
+            let named = tx.query_opt(EMAIL, &params).await?;
+            let email = named.ok_or(StoreError::NotFound)?.try_get(0);
+            for shape in shapes(&mut tx).await? {
+                let Some(column) = shape.of_person() else {
+                    continue;
+                };
+                let known = shape.columns.iter().map(String::as_str);
+                let known: Vec<&str> = known.filter(|name| !SECRETS.contains(name)).collect();
+                let (table, columns) = (&shape.table, known.join(", "));
+                let select =
+                    format!("select {columns} from {table} where tenant_id = $1 and {column} = $2");
+                hand_out(&mut tx, table, &select, &params, each).await?;
+            }
+            Ok(email.map_err(StoreError::from)?)
+        },
+    )
+    .await
+}
+
+/// Hands the rows that a statement selects to `each`, some at a time.
+async fn hand_out(
+    tx: &mut SystemTx,
+    table: &str,
+    select: &str,
+    params: &[Param<'_>],
+    each: &RefCell<impl FnMut(TransferRow) -> Result<(), TransferError>>,
+) -> Result<(), TransferError> {
+    let declare = format!(
+        "declare export no scroll cursor for select to_jsonb(t)::text
+         from ({select}) t"
+    );
+    tx.execute(&declare, params).await?;
+    loop {
+        let fetch = format!("fetch {ROWS_AT_ONCE} from export");
+        let rows = tx.query(&fetch, &[]).await?;
+        for row in &rows {
+            let json = row.try_get(0).map_err(StoreError::from)?;
+            let table = table.to_owned();
+            (each.borrow_mut())(TransferRow { table, json })?;
+        }
+        if rows.len() < ROWS_AT_ONCE {
+            break;
+        }
+    }
+    tx.execute("close export", &[]).await?;
+    Ok(())
+}
+
+/// Notes in the tenant's trail that its data left, or those of one person.
 ///
 /// # Errors
 ///
@@ -171,11 +250,16 @@ pub async fn export(
 pub async fn note_export(
     db: &Db,
     tenant: OrganizationId,
+    person: Option<UserId>,
     checksum: &str,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     db.system(SystemTask::Transfer, |mut tx| async move {
-        note(&mut tx, tenant, "tenant.export", checksum, now).await
+        let (action, thing) = match person {
+            None => ("tenant.export", ("tenant", tenant.to_string())),
+            Some(person) => ("user.export", ("user", person.to_string())),
+        };
+        note(&mut tx, tenant, action, thing, checksum, now).await
     })
     .await
 }
@@ -184,14 +268,15 @@ async fn note(
     tx: &mut SystemTx,
     tenant: OrganizationId,
     action: &str,
+    (kind, id): (&str, String),
     checksum: &str,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let entry = Entry {
         at: now,
         action,
-        resource_type: Some("tenant"),
-        resource_id: Some(tenant.to_string()),
+        resource_type: Some(kind),
+        resource_id: Some(id),
         detail: json!({ "sha256": checksum }),
     };
     audit::record_for(tx, TenantId::new(tenant.get()), None, None, &entry).await
@@ -245,7 +330,8 @@ pub async fn import(
         if tx.query_opt(EXISTS, &param).await?.is_none() {
             return Err(TransferError::damaged("it has no organisation"));
         }
-        note(&mut tx, tenant, "tenant.import", &checksum(), now).await?;
+        let thing = ("tenant", tenant.to_string());
+        note(&mut tx, tenant, "tenant.import", thing, &checksum(), now).await?;
         Ok(())
     })
     .await
@@ -356,6 +442,23 @@ mod tests {
             columns: Vec::new(),
             needs: needs.iter().map(|&need| need.to_owned()).collect(),
         }
+    }
+
+    #[test]
+    fn a_person_has_the_own_scope_and_what_is_about_the_person() {
+        let of = |table: &str, columns: &[&str]| {
+            let columns = columns.iter().map(|&name| name.to_owned()).collect();
+            let shape = Shape {
+                columns,
+                ..shape(table, &[])
+            };
+            shape.of_person()
+        };
+        assert_eq!(of("users", &["tenant_id", "id"]), Some("id"));
+        let both = ["tenant_id", "scope_id", "user_id"];
+        assert_eq!(of("org_decisions", &both), Some("scope_id"));
+        assert_eq!(of("scope_members", &both), Some("user_id"));
+        assert_eq!(of("tenants", &["tenant_id", "name"]), None);
     }
 
     #[test]

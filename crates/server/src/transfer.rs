@@ -1,4 +1,4 @@
-//! The file of an organisation's complete data: gzip of JSON lines. The first line says what it
+//! The file of an organisation's complete data, or of one person's: gzip of JSON lines. The first line says what it
 //! is, each following one is a row, the last one is the manifest that proves the rest.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use coditect_core::hex::hex;
-use coditect_protocol::OrganizationId;
+use coditect_protocol::{OrganizationId, UserId};
 use coditect_server_store::Db;
 use coditect_server_store::transfer::{self, TransferError, TransferRow};
 use flate2::Compression;
@@ -21,6 +21,8 @@ use serde_json::value::RawValue;
 use crate::state::Clock;
 
 const FORMAT: &str = "coditect-organization";
+/// Of a person's file, which is read by the person and by no import.
+const PERSON_FORMAT: &str = "coditect-person";
 const FORMAT_VERSION: u32 = 1;
 /// Longest line: a value of 16 MiB, packed and written in hexadecimal, with room for the rest.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -31,6 +33,9 @@ struct Header {
     format: String,
     format_version: u32,
     tenant_id: OrganizationId,
+    /// The person, of a person's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_id: Option<UserId>,
     exported_at: DateTime<Utc>,
     /// State of the tables, see [`transfer::schema`].
     schema: String,
@@ -59,6 +64,9 @@ struct Manifest {
 pub struct Receipt {
     /// The organisation.
     pub tenant_id: OrganizationId,
+    /// The person, when it is one's data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
     /// When the data left its server.
     pub exported_at: DateTime<Utc>,
     /// Rows of each table.
@@ -95,6 +103,31 @@ pub async fn export(
     tenant: OrganizationId,
     file: &Path,
 ) -> Result<Receipt, TransferError> {
+    write(db, clock, tenant, None, file).await
+}
+
+/// Writes a person's data into `file` in the same way: what is in the own scope, with history,
+/// conflicts and long values, and what says who the person is.
+///
+/// # Errors
+/// [`TransferError`].
+pub async fn export_person(
+    db: &Db,
+    clock: &Clock,
+    tenant: OrganizationId,
+    person: UserId,
+    file: &Path,
+) -> Result<Receipt, TransferError> {
+    write(db, clock, tenant, Some(person), file).await
+}
+
+async fn write(
+    db: &Db,
+    clock: &Clock,
+    tenant: OrganizationId,
+    person: Option<UserId>,
+    file: &Path,
+) -> Result<Receipt, TransferError> {
     let folder = match file.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -108,16 +141,18 @@ pub async fn export(
         out: GzEncoder::new(BufWriter::new(written.reopen()?), Compression::default()),
         hash: Context::new(&SHA256),
     };
+    let format = person.map_or(FORMAT, |_| PERSON_FORMAT);
     let header = Header {
-        format: FORMAT.to_owned(),
+        format: format.to_owned(),
         format_version: FORMAT_VERSION,
         tenant_id: tenant,
+        user_id: person,
         exported_at: clock.now(),
         schema: transfer::schema(),
     };
     sink.line(&header)?;
     let mut rows = BTreeMap::<String, u64>::new();
-    transfer::export(db, tenant, |row| {
+    let each = |row: TransferRow| {
         let json = RawValue::from_string(row.json).map_err(std::io::Error::from)?;
         sink.line(&RowLine {
             table: &row.table,
@@ -125,15 +160,18 @@ pub async fn export(
         })?;
         *rows.entry(row.table).or_default() += 1;
         Ok(())
-    })
-    .await?;
+    };
+    match person {
+        None => transfer::export(db, tenant, each).await?,
+        Some(person) => transfer::export_person(db, tenant, person, each).await?,
+    };
     let sha256 = hex(sink.hash.clone().finish().as_ref());
     let manifest = Manifest { rows, sha256 };
     sink.line(&manifest)?;
     let Sink { out, .. } = sink;
     out.finish()?.flush()?;
     written.as_file().sync_all()?;
-    transfer::note_export(db, tenant, &manifest.sha256, clock.now()).await?;
+    transfer::note_export(db, tenant, person, &manifest.sha256, clock.now()).await?;
     written
         .persist_noclobber(file)
         .map_err(|error| TransferError::File(error.error))?;
@@ -171,6 +209,7 @@ pub async fn import(db: &Db, clock: &Clock, file: &Path) -> Result<Receipt, Tran
 fn receipt(header: Header, manifest: Manifest) -> Receipt {
     Receipt {
         tenant_id: header.tenant_id,
+        user_id: header.user_id,
         exported_at: header.exported_at,
         rows: manifest.rows.values().sum(),
         tables: manifest.rows,

@@ -511,7 +511,7 @@ async fn world() -> World {
 }
 
 /// Edits one row on two fresh devices.
-async fn make_conflict(app: &TestApp, ann: &TestUser, scope: Scope) {
+pub(crate) async fn make_conflict(app: &TestApp, ann: &TestUser, scope: Scope) {
     let row = fresh_row();
     let mut last = Status::Applied;
     for number in 0..2 {

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use coditect_core::hex::hex;
 use coditect_protocol::wire::pull::PullReply;
+use coditect_protocol::{Scope, UserId};
 use coditect_server::jobs::audit::{self, Heads};
 use coditect_server::transfer::{self, Receipt};
+use coditect_server_store::StoreError;
 use coditect_server_store::audit::head::HeadKey;
 use coditect_server_store::identity::Role;
-use coditect_server_store::transfer::{LEFT_OUT, TransferError};
+use coditect_server_store::transfer::{LEFT_OUT, OF_PERSON, TransferError};
 use coditect_testkit::{TestTenant, TestUser};
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -340,4 +342,145 @@ async fn a_second_import_and_damaged_files_change_nothing() {
         "{twice:?}"
     );
     assert_eq!(everything(&target).await, once);
+}
+
+/// Returns the rows of a file by table, checked against its manifest.
+fn tables(export: &Export) -> BTreeMap<String, Vec<Value>> {
+    let (manifest, lines) = export.lines.split_last().unwrap();
+    let manifest: Value = serde_json::from_str(manifest).unwrap();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let sha256 = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    assert_eq!(manifest["sha256"], hex(sha256.as_ref()));
+    let mut all = BTreeMap::<String, Vec<Value>>::new();
+    for line in &lines[1..] {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        let table = line["table"].as_str().unwrap().to_owned();
+        all.entry(table).or_default().push(line["row"].take());
+    }
+    let counts: BTreeMap<&String, usize> = all.iter().map(|(name, it)| (name, it.len())).collect();
+    assert_eq!(manifest["rows"], json!(counts));
+    all
+}
+
+#[tokio::test]
+async fn a_person_gets_the_own_scope_and_what_is_about_the_person() {
+    let source = Source::start().await;
+    let (app, user) = (&source.app, &source.user);
+    // An edit that meets another one, a colleague's row, and one that is the organisation's.
+    crate::tenancy::make_conflict(app, user, own_scope(user)).await;
+    let colleague = app.db.with_user(&source.tenant, "cat@b.c").await;
+    for (person, scope, title) in [
+        (&colleague, own_scope(&colleague), "of a colleague"),
+        (
+            user,
+            Scope::Org(source.tenant.id.get()),
+            "of the organisation",
+        ),
+    ] {
+        let login = app
+            .db
+            .log_in(&person.license_key, &Default::default())
+            .await;
+        let device = login.caller.device_id();
+        let rows = vec![decision(fresh_row(), title, 0)];
+        let request = push_request(device, scope, None, rows);
+        let sent = crate::support::post(PUSH, &request);
+        let sent = crate::support::bearer(sent, &login.access_token);
+        assert_eq!(app.send(sent).await.status, 200, "{title}");
+    }
+    let (db, clock) = (app.db.db(), &app.state.clock);
+    let (tenant, id, file) = (source.tenant.id, user.user_id, source.file());
+    let receipt = transfer::export_person(db, clock, tenant, id, &file).await;
+    let receipt = receipt.unwrap();
+    let export = Export::read(&file);
+    let header: Value = serde_json::from_str(&export.lines[0]).unwrap();
+    assert_eq!(header["format"], "coditect-person");
+    assert_eq!(header["user_id"], json!(id));
+    let rows = tables(&export);
+    let own = format!("{id}");
+    for (table, rows) in &rows {
+        let known = OF_PERSON.iter().find(|(known, _)| known == table);
+        let column = known.map_or("scope_id", |(_, column)| *column);
+        for row in rows {
+            assert_eq!(row[column], own.as_str(), "{table}: {row}");
+            assert!(row.get("secret_hash").is_none(), "{table}");
+        }
+    }
+    // Everything that the database has of the own scope is there.
+    let everything = everything(app).await;
+    for (table, all) in everything {
+        let has_scope = all.first().is_some_and(|row| row.contains("\"scope_id\""));
+        if !has_scope || LEFT_OUT.contains(&table.as_str()) || table == "scope_members" {
+            continue;
+        }
+        let of_scope = format!("\"scope_id\": \"{own}\"");
+        let expected = all.iter().filter(|row| row.contains(&of_scope)).count();
+        assert_eq!(rows.get(&table).map_or(0, Vec::len), expected, "{table}");
+    }
+    for table in [
+        "org_decisions",
+        "record_history",
+        "sync_conflicts",
+        "bodies",
+        "devices",
+    ] {
+        assert!(!rows[table].is_empty(), "{table}");
+    }
+    let text = export.lines.concat();
+    assert!(text.contains("number 119") && text.contains("secret-word-0"));
+    for foreign in [
+        "of others",
+        "of a colleague",
+        "of the organisation",
+        "cat@b.c",
+    ] {
+        assert!(!text.contains(foreign), "{foreign}");
+    }
+    // It is noted, and no organisation is made of it.
+    let superuser = app.db.superuser_client().await;
+    let sql = format!(
+        "select count(*) from audit_log where action = 'user.export' and resource_type = 'user'
+        and resource_id = '{own}' and detail ->> 'sha256' = '{}'",
+        receipt.sha256
+    );
+    let noted = superuser.query_typed_one(&sql, &[]).await.unwrap();
+    assert_eq!(noted.get::<_, i64>(0), 1);
+    let target = TestApp::start().await;
+    let refused = import(&target, &file).await;
+    assert!(matches!(refused, Err(TransferError::Damaged { .. })));
+
+    let nobody = UserId::new(crate::support::fresh_uuid());
+    let other = source.folder.path().join("nobody");
+    let refused = transfer::export_person(db, clock, tenant, nobody, &other).await;
+    assert!(matches!(
+        refused,
+        Err(TransferError::Store(StoreError::NotFound))
+    ));
+    assert!(!other.exists());
+}
+
+/// A table that is added must say whether a person has rows in it.
+#[tokio::test]
+async fn every_table_says_what_a_person_has_of_it() {
+    let app = TestApp::start().await;
+    let client = app.db.superuser_client().await;
+    let sql = "select table_name::text, bool_or(column_name = 'scope_id'),
+        bool_or(column_name = 'user_id') from information_schema.columns c
+        where table_schema = current_schema() and exists (
+            select from information_schema.columns t where t.table_name = c.table_name
+            and t.table_schema = c.table_schema and t.column_name = 'tenant_id')
+        group by 1 order by 1";
+    let mut without = Vec::new();
+    for row in client.query_typed(sql, &[]).await.unwrap() {
+        let (table, has_scope, names_person): (String, bool, bool) =
+            (row.get(0), row.get(1), row.get(2));
+        let known = OF_PERSON.iter().any(|(known, _)| *known == table);
+        if LEFT_OUT.contains(&table.as_str()) || known || has_scope {
+            continue;
+        }
+        assert!(!names_person, "{table}: put it into OF_PERSON");
+        without.push(table);
+    }
+    // What the organisation has beside its people and scopes.
+    assert_eq!(without, ["audit_blocks", "tenants"]);
 }

@@ -112,6 +112,14 @@ fn an_organisation_moves_to_another_server() {
     assert_eq!(mode(&file), 0o600);
     let again = run(&mut from.command(&export));
     assert_eq!((again.code, again.out.as_str()), (Some(1), ""));
+    let person = from.file("person.jsonl.gz");
+    let own = person.to_str().unwrap();
+    let export = ["admin", "user", "export", "--tenant", "acme", "--user"];
+    let receipt = from.json(&[&export[..], &[&made.email, own]].concat());
+    assert_eq!(receipt["tables"]["users"], 1, "{receipt}");
+    assert_eq!(mode(&person), 0o600);
+    let unknown = [&export[..], &["nobody@b.c", own]].concat();
+    assert_eq!(run(&mut from.command(&unknown)).code, Some(4));
     assert_eq!(server.signal("TERM").0, Some(0));
 
     let server = Server::up(&to);

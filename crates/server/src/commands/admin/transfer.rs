@@ -1,4 +1,5 @@
-//! `admin tenant export|import`: an organisation's data out of one server and into another.
+//! `admin tenant export|import`: an organisation's data out of one server and into another; and
+//! `admin user export`: a person's.
 
 use std::path::Path;
 
@@ -17,6 +18,21 @@ use crate::transfer;
 pub(super) async fn export(db: &Db, tenant: &str, file: &Path) -> anyhow::Result<Value> {
     let tenant_id = super::find_tenant(db, tenant).await?;
     let written = transfer::export(db, &Clock::system(), tenant_id, file).await;
+    let receipt = written.with_context(|| format!("cannot export to {}", file.display()))?;
+    Ok(serde_json::to_value(receipt)?)
+}
+
+/// Writes the file of a person's data and returns the receipt.
+pub(super) async fn export_person(
+    db: &Db,
+    tenant: &str,
+    user: &str,
+    file: &Path,
+) -> anyhow::Result<Value> {
+    let tenant_id = super::find_tenant(db, tenant).await?;
+    let user_id = super::find_user(db, tenant_id, user).await?;
+    let clock = Clock::system();
+    let written = transfer::export_person(db, &clock, tenant_id, user_id, file).await;
     let receipt = written.with_context(|| format!("cannot export to {}", file.display()))?;
     Ok(serde_json::to_value(receipt)?)
 }
