@@ -54,8 +54,9 @@ doctest:
 
 soak: build
 	KILL_ROUNDS=$${KILL_ROUNDS:-210} SET_BACK_ROUNDS=$${SET_BACK_ROUNDS:-72} \
+		BACKUP_KILL_ROUNDS=$${BACKUP_KILL_ROUNDS:-200} \
 		cargo nextest run --locked --profile soak --test-threads 1 -p coditect-end-to-end \
-		-E 'binary(kill) | binary(kill_joined) | binary(kill_local) | binary(set_back) | binary(copies)'
+		-E 'binary(kill) | binary(kill_backup) | binary(kill_joined) | binary(kill_local) | binary(set_back) | binary(copies)'
 	FUZZ_MINUTES=$${FUZZ_MINUTES:-60} cargo nextest run --locked --profile soak \
 		-p coditect-capture -p coditect-daemon \
 		-E 'binary(fuzz) | test(no_damage_of_its_files_makes_it_panic)'

@@ -26,6 +26,7 @@ pub struct Pusher {
     random: Random,
     token: Option<String>,
     file: File,
+    scope: Scope,
     /// The batch that waits for its answer, byte for byte.
     out: Option<Vec<u8>>,
 }
@@ -69,12 +70,20 @@ impl Pusher {
         Self {
             runtime,
             http,
+            scope: Scope::User(login.user_id.get()),
             login,
             random,
             token: None,
             file,
             out: None,
         }
+    }
+
+    /// Has it push into another scope than the person's own from now on.
+    #[must_use]
+    pub fn into_scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
     }
 
     /// Returns a change that makes or edits a row; `base` is the acknowledged version of the row
@@ -110,7 +119,7 @@ impl Pusher {
         }
     }
 
-    /// Prepares a batch for the person's own scope. It stays until it is answered.
+    /// Prepares a batch for the person's own scope, or the one that was chosen. It stays until it is answered.
     ///
     /// # Panics
     /// When one is out.
@@ -123,7 +132,7 @@ impl Pusher {
             batch_id: BatchId::new(self.random.id(now)),
             sent_at_ms: now,
             file: self.file,
-            scope: Scope::User(self.login.user_id.get()),
+            scope: self.scope,
             epoch: None,
             token: self.token.clone(),
             changes,
@@ -179,6 +188,32 @@ impl Pusher {
                 Pushed::Unanswered => self.pause(Duration::from_millis(20)),
             }
         }
+    }
+
+    /// Posts something else in the person's name, once.
+    ///
+    /// # Errors
+    /// What was answered instead of a success, or that nobody answered.
+    ///
+    /// # Panics
+    /// Never: a JSON value can be written.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
+        let body = serde_json::to_vec(body).unwrap();
+        let access = Some(self.login.access_token.as_str());
+        let sent = self.http.post::<Value>(path, &body, access);
+        let answered = self.runtime.block_on(sent);
+        answered.map_err(|failure| coditect_client::http::describe(&failure))
+    }
+
+    /// Logs in again: a proof may take longer than an access token is valid.
+    ///
+    /// # Errors
+    /// Why it was not possible.
+    pub fn renew(&mut self) -> Result<(), String> {
+        let renewed = auth::refresh(&self.http, &self.login.refresh_token);
+        let renewed = self.runtime.block_on(renewed);
+        self.login = renewed.map_err(|failure| coditect_client::http::describe(&failure))?;
+        Ok(())
     }
 
     /// Waits, as a device does before it tries again.

@@ -19,6 +19,7 @@ pub struct Server {
     folder: TempDir,
     listen: String,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     child: Option<Child>,
     url: String,
 }
@@ -40,6 +41,16 @@ impl Server {
     /// When it does not get ready.
     #[must_use]
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(arguments, &[])
+    }
+
+    /// Starts a server as [`Server::start_with`], with variables of the environment, which
+    /// administration commands get, too.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    pub fn start_in(arguments: &[&str], variables: &[(String, String)]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("coditect-e2e-")
             .tempdir()
@@ -51,6 +62,7 @@ impl Server {
             folder,
             listen,
             arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
+            variables: variables.to_vec(),
             child: None,
             url,
         };
@@ -82,6 +94,7 @@ impl Server {
             .arg(self.data_dir())
             .args(["--listen", &self.listen])
             .args(&self.arguments)
+            .envs(self.variables.iter().cloned())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -321,6 +334,7 @@ impl Server {
             .args(arguments)
             .arg("--data-dir")
             .arg(self.data_dir())
+            .envs(self.variables.iter().cloned())
             .output()
             .unwrap()
     }

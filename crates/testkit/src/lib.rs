@@ -15,5 +15,5 @@ mod test_db;
 
 pub use clock::FakeClock;
 pub use replica::Replicated;
-pub use s3::S3;
+pub use s3::{S3, s3_options, serve_s3};
 pub use test_db::{TestDb, TestTenant, TestUser};

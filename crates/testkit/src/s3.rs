@@ -1,5 +1,7 @@
 //! A server of the S3 API over a folder, for one test.
 
+use std::path::PathBuf;
+
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
@@ -25,21 +27,9 @@ impl S3 {
     pub async fn start(bucket: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(bucket)).unwrap();
-        let mut service = S3ServiceBuilder::new(FileSystem::new(folder.path()).unwrap());
-        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        let service = service.build();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let task = tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
-                tokio::spawn(async move {
-                    let http = Builder::new(TokioExecutor::new());
-                    // A client that goes away is no error of the test.
-                    let _ = http.serve_connection(TokioIo::new(socket), service).await;
-                });
-            }
-        });
+        let task = tokio::spawn(serve_s3(listener, folder.path().to_owned()));
         Self {
             endpoint,
             folder,
@@ -50,15 +40,7 @@ impl S3 {
     /// Returns what a client needs, under the names of the environment.
     #[must_use]
     pub fn options(&self) -> Vec<(String, String)> {
-        [
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-            ("AWS_ENDPOINT", &self.endpoint),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ALLOW_HTTP", "true"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+        s3_options(&self.endpoint)
     }
 
     /// Returns the folder whose folders are the buckets.
@@ -66,6 +48,35 @@ impl S3 {
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
+}
+
+/// Serves the S3 API over a folder whose folders are the buckets. Requests must be signed.
+pub async fn serve_s3(listener: TcpListener, folder: PathBuf) {
+    let mut service = S3ServiceBuilder::new(FileSystem::new(folder).unwrap());
+    service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+    let service = service.build();
+    while let Ok((socket, _)) = listener.accept().await {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let http = Builder::new(TokioExecutor::new());
+            // A client that goes away is no error of the test.
+            let _ = http.serve_connection(TokioIo::new(socket), service).await;
+        });
+    }
+}
+
+/// Returns what a client of [`serve_s3`] needs, under the names of the environment.
+#[must_use]
+pub fn s3_options(endpoint: &str) -> Vec<(String, String)> {
+    [
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+        ("AWS_ENDPOINT", endpoint),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ALLOW_HTTP", "true"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }
 
 impl Drop for S3 {
