@@ -5,6 +5,7 @@ use coditect_protocol::catalogue::{Class, TABLES};
 use coditect_testkit::TestDb;
 
 use super::sql;
+use super::views::View;
 
 /// Writes literals in place of the parameters, because not every server plans without values.
 fn with_values(sql: &str, values: &[&str]) -> String {
@@ -42,18 +43,26 @@ async fn no_statement_reads_a_whole_tenant_table() {
             (&sql.parts, vec![id, id, id, id, "5", id]),
             (&sql.listed, vec![id, id, id, id, "5", id]),
         ] {
-            let explain = format!("explain {}", with_values(statement, &values));
-            let rows = client.query_typed(&explain, &[]).await.unwrap();
-            let lines = rows.iter().map(|row| row.get::<_, String>(0));
-            let plan = lines.collect::<Vec<_>>().join("\n");
-            let by_index = plan.lines().any(|line| {
-                line.contains("Index Cond")
-                    && line.contains("tenant_id")
-                    && line.contains("scope_id")
-            });
-            assert!(by_index && !plan.contains("Seq Scan"), "{explain}\n{plan}");
+            check(&client, &with_values(statement, &values)).await;
             planned += 1;
         }
     }
     assert_eq!(planned, 24 * 8);
+    for view in View::ALL {
+        let mut values = vec![id, id, "5", "100"];
+        values.extend(view.filters().iter().map(|_| "'x'"));
+        check(&client, &with_values(view.places(), &values)).await;
+    }
+}
+
+/// Fails unless the statement is planned by an index over tenant and scope.
+async fn check(client: &tokio_postgres::Client, statement: &str) {
+    let explain = format!("explain {statement}");
+    let rows = client.query_typed(&explain, &[]).await.unwrap();
+    let lines = rows.iter().map(|row| row.get::<_, String>(0));
+    let plan = lines.collect::<Vec<_>>().join("\n");
+    let by_index = plan.lines().any(|line| {
+        line.contains("Index Cond") && line.contains("tenant_id") && line.contains("scope_id")
+    });
+    assert!(by_index && !plan.contains("Seq Scan"), "{explain}\n{plan}");
 }

@@ -30,6 +30,7 @@ use crate::support::{
 use crate::tenancy::membership::put;
 
 const SECRET: &str = "walrus-4711";
+const SPRINTS: &str = "/api/v1/context/sprints/";
 
 /// Roles in teams and in projects, each with push, pull and backup, as published.
 const TEAM: [(&str, bool, bool, bool); 3] = [
@@ -148,6 +149,8 @@ enum Operation {
     MoveIn,
     MoveOut,
     ReadMessages,
+    ReadRecords,
+    WriteRecord,
     ReadConflicts,
     BackUp,
     ReadMembers,
@@ -161,12 +164,14 @@ enum Operation {
     ReadDevices,
 }
 
-const OPERATIONS: [Operation; 16] = [
+const OPERATIONS: [Operation; 18] = [
     Operation::Pull,
     Operation::Push,
     Operation::MoveIn,
     Operation::MoveOut,
     Operation::ReadMessages,
+    Operation::ReadRecords,
+    Operation::WriteRecord,
     Operation::ReadConflicts,
     Operation::BackUp,
     Operation::ReadMembers,
@@ -203,10 +208,16 @@ impl Actor {
         !matches!(self.role, Role::Auditor | Role::Executive)
     }
 
+    /// Whether sprints may be read where the role there allows a pull. Row security keeps back
+    /// conversations only.
+    fn reads_records(&self, mode: Mode) -> bool {
+        self.talks() || mode == Mode::RowSecurityAlone
+    }
+
     fn may(&self, operation: Operation, place: Place, mode: Mode) -> bool {
         match place {
             Place::OwnScope => true,
-            Place::Organization => self.may_in_organization(operation),
+            Place::Organization => self.may_in_organization(operation, mode),
             Place::OwnTeam => {
                 let found = TEAM.iter().find(|row| Some(row.0) == self.team);
                 self.may_in_scope(operation, found.copied(), mode)
@@ -226,10 +237,13 @@ impl Actor {
         }
     }
 
-    fn may_in_organization(&self, operation: Operation) -> bool {
+    fn may_in_organization(&self, operation: Operation, mode: Mode) -> bool {
         match operation {
             Operation::Pull | Operation::ReadMessages | Operation::ReadConflicts => self.talks(),
-            Operation::Push | Operation::MoveIn | Operation::MoveOut => !self.only_reads(),
+            Operation::ReadRecords => self.reads_records(mode),
+            Operation::Push | Operation::WriteRecord | Operation::MoveIn | Operation::MoveOut => {
+                !self.only_reads()
+            }
             Operation::ReadMembers => true,
             _ => self.manages(),
         }
@@ -244,7 +258,10 @@ impl Actor {
         let (role, push, pull, backup) = held.unwrap_or(("", false, false, false));
         let manager = ["admin", "owner"].contains(&role) && !self.only_reads();
         match operation {
-            Operation::Push | Operation::MoveIn | Operation::MoveOut => push && !self.only_reads(),
+            Operation::Push | Operation::WriteRecord | Operation::MoveIn | Operation::MoveOut => {
+                push && !self.only_reads()
+            }
+            Operation::ReadRecords => pull && self.reads_records(mode),
             Operation::Pull | Operation::ReadMessages | Operation::ReadConflicts => {
                 pull && self.talks()
             }
@@ -418,7 +435,7 @@ fn member(tenant: Uuid, scope: Scope, user: &TestUser, role: &str) -> String {
 }
 
 impl World {
-    /// Puts a message and a conflict into every scope.
+    /// Puts a message, a sprint and a conflict into every scope.
     async fn fill(&self, eve: &TestUser) {
         let mut places: Vec<(Scope, &TestUser)> = Vec::new();
         for (place, scope) in &self.scopes {
@@ -435,8 +452,10 @@ impl World {
         );
         let superuser = self.app.db.superuser_client().await;
         for (scope, user) in places {
-            let reply = self.push_as(user, scope, message(), &self.app.router).await;
-            assert_eq!(reply.status, 200, "{scope}: {}", reply.text());
+            for row in [message(), sprint()] {
+                let reply = self.push_as(user, scope, row, &self.app.router).await;
+                assert_eq!(reply.status, 200, "{scope}: {}", reply.text());
+            }
             let (tenant, id) = (user.tenant_id, scope.id());
             let sql = format!(
                 "insert into sync_conflicts (tenant_id, scope_id, id, table_name, row_id, reason,
@@ -518,6 +537,15 @@ impl World {
             }
             Operation::ReadMessages if place == Place::OwnScope => {
                 shown(self.send(actor, get("/api/v1/context/pull")).await)
+            }
+            Operation::ReadRecords => shown(
+                self.send(actor, get(&format!("{SPRINTS}?scope={scope}")))
+                    .await,
+            ),
+            Operation::WriteRecord => {
+                let body = json!({ "name": "written", "project_id": "p" });
+                let path = format!("{SPRINTS}?scope={scope}");
+                Some(self.send(actor, post(&path, &body)).await.status == 201)
             }
             Operation::ReadConflicts => shown(
                 self.send(actor, get(&format!("{CONFLICTS}?scope={scope}")))
@@ -707,13 +735,22 @@ async fn send(router: &Router, request: Request<Body>) -> Reply {
 
 /// Returns a new message with the word that nobody else may find.
 fn message() -> Change {
-    let table = by_cloud_name("context_messages").unwrap();
     let row = json!({ "message_id": fresh_uuid(), "session_id": "s", "role": "user",
         "content": SECRET });
-    let Value::Object(row) = row else {
-        unreachable!()
-    };
-    let row = coditect_core::canonical::row(table, row);
+    new("context_messages", &row)
+}
+
+/// Returns a new sprint with that word.
+fn sprint() -> Change {
+    new(
+        "projects_sprints",
+        &json!({ "name": SECRET, "project_id": "p" }),
+    )
+}
+
+fn new(table: &str, row: &Value) -> Change {
+    let table = by_cloud_name(table).unwrap();
+    let row = coditect_core::canonical::row(table, row.as_object().unwrap().clone());
     Change {
         table: table.cloud.to_owned(),
         hash: hash::content(table, &row).to_string(),

@@ -67,6 +67,20 @@ pub enum View {
 }
 
 impl View {
+    /// All of them.
+    #[cfg(test)]
+    pub(in crate::sync) const ALL: [Self; 9] = [
+        Self::Messages,
+        Self::Tasks,
+        Self::Decisions,
+        Self::Learnings,
+        Self::Sprints,
+        Self::Tracks,
+        Self::Metrics,
+        Self::Calibrations,
+        Self::Checkpoints,
+    ];
+
     /// Returns the table's name.
     const fn cloud(self) -> &'static str {
         match self {
@@ -84,7 +98,7 @@ impl View {
 
     /// Returns the statement that reads numbers and ids of its rows: tenant, scope, the number
     /// behind which to begin and the most rows, then a value for each of [`View::filters`].
-    pub(super) const fn places(self) -> &'static str {
+    pub(in crate::sync) const fn places(self) -> &'static str {
         match self {
             Self::Messages => MESSAGES,
             Self::Tasks => TASKS,
@@ -159,17 +173,7 @@ mod tests {
 
     #[test]
     fn statements_take_the_filters_in_their_order() {
-        for view in [
-            View::Messages,
-            View::Tasks,
-            View::Decisions,
-            View::Learnings,
-            View::Sprints,
-            View::Tracks,
-            View::Metrics,
-            View::Calibrations,
-            View::Checkpoints,
-        ] {
+        for view in View::ALL {
             let (sql, table) = (view.places(), view.table());
             assert!(sql.contains(&format!("from {}\n", table.cloud)), "{sql}");
             for (number, name) in (5..).zip(view.filters()) {
