@@ -38,6 +38,14 @@ const ADD_PARTS: &str = "insert into counter_parts
     as given (table_name, row_id, column_name, device_id, seq, total)
     on conflict do nothing";
 
+/// Keys of rows that a replacing restore leaves as they are. It goes with the transaction; a scope
+/// of any size is kept where the rows are.
+const MAKE_KEPT: &str = "create temporary table restore_kept (table_name text not null,
+    id uuid not null, primary key (table_name, id)) on commit drop";
+const KEEP: &str = "insert into pg_temp.restore_kept (table_name, id) select $1, unnest($2::uuid[])
+    on conflict do nothing";
+const KEPT: &str = "select id from pg_temp.restore_kept where table_name = $1 and id = any ($2)";
+
 /// What a restore does with rows that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoreMode {
@@ -140,10 +148,12 @@ pub async fn restore(
     let mut work = Work {
         n: opened.n,
         mode: wanted.mode,
-        keys: HashSet::new(),
         heads: BTreeMap::new(),
         done: Restored::default(),
     };
+    if wanted.mode == RestoreMode::Replace {
+        tx.execute(MAKE_KEPT, &[]).await?;
+    }
     while let Some(rows) = next()? {
         for (file, rows) in by_file(rows)? {
             work.take(tx, &batch, file, rows).await?;
@@ -203,8 +213,6 @@ struct Head {
 struct Work {
     n: i64,
     mode: RestoreMode,
-    /// Keys of the archive's live rows, for the sweep.
-    keys: HashSet<Key>,
     heads: BTreeMap<&'static str, (File, Head)>,
     done: Restored,
 }
@@ -222,8 +230,6 @@ impl Work {
             .into_iter()
             .filter(|(_, row)| row.stored.op == Op::Upsert)
             .collect();
-        self.keys
-            .extend(live.iter().map(|(table, row)| (table.cloud, row.stored.id)));
         let mut held = fetch(tx, batch, &live).await?;
         let buried: Vec<(Key, &Held)> = held
             .iter()
@@ -236,6 +242,7 @@ impl Work {
             let key = (table.cloud, row.stored.id);
             !gone.contains_key(&key) && self.comes_back(held.get(&key), row)
         });
+        self.keep(tx, &stays).await?;
         self.done.skipped += stays.len() as u64;
         self.done.restored += back.len() as u64;
         let sums = counters(tx, batch, &back).await?;
@@ -288,6 +295,23 @@ impl Work {
         Ok(())
     }
 
+    /// Notes rows that stay, for the sweep.
+    async fn keep(&self, tx: &mut TenantTx, rows: &[Filed]) -> Result<(), RestoreError> {
+        if self.mode == RestoreMode::Merge {
+            return Ok(());
+        }
+        let ids = rows.iter();
+        let ids = ids.map(|(table, row)| (*table, row.stored.id.get()));
+        for (table, ids) in by_table(ids) {
+            let params = [
+                (&table.cloud as _, Type::TEXT),
+                (&ids as _, Type::UUID_ARRAY),
+            ];
+            tx.execute(KEEP, &params).await?;
+        }
+        Ok(())
+    }
+
     fn comes_back(&self, held: Option<&Held>, row: &ArchivedRow) -> bool {
         let Some(held) = held.filter(|held| !held.deleted()) else {
             return true;
@@ -312,9 +336,10 @@ impl Work {
             while let Some((rows, to)) = page(tx, batch, table, from, opened.n).await? {
                 from = to;
                 let (mut held, mut changed) = (HashMap::new(), Changed::default());
+                let kept = kept(tx, table, &rows).await?;
                 for before in rows {
                     let key = (table.cloud, before.id);
-                    if before.deleted() || self.keys.contains(&key) {
+                    if before.deleted() || kept.contains(&before.id) {
                         continue;
                     }
                     self.n += 1;
@@ -379,6 +404,22 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// Returns those of the rows that stay as they are.
+async fn kept(
+    tx: &mut TenantTx,
+    table: &'static Table,
+    rows: &[Held],
+) -> Result<HashSet<RowId>, RestoreError> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id.get()).collect();
+    let params = [
+        (&table.cloud as _, Type::TEXT),
+        (&ids as _, Type::UUID_ARRAY),
+    ];
+    let kept = tx.query(KEPT, &params).await?;
+    let kept = kept.iter().map(|row| Ok(RowId::new(row.try_get(0)?)));
+    Ok(kept.collect::<Result<_, StoreError>>()?)
 }
 
 /// Notes a written row, with the version that it replaced.

@@ -1,7 +1,8 @@
 //! The rows of checked archives, beside the server until they are restored: a transaction must
 //! not wait for the storage, and may have to read them twice.
 
-use std::collections::HashMap;
+mod lines;
+
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, Write as _};
 
@@ -14,6 +15,8 @@ use coditect_server_store::sync::{ArchivedPart, ArchivedRow};
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
+use lines::{Counting, Lines};
+
 use super::is_whole;
 use crate::error::AppError;
 
@@ -22,7 +25,7 @@ const ROWS_AT_ONCE: usize = 200;
 const BYTES_AT_ONCE: usize = 2 * 1024 * 1024;
 
 /// A row's key: position of its table in the catalogue, id.
-type Key = (usize, Uuid);
+type Key = (u8, Uuid);
 
 /// Why the archives cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +86,8 @@ pub(crate) fn damaged(reason: &str) -> AppError {
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: File,
-    /// Number of the line that counts for each row: its last.
-    last: HashMap<Key, u64>,
+    /// The lines that count: of each row its last.
+    counting: Counting,
 }
 
 impl Spool {
@@ -106,17 +109,17 @@ impl Spool {
         chain: &[Backup],
     ) -> Result<Self, SpoolError> {
         let mut out = BufWriter::new(tempfile::tempfile()?);
-        let (mut last, mut lines) = (HashMap::new(), 0);
+        let mut lines = Lines::new()?;
         for backup in chain {
             let mut reader = Reader::default();
             let mut pieces = std::pin::pin!(storage.download(&backup.path).await?);
             let mut each = |_, record: Record| {
                 let key = key(&record.stored).filter(|_| is_whole(&record.stored));
-                let key = key.ok_or(SpoolError::Damaged("a row is not what its hash says"))?;
+                let (table, id) =
+                    key.ok_or(SpoolError::Damaged("a row is not what its hash says"))?;
                 serde_json::to_writer(&mut out, &record).map_err(io::Error::from)?;
                 out.write_all(b"\n")?;
-                last.insert(key, lines);
-                lines += 1;
+                lines.push(table, id)?;
                 Ok::<_, SpoolError>(())
             };
             while let Some(piece) = pieces.try_next().await? {
@@ -137,7 +140,8 @@ impl Spool {
             }
         }
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        Ok(Self { file, last })
+        let counting = lines.finish()?;
+        Ok(Self { file, counting })
     }
 
     /// Returns the rows from the beginning.
@@ -147,7 +151,7 @@ impl Spool {
         Ok(Rows {
             lines: BufReader::new(file),
             number: 0,
-            last: &self.last,
+            counting: &self.counting,
         })
     }
 }
@@ -157,7 +161,7 @@ impl Spool {
 pub(crate) struct Rows<'a> {
     lines: BufReader<File>,
     number: u64,
-    last: &'a HashMap<Key, u64>,
+    counting: &'a Counting,
 }
 
 impl Rows<'_> {
@@ -171,9 +175,8 @@ impl Rows<'_> {
                 break;
             }
             bytes += length;
-            let record: Record = serde_json::from_str(&line)?;
-            let last = key(&record.stored).and_then(|key| self.last.get(&key));
-            if last == Some(&self.number) {
+            if self.counting.has(self.number) {
+                let record: Record = serde_json::from_str(&line)?;
                 rows.push(archived(record));
             }
             self.number += 1;
@@ -184,7 +187,7 @@ impl Rows<'_> {
 
 fn key(row: &Stored) -> Option<Key> {
     let table = TABLES.iter().position(|table| table.cloud == row.table)?;
-    Some((table, row.id.get()))
+    Some((u8::try_from(table).ok()?, row.id.get()))
 }
 
 fn archived(record: Record) -> ArchivedRow {
