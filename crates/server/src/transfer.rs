@@ -1,5 +1,6 @@
-//! The file of an organisation's complete data, or of one person's: gzip of JSON lines. The first line says what it
-//! is, each following one is a row, the last one is the manifest that proves the rest.
+//! The file of an organisation's complete data, or of one person's: gzip of JSON lines. The first
+//! line says what it is, each following one is a row, the last one is the manifest that proves the
+//! rest.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -362,11 +362,9 @@ fn tables(export: &Export) -> BTreeMap<String, Vec<Value>> {
     all
 }
 
-#[tokio::test]
-async fn a_person_gets_the_own_scope_and_what_is_about_the_person() {
-    let source = Source::start().await;
+/// An edit that meets another one, a colleague's row, and one that is the organisation's.
+async fn fill_for_a_person(source: &Source) {
     let (app, user) = (&source.app, &source.user);
-    // An edit that meets another one, a colleague's row, and one that is the organisation's.
     crate::tenancy::make_conflict(app, user, own_scope(user)).await;
     let colleague = app.db.with_user(&source.tenant, "cat@b.c").await;
     for (person, scope, title) in [
@@ -388,11 +386,18 @@ async fn a_person_gets_the_own_scope_and_what_is_about_the_person() {
         let sent = crate::support::bearer(sent, &login.access_token);
         assert_eq!(app.send(sent).await.status, 200, "{title}");
     }
+}
+
+#[tokio::test]
+async fn a_person_gets_the_own_scope_and_what_is_about_the_person() {
+    let source = Source::start().await;
+    let (app, user) = (&source.app, &source.user);
+    fill_for_a_person(&source).await;
     let (db, clock) = (app.db.db(), &app.state.clock);
     let (tenant, id, file) = (source.tenant.id, user.user_id, source.file());
-    let receipt = transfer::export_person(db, clock, tenant, id, &file).await;
-    let receipt = receipt.unwrap();
+    let written = transfer::export_person(db, clock, tenant, id, &file).await;
     let export = Export::read(&file);
+    assert_eq!(written.unwrap().user_id, Some(id));
     let header: Value = serde_json::from_str(&export.lines[0]).unwrap();
     assert_eq!(header["format"], "coditect-person");
     assert_eq!(header["user_id"], json!(id));
@@ -436,7 +441,16 @@ async fn a_person_gets_the_own_scope_and_what_is_about_the_person() {
     ] {
         assert!(!text.contains(foreign), "{foreign}");
     }
-    // It is noted, and no organisation is made of it.
+}
+
+#[tokio::test]
+async fn a_persons_export_is_noted_and_no_import_takes_it() {
+    let source = Source::start().await;
+    let (app, file) = (&source.app, source.file());
+    let (db, clock) = (app.db.db(), &app.state.clock);
+    let (tenant, own) = (source.tenant.id, source.user.user_id);
+    let receipt = transfer::export_person(db, clock, tenant, own, &file).await;
+    let receipt = receipt.unwrap();
     let superuser = app.db.superuser_client().await;
     let sql = format!(
         "select count(*) from audit_log where action = 'user.export' and resource_type = 'user'

@@ -240,15 +240,14 @@ const fn writer(asker: Asker<'_>, device: coditect_protocol::DeviceId, now_ms: i
 
 /// Returns the refusal that the only outcome is, if it is one.
 fn accepted(written: &views::Written) -> Result<(), AppError> {
-    let outcomes = written.outcomes.iter();
-    for outcome in outcomes.filter(|outcome| outcome.status == Status::Rejected) {
-        let code = outcome.code.unwrap_or(ErrorCode::MalformedRow);
-        return Err(AppError::refused(
-            code,
+    let mut outcomes = written.outcomes.iter();
+    match outcomes.find(|outcome| outcome.status == Status::Rejected) {
+        None => Ok(()),
+        Some(outcome) => Err(AppError::refused(
+            outcome.code.unwrap_or(ErrorCode::MalformedRow),
             outcome.reason.clone().unwrap_or_default(),
-        ));
+        )),
     }
-    Ok(())
 }
 
 fn written(edited: &Edited) -> Result<RecordWritten, AppError> {

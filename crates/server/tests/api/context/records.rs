@@ -360,7 +360,11 @@ async fn records_are_filtered_and_come_in_pages() {
             .await;
         reply.problem(code);
     }
-    // Every filter of every kind.
+}
+
+#[tokio::test]
+async fn every_kind_has_filters_of_its_own() {
+    let (app, ann) = start().await;
     for (kind, query, found) in [
         ("tracks", "project_id=p&track_id=J&status=active", 1),
         ("tracks", "track_id=K", 0),
@@ -443,6 +447,21 @@ async fn mistakes_are_named_and_change_nothing() {
         let reply = send(&app, &ann, put(&one, &body)).await;
         reply.problem(ErrorCode::BadRequest);
     }
+    assert_eq!(list(&app, &ann, "sprints", "").await, before);
+    for (kind, ..) in kinds().into_iter().skip(1) {
+        assert_eq!(list(&app, &ann, kind, "").await, [] as [Value; 0], "{kind}");
+    }
+    // Nothing was numbered either.
+    let page: Value = app.get_as(&ann, &path("sprints")).await.ok();
+    assert_eq!(page["cursor"], before[0]["sync_cursor"]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found_and_stays_so() {
+    let (app, ann) = start().await;
+    let good = json!({ "name": "S1", "project_id": "p" });
+    let id = made(&app, &ann, &path("sprints"), &good).await;
+    let before = list(&app, &ann, "sprints", "").await;
     let no_row = format!("{}{}/", path("sprints"), fresh_row());
     for request in [
         put(&no_row, &json!({ "goal": "g" })),
@@ -460,12 +479,9 @@ async fn mistakes_are_named_and_change_nothing() {
         .await;
     reply.problem(ErrorCode::DirectionRefused);
     assert_eq!(list(&app, &ann, "sprints", "").await, before);
-    for (kind, ..) in kinds().into_iter().skip(1) {
+    for kind in ["tracks", "metrics"] {
         assert_eq!(list(&app, &ann, kind, "").await, [] as [Value; 0], "{kind}");
     }
-    // Nothing was numbered either.
-    let page: Value = app.get_as(&ann, &path("sprints")).await.ok();
-    assert_eq!(page["cursor"], before[0]["sync_cursor"]);
 }
 
 #[tokio::test]
