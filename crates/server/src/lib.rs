@@ -14,6 +14,7 @@ pub mod error;
 pub mod jobs;
 pub mod layers;
 pub mod limits;
+pub mod memory;
 pub mod metrics;
 pub mod openapi;
 pub mod router;

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use coditect_server::cli::Cli;
-use coditect_server::commands;
+use coditect_server::{commands, memory};
 
 fn main() -> ExitCode {
+    memory::share_heaps();
     commands::run(Cli::parse())
 }

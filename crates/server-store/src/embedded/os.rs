@@ -1,6 +1,6 @@
 //! The few calls into the operating system that the supervisor needs and `std` does not offer.
 //!
-//! Owns every `unsafe` block of the product; knows nothing of PostgreSQL.
+//! Owns all of the supervisor's `unsafe` blocks; knows nothing of PostgreSQL.
 
 #![expect(
     unsafe_code,
