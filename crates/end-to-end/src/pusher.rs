@@ -56,7 +56,7 @@ impl Pusher {
         let mut options = HttpOptions::new(server);
         options.device = Some(device);
         options.clock = Some(now_ms);
-        options.request_timeout_ms = 120_000;
+        options.request_timeout_ms = 600_000;
         let http = Http::new(&options).unwrap();
         let wanted = LicenseLogin {
             license_key: license.to_owned(),
