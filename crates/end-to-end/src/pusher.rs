@@ -119,7 +119,8 @@ impl Pusher {
         }
     }
 
-    /// Prepares a batch for the person's own scope, or the one that was chosen. It stays until it is answered.
+    /// Prepares a batch for the person's own scope, or the one that was chosen. It stays until it
+    /// is answered.
     ///
     /// # Panics
     /// When one is out.

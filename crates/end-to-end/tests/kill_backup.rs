@@ -575,7 +575,7 @@ impl Drop for Store {
 }
 
 fn text(round: u64, at: u64) -> String {
-    let length = if at % 10 == 0 { LONG } else { 200 };
+    let length = if at.is_multiple_of(10) { LONG } else { 200 };
     format!("{round} {at} because ").repeat(length / 20)
 }
 
