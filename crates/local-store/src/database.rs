@@ -345,7 +345,7 @@ pub(crate) fn check(folder: &Path, file: File) -> Result<()> {
 
 /// Opens a file for reading. Beside somebody else's that is not in use nothing appears: reading
 /// a database in WAL mode would otherwise make two files.
-fn look_into(path: &Path, shared: bool) -> rusqlite::Result<Connection> {
+pub(crate) fn look_into(path: &Path, shared: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");

@@ -36,6 +36,7 @@
 //!   [`LocalStore::conflicts`], [`LocalStore::settle_conflict`].
 //! - comparing: [`LocalStore::digests`], [`LocalStore::canonical_dump`],
 //!   [`LocalStore::check_rows`].
+//! - copies: [`backup::Backups`], [`LocalStore::salvage`].
 //!
 //! Tables are named by their cloud names everywhere; scopes as the files store them, or as
 //! [`coditect_protocol::Scope`].
@@ -43,6 +44,7 @@
 
 mod adopt;
 mod apply;
+pub mod backup;
 mod base;
 mod bodies;
 mod check;

@@ -7,6 +7,7 @@
 )]
 
 mod adoption;
+mod backups;
 mod bodies;
 mod capture;
 mod engine;
