@@ -57,6 +57,7 @@ impl Pusher {
         options.device = Some(device);
         options.clock = Some(now_ms);
         options.request_timeout_ms = 600_000;
+        options.read_timeout_ms = 600_000;
         let http = Http::new(&options).unwrap();
         let wanted = LicenseLogin {
             license_key: license.to_owned(),
@@ -211,8 +212,15 @@ impl Pusher {
     /// # Errors
     /// Why it was not possible.
     pub fn renew(&mut self) -> Result<(), String> {
-        let renewed = auth::refresh(&self.http, &self.login.refresh_token);
-        let renewed = self.runtime.block_on(renewed);
+        let renew = || {
+            let renewed = auth::refresh(&self.http, &self.login.refresh_token);
+            self.runtime.block_on(renewed)
+        };
+        // A connection that was idle for long is gone, which shows when it is used.
+        let renewed = match renew() {
+            Err(Failure::Offline(_)) => renew(),
+            renewed => renewed,
+        };
         self.login = renewed.map_err(|failure| coditect_client::http::describe(&failure))?;
         Ok(())
     }
