@@ -5,9 +5,9 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
-    activity, audit, checkpoint, completions, config, conflict, context, daemon, device, doctor,
+    activity, audit, backup, checkpoint, completions, config, conflict, context, daemon, device, doctor,
     dump, embedding, graph, hook, import, init, login, logout, man, mcp, org, process_queue,
-    project, pull, queue, scrub, search, session, share, stats, status, sync, task, team, test,
+    project, pull, queue, restore, scrub, search, session, share, stats, status, sync, task, team, test,
     timeline, uninstall, usage, verify,
 };
 
@@ -68,6 +68,10 @@ pub(crate) enum Command {
     ProcessQueue(process_queue::ProcessQueue),
     /// Look for what is wrong, and say what to do
     Doctor(doctor::Doctor),
+    /// Copy the databases of this machine
+    Backup(backup::Backup),
+    /// Put databases back from a backup
+    Restore(restore::Restore),
     /// Compare with the server, and mend what differs
     Verify(verify::Verify),
     /// Decisions and their reasons

@@ -2,6 +2,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -28,6 +29,7 @@ pub(crate) mod pull;
 pub(crate) mod queue;
 pub(crate) mod recall;
 pub(crate) mod records;
+pub(crate) mod restore;
 pub(crate) mod scrub;
 pub(crate) mod search;
 pub(crate) mod session;
@@ -67,6 +69,8 @@ pub(crate) fn run(
         Command::Test(_) => test::run(context),
         Command::ProcessQueue(command) => process_queue::run(context, &command),
         Command::Doctor(command) => doctor::run(context, &command),
+        Command::Backup(command) => backup::run(context, &command),
+        Command::Restore(command) => restore::run(context, &command),
         Command::Verify(command) => verify::run(context, &command),
         Command::Decision(command) => records::run(context, command),
         Command::Learning(command) => records::run(context, command),

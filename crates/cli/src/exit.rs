@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use coditect_client::{HttpError, SyncError};
 use coditect_core::sync::Failure;
 use coditect_local_store as local_store;
+use coditect_local_store::backup::BackupError;
 use coditect_protocol::{ErrorCode, Problem};
 
 /// How the program ends. The numbers are part of the surface: they never change their meaning.
@@ -157,6 +158,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if is_full(cause) {
         return Some(Exit::Storage);
     }
+    if let Some(error) = cause.downcast_ref::<BackupError>() {
+        return of_backup(error);
+    }
     cause.downcast_ref::<HttpError>().map(|error| match error {
         HttpError::Address { .. }
         | HttpError::PlainHttp(_)
@@ -177,8 +181,20 @@ fn of_store(error: &local_store::Error) -> Option<Exit> {
     }
 }
 
+fn of_backup(error: &BackupError) -> Option<Exit> {
+    match error {
+        BackupError::NotFound(_) => Some(Exit::NotFound),
+        BackupError::Foreign(_) => Some(Exit::Refused),
+        BackupError::Damaged { .. } | BackupError::Io { .. } => Some(Exit::Storage),
+        BackupError::Store(_) | BackupError::InUse(_) => None,
+    }
+}
+
 fn store_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a local_store::Error> {
     if let Some(SyncError::Store(error)) = cause.downcast_ref::<SyncError>() {
+        return Some(error);
+    }
+    if let Some(BackupError::Store(error)) = cause.downcast_ref::<BackupError>() {
         return Some(error);
     }
     cause.downcast_ref::<local_store::Error>()
@@ -196,6 +212,9 @@ pub(crate) fn storage_code_of(error: &anyhow::Error) -> Option<&'static str> {
         if let Some(known) = cause.downcast_ref::<CommandError>() {
             return known.storage;
         }
+        if let Some(BackupError::Damaged { .. }) = cause.downcast_ref::<BackupError>() {
+            return Some("backup_damaged");
+        }
         let code = store_error(cause).and_then(local_store::Error::storage_code);
         code.or_else(|| is_full(cause).then_some("no_space"))
     })
@@ -206,6 +225,13 @@ pub(crate) fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(known) = cause.downcast_ref::<CommandError>() {
             return known.hint.clone();
+        }
+        match cause.downcast_ref::<BackupError>() {
+            Some(BackupError::NotFound(_)) => return Some("coditect backup list".to_owned()),
+            Some(BackupError::Damaged { .. }) => {
+                return Some("nothing was changed; coditect backup list names others".to_owned());
+            }
+            _ => {}
         }
         let plain_http = cause.downcast_ref::<HttpError>();
         matches!(plain_http, Some(HttpError::PlainHttp(_)))

@@ -231,7 +231,7 @@ pub(crate) fn compare_rows(context: &Context, store: &mut LocalStore) -> anyhow:
 }
 
 /// Takes the folder's lease; waits a moment for a daemon that is about to be done.
-fn lease(store: &LocalStore) -> anyhow::Result<Lease> {
+pub(crate) fn lease(store: &LocalStore) -> anyhow::Result<Lease> {
     let started = Instant::now();
     loop {
         match store.lease() {

@@ -44,6 +44,8 @@ const COMMANDS: &[&[&str]] = &[
     &["activity", "list"],
     &["embedding", "list"],
     &["audit"],
+    &["backup"],
+    &["restore", "--yes"],
     &["conflict", "list"],
     &["share", "decision:0199", "--to", "org"],
     &["unshare", "decision:0199"],

@@ -34,6 +34,9 @@ pub struct CloudConfig {
     pub offline: bool,
     /// Age in hours after which a queued change is warned about.
     pub queue_max_age_hours: i64,
+    /// Whether `org.db` is backed up by itself once a day.
+    #[serde(skip_serializing_if = "Clone::clone")]
+    pub daily_backup: bool,
     /// Whether plain HTTP is allowed to hosts that are not this machine.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_plain_http: bool,
@@ -59,6 +62,7 @@ impl Default for CloudConfig {
             email: None,
             offline: false,
             queue_max_age_hours: QUEUE_AGE_HOURS_MAX,
+            daily_backup: true,
             allow_plain_http: false,
             ca_cert: None,
             profile: None,

@@ -80,6 +80,12 @@ impl Paths {
         self.data_dir().join("context-storage")
     }
 
+    /// Returns the folder with the backups of the databases.
+    #[must_use]
+    pub fn backups_dir(&self) -> PathBuf {
+        self.data_dir().join("backups")
+    }
+
     /// Returns the folder with the logs.
     #[must_use]
     pub fn logs_dir(&self) -> PathBuf {

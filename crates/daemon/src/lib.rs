@@ -10,6 +10,7 @@ pub mod graph;
 pub mod hooks;
 pub mod importer;
 mod machine;
+pub mod rebuild;
 pub mod schedule;
 pub mod scrub;
 pub mod service;

@@ -15,6 +15,7 @@ use coditect_client::{
 };
 use coditect_core::canonical;
 use coditect_core::sync::{Engine, Focus, Options, Report};
+use coditect_local_store::backup::Backups;
 use coditect_local_store::{self as local_store, LocalStore, Random};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::hints::Hint;
@@ -41,6 +42,8 @@ const COMPARE_AGAIN_MS: i64 = 60_000;
 const COUNT_EVERY_MS: i64 = 1_000;
 /// The same in lengths of one count: a long queue takes long to count.
 const COUNT_SHARE: i64 = 100;
+/// Time between two looks whether the daily backup is due, in milliseconds.
+const BACKUP_LOOK_MS: i64 = 15 * 60 * 1_000;
 /// Events of the hints' connection that may wait.
 const HINTS_WAITING_MAX: usize = 16;
 /// Requests over the local socket that may wait.
@@ -120,6 +123,7 @@ pub async fn run(
         suspects: Suspects::default(),
         queue_is_new: true,
         count_ms: 0,
+        backup_ms: 0,
         own: HashMap::new(),
         compared_ms: 0,
         random: Random::System,
@@ -175,6 +179,8 @@ struct Machine {
     queue_is_new: bool,
     /// When it may be counted next.
     count_ms: i64,
+    /// When to look whether the daily backup is due.
+    backup_ms: i64,
     /// Numbers that our own pushes took in streams and that we have not read back.
     own: HashMap<(Scope, File), i64>,
     compared_ms: i64,
@@ -231,6 +237,7 @@ impl Machine {
                 }
                 Step::Wait(until_ms) => {
                     self.store_state();
+                    self.back_up();
                     let count_ms = self.count_queue();
                     self.wait(until_ms.into_iter().chain(count_ms).min()).await;
                 }
@@ -567,6 +574,30 @@ impl Machine {
         self.queue_is_new = false;
         self.count_ms = now_ms + COUNT_EVERY_MS.max(COUNT_SHARE * (now_ms - began_ms));
         None
+    }
+
+    /// Backs up the critical file once a day, when nothing else is to be done.
+    fn back_up(&mut self) {
+        let now_ms = self.now_ms();
+        if now_ms < self.backup_ms {
+            return;
+        }
+        self.backup_ms = now_ms + BACKUP_LOOK_MS;
+        let paths = &self.settings.paths;
+        // Read anew each time, because it changes while the daemon runs.
+        let config = ConfigFile::load(&paths.config_file());
+        let cloud = config.and_then(|config| config.cloud(paths.profile()));
+        if !cloud.is_ok_and(|cloud| cloud.daily_backup) {
+            return;
+        }
+        let backups = Backups::new(paths.backups_dir());
+        match backups.take_daily(&paths.context_storage(), now_ms) {
+            Ok(Some(made)) => tracing::info!(target: "coditect::daemon", id = made.id, "backed up"),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(target: "coditect::daemon", %error, "no daily backup was made");
+            }
+        }
     }
 
     /// Writes down what the last runs saw, for commands that ask without a network.

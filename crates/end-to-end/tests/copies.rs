@@ -176,6 +176,44 @@ fn a_file_that_was_put_back_goes_on_as_another_device() {
     }
 }
 
+/// The same by the program: a backup of all four files, work on both devices, `restore`.
+#[test]
+fn a_restored_backup_loses_nothing_and_brings_nothing_twice() {
+    let mut world = World::new();
+    for (file, waiting) in [("org", false), ("all", true)] {
+        let name = format!("{file} restored, changes waiting: {waiting}");
+        let before = world.a.id();
+        let lost = world.write(0);
+        world.a.converge();
+        let made = world.a.json(&["backup", "--file", file]);
+        world
+            .work
+            .edit(&world.a, &format!("{lost} row 1"), "after the backup");
+        world.work.delete(&world.a, &format!("{lost} row 2"));
+        for _ in 0..2 {
+            let _ = world.write(0);
+            world.work.help(&world.a, 3);
+            world.a.converge();
+        }
+        let _ = world.write(1);
+        world.b.converge();
+        let id = made["id"].as_str().unwrap();
+        let restored = world.a.json(&["restore", id, "--file", file, "--yes"]);
+        assert!(restored["undo"].is_string(), "{name}: {restored}");
+        if waiting {
+            let _ = world.write(0);
+            world.work.help(&world.a, 1);
+        }
+        let report = world.a.sync();
+        assert_ne!(world.a.id(), before, "{name}: {report}");
+        world.assert_equal(&name, &[&world.a, &world.b]);
+    }
+    // The first sync of the day made one as well.
+    let listed = world.a.json(&["backup", "list"]);
+    let kinds = listed["backups"].as_array().unwrap().iter();
+    assert_eq!(kinds.filter(|one| one["kind"] == "daily").count(), 1);
+}
+
 /// The file that says who the folder is comes from before it was made another device.
 #[test]
 fn a_file_from_before_a_fence_does_not_bring_the_former_device_back() {

@@ -12,6 +12,7 @@ pub(crate) const EXAMPLES: &str = "\
 Settings that can be set (the prefix `cloud.` may be left out):
   cloud.offline               true: send nothing until it is false again
   cloud.queue_max_age_hours   hours after which a queued change is warned about (72)
+  cloud.daily_backup          false: org.db is not backed up by itself once a day (true)
   cloud.server                address of the server; then log in there
   cloud.allow_plain_http      true: plain http to another machine
   cloud.ca_cert               file (PEM) with an authority to trust
@@ -168,6 +169,7 @@ fn read(cloud: &CloudConfig, name: &str) -> Option<Value> {
     Some(match name {
         "offline" => json!(cloud.offline),
         "queue_max_age_hours" => json!(cloud.queue_max_age_hours),
+        "daily_backup" => json!(cloud.daily_backup),
         "server" => json!(cloud.server),
         "allow_plain_http" => json!(cloud.allow_plain_http),
         "ca_cert" => json!(cloud.ca_cert),
@@ -187,6 +189,7 @@ fn write(cloud: &mut CloudConfig, name: &str, value: Option<&str>) -> Result<(),
     match name {
         "offline" => cloud.offline = switch()?,
         "allow_plain_http" => cloud.allow_plain_http = switch()?,
+        "daily_backup" => cloud.daily_backup = value.is_none() || switch()?,
         "queue_max_age_hours" => {
             cloud.queue_max_age_hours = match value.map(str::parse) {
                 None => coditect_protocol::limits::QUEUE_AGE_HOURS_MAX,
@@ -273,6 +276,11 @@ fn settings(context: &Context) -> anyhow::Result<Vec<Setting>> {
             "queue_max_age_hours",
             json!(hours),
             file_or_default(hours_given),
+        ),
+        setting(
+            "daily_backup",
+            json!(cloud.daily_backup),
+            file_or_default(!cloud.daily_backup),
         ),
         setting(
             "allow_plain_http",

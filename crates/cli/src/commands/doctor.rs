@@ -22,7 +22,11 @@ queued again. Exit code 7 when something needs attention.
 
 --repair mends what can be mended without losing anything: it takes the others' rights from files,
 moves files that are no databases of this program aside (it says where, and how to put them back),
-makes damaged indexes anew, and ends the wait of refused changes. It asks nobody.
+makes damaged indexes anew, and ends the wait of refused changes. It asks nobody about that.
+A database that is damaged is put aside, never deleted, and made anew: from the newest backup that is
+as it was written, from the server, and sessions.db from the archived transcripts where no server is
+asked. Rows that were not sent and can still be read are saved from it. Before that it asks, unless
+--yes is given or the file cannot be opened at all.
 
 Examples:
   coditect doctor
@@ -39,6 +43,9 @@ pub(crate) struct Doctor {
     /// Mend what can be mended without losing anything
     #[arg(long)]
     repair: bool,
+    /// With --repair: do not ask
+    #[arg(long, requires = "repair")]
+    yes: bool,
 }
 
 /// How bad a finding is.
@@ -99,7 +106,7 @@ impl Check {
 /// Runs the command.
 pub(crate) fn run(context: &Context, command: &Doctor) -> anyhow::Result<Exit> {
     let repaired = if command.repair {
-        repair::run(context)?
+        repair::run(context, command.yes)?
     } else {
         Vec::new()
     };
@@ -124,6 +131,7 @@ pub(crate) fn run(context: &Context, command: &Doctor) -> anyhow::Result<Exit> {
     checks.push(files::permissions(context));
     checks.push(files::space(context));
     checks.push(files::archive(context));
+    checks.push(files::backups(context));
     checks.extend(server::checks(context));
     let healthy = checks.iter().all(|check| check.ok);
     let document = serde_json::json!({

@@ -65,6 +65,12 @@ pub(crate) fn run(context: &Context, command: &Scrub) -> anyhow::Result<Exit> {
         context.printer.warning(&text);
     }
     if !command.dry_run && !scrubbed.is_clean() {
+        let before = super::backup::own(context).list()?.len();
+        if before > 0 {
+            let text = format!("{before} backups of before still hold what was replaced");
+            context.printer.warning(&text);
+            context.printer.hint("coditect backup list; coditect backup remove ID");
+        }
         context
             .printer
             .hint("coditect sync; and change what was replaced where it is in use");

@@ -21,7 +21,8 @@ queued and every digest equals the server's.
 --json: tenant_id, user_id, device_id, server, profile, offline_mode, queue_depth (changes that
 wait, all files), parked, conflicts, bodies_to_fetch (rows whose long texts are not here yet),
 bodies_to_send (queued rows with long texts), oldest_queued_at, last_sync_at, last_error, converged
-(null before the first sync), archive {files, chunks, bytes_original, bytes_stored, redactions},
+(null before the first sync), daily_backup (whether org.db is backed up by itself), last_backup_at
+(of org.db, any kind), archive {files, chunks, bytes_original, bytes_stored, redactions},
 streams [{scope, table, rows, digest, server_digest, cursor}].";
 
 /// Shows what is linked, queued and in step.
@@ -80,6 +81,8 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
         "bodies_to_fetch": bodies.down,
         "bodies_to_send": bodies.up,
         "archive": Archive::new(&context.paths.data_dir()).space()?,
+        "daily_backup": context.cloud.daily_backup,
+        "last_backup_at": last_backup(context)?,
         "oldest_queued_at": oldest,
         "last_sync_at": state.last_sync_at,
         "last_error": state.last_error,
@@ -90,6 +93,14 @@ pub(crate) fn run(context: &Context) -> anyhow::Result<Exit> {
         .printer
         .either(&document, |_| print(context, &document, &streams))?;
     Ok(Exit::Ok)
+}
+
+/// Returns when org.db was backed up last; what cannot be read does not count.
+fn last_backup(context: &Context) -> anyhow::Result<Option<String>> {
+    let listed = super::backup::own(context).list()?;
+    let manifests = listed.into_iter().rev().filter_map(|one| one.manifest.ok());
+    let mut of_org = manifests.filter(|manifest| manifest.saved(File::Org).is_some());
+    Ok(of_org.next().map(|manifest| manifest.created_at))
 }
 
 fn streams(store: &LocalStore, state: &SyncState) -> anyhow::Result<Vec<Stream>> {
@@ -165,6 +176,12 @@ fn print(context: &Context, document: &Value, streams: &[Stream]) -> anyhow::Res
     printer.line(&format!("device       {}", text("device_id")))?;
     let last = short_time(document["last_sync_at"].as_str());
     printer.line(&format!("last sync    {last}"))?;
+    let backup = short_time(document["last_backup_at"].as_str());
+    let daily = match document["daily_backup"].as_bool() {
+        Some(false) => " (none by itself)",
+        _ => "",
+    };
+    printer.line(&format!("last backup  {backup}{daily}"))?;
     printer.line(&format!("in step      {in_step}"))?;
     let waiting = [number("queue_depth"), number("parked"), number("conflicts")];
     let [queued, parked, conflicts] = waiting;

@@ -45,6 +45,7 @@ pub(crate) fn run(context: &mut Context, sync: &Sync) -> anyhow::Result<Exit> {
         Kind::Whole
     };
     let run = remote::sync(context, &mut store, kind)?;
+    super::backup::daily(context);
     print(context, &store, &run)
 }
 

@@ -8,7 +8,9 @@ use coditect_local_store::{Damage, LocalStore};
 use coditect_protocol::catalogue::File;
 
 use super::Check;
+use crate::commands::backup;
 use crate::context::Context;
+use crate::table::short_time;
 
 /// Bytes that must fit on the disk. One page of changes needs no more.
 const FREE_BYTES_MIN: usize = 4 * 1024 * 1024;
@@ -56,6 +58,40 @@ pub(super) fn archive(context: &Context) -> Check {
     Check::of("archive", check())
 }
 
+/// Reads the newest backup of the critical file whole.
+pub(super) fn backups(context: &Context) -> Check {
+    let backups = backup::own(context);
+    let check = || -> anyhow::Result<Check> {
+        let listed = backups.list()?;
+        let newest = listed.iter().rev().find(|one| match &one.manifest {
+            Ok(manifest) => manifest.saved(File::Org).is_some(),
+            Err(_) => true,
+        });
+        let daily = match context.cloud.daily_backup {
+            true => "daily ones are made",
+            false => "none are made by themselves (cloud.daily_backup)",
+        };
+        let Some(newest) = newest else {
+            return Ok(Check::ok("backups", format!("none yet, {daily}")));
+        };
+        Ok(match backups.verify(&newest.id) {
+            Ok(manifest) => {
+                let made = short_time(Some(&manifest.created_at));
+                let count = listed.len();
+                Check::ok(
+                    "backups",
+                    format!("{count}, the last of {made} is whole, {daily}"),
+                )
+            }
+            Err(error) => Check::warning("backups", error.to_string()).hint(format!(
+                "coditect backup; coditect backup remove {}",
+                newest.id
+            )),
+        })
+    };
+    Check::of("backups", check())
+}
+
 /// Checks the pages of a file and the rows in it.
 pub(super) fn database(store: &mut LocalStore, file: File) -> Check {
     let name = format!("{file}.db");
@@ -68,7 +104,7 @@ pub(super) fn database(store: &mut LocalStore, file: File) -> Check {
         if let Some(first) = problems.first() {
             let more = problems.len() - 1;
             let detail = format!("damaged: {first} ({more} more problems)");
-            let hint = "coditect doctor --repair makes indexes anew; else put back a copy";
+            let hint = "coditect doctor --repair; it makes indexes anew, or the whole file";
             return Ok(Check::error(&name, detail).hint(hint));
         }
         let checked = store.check_rows(file)?;

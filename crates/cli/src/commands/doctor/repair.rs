@@ -1,9 +1,11 @@
 //! What can be mended without losing anything.
 
-use std::path::Path;
+mod anew;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use coditect_local_store::LocalStore;
+use coditect_local_store::{Error, LocalStore};
 use coditect_protocol::catalogue::File;
 use serde::Serialize;
 
@@ -30,10 +32,12 @@ impl Repaired {
 }
 
 /// Mends, in an order in which one step needs the one before.
-pub(super) fn run(context: &Context) -> anyhow::Result<Vec<Repaired>> {
+pub(super) fn run(context: &Context, yes: bool) -> anyhow::Result<Vec<Repaired>> {
     let mut done = Vec::new();
-    move_aside(context, &mut done)?;
+    let mut lost = move_aside(context, &mut done)?;
     close(context, &mut done)?;
+    lost.extend(anew::give_up(context, yes, &mut done)?);
+    anew::fill(context, &lost, &mut done)?;
     if files::unusable(context).is_empty() {
         let mut store = context.store()?;
         let _lease = store.lease()?;
@@ -43,9 +47,14 @@ pub(super) fn run(context: &Context) -> anyhow::Result<Vec<Repaired>> {
     Ok(done)
 }
 
-/// Moves files away that no command can use. Newer ones and mixed up ones are a person's.
-fn move_aside(context: &Context, done: &mut Vec<Repaired>) -> anyhow::Result<()> {
+/// A database that was moved away because it is damaged, and where it is.
+type Lost = (File, PathBuf);
+
+/// Moves files away that no command can use. Newer ones and mixed up ones are a person's. Returns
+/// those that may have been ours.
+fn move_aside(context: &Context, done: &mut Vec<Repaired>) -> anyhow::Result<Vec<Lost>> {
     let folder = context.paths.context_storage();
+    let mut lost = Vec::new();
     for (file, look) in LocalStore::look_at(&folder) {
         let Err(error) = look else { continue };
         let code = error.storage_code().unwrap_or_default();
@@ -53,28 +62,41 @@ fn move_aside(context: &Context, done: &mut Vec<Repaired>) -> anyhow::Result<()>
             continue;
         }
         let _lease = LocalStore::lease_of(&folder)?;
-        let stamp: String = clock::rfc3339(clock::now_ms())
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .take(15)
-            .collect();
-        let mut undo = Vec::new();
-        for end in ["-wal", "-shm", ""] {
-            let from = folder.join(format!("{file}.db{end}"));
-            if !from.exists() {
-                continue;
-            }
-            let to = folder.join(format!("{file}.db.{code}-{stamp}{end}"));
-            std::fs::rename(&from, &to)
-                .with_context(|| format!("moving {} aside", from.display()))?;
-            undo.push(format!("mv {} {}", quoted(&to), quoted(&from)));
+        let to = move_one(&folder, file, code, done)?;
+        if code != "not_ours" {
+            lost.push((file, to));
         }
-        done.push(Repaired {
-            what: format!("{file}.db ({code}) was moved to {file}.db.{code}-{stamp}"),
-            undo: Some(undo.join(" && ")),
-        });
     }
-    Ok(())
+    Ok(lost)
+}
+
+/// Moves a database with what SQLite keeps beside it, and returns where it is.
+fn move_one(
+    folder: &Path,
+    file: File,
+    code: &str,
+    done: &mut Vec<Repaired>,
+) -> anyhow::Result<PathBuf> {
+    let stamp: String = clock::rfc3339(clock::now_ms())
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(15)
+        .collect();
+    let mut undo = Vec::new();
+    for end in ["-wal", "-shm", ""] {
+        let from = folder.join(format!("{file}.db{end}"));
+        if !from.exists() {
+            continue;
+        }
+        let to = folder.join(format!("{file}.db.{code}-{stamp}{end}"));
+        std::fs::rename(&from, &to).with_context(|| format!("moving {} aside", from.display()))?;
+        undo.push(format!("mv {} {}", quoted(&to), quoted(&from)));
+    }
+    done.push(Repaired {
+        what: format!("{file}.db ({code}) was moved to {file}.db.{code}-{stamp}"),
+        undo: Some(undo.join(" && ")),
+    });
+    Ok(folder.join(format!("{file}.db.{code}-{stamp}")))
 }
 
 fn quoted(path: &Path) -> String {
@@ -100,9 +122,17 @@ fn close(context: &Context, done: &mut Vec<Repaired>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns what is wrong with a database, also where SQLite cannot look at all of it.
+fn problems(store: &LocalStore, file: File) -> anyhow::Result<Vec<String>> {
+    match store.integrity_check(file) {
+        Err(Error::Damaged { cause, .. }) => Ok(vec![cause.to_string()]),
+        found => Ok(found?),
+    }
+}
+
 fn indexes(store: &mut LocalStore, done: &mut Vec<Repaired>) -> anyhow::Result<()> {
     for file in File::ALL {
-        let problems = store.integrity_check(file)?;
+        let problems = problems(store, file)?;
         if !problems.is_empty() && problems.iter().all(|problem| problem.contains("index")) {
             store.reindex(file)?;
             done.push(Repaired::new(format!(
@@ -115,7 +145,11 @@ fn indexes(store: &mut LocalStore, done: &mut Vec<Repaired>) -> anyhow::Result<(
 
 fn delays(store: &mut LocalStore, done: &mut Vec<Repaired>) -> anyhow::Result<()> {
     for file in File::ALL {
-        let waited = store.clear_delays(file)?;
+        let waited = match store.clear_delays(file) {
+            // Nobody agreed to put it aside.
+            Err(Error::Damaged { .. }) => continue,
+            cleared => cleared?,
+        };
         if waited > 0 {
             let what = format!("{waited} refused changes of {file}.db go with the next sync");
             done.push(Repaired::new(what));

@@ -68,6 +68,7 @@ fn work(context: &Context, folder: &Folder) -> anyhow::Result<()> {
         messages = worked.messages,
         "worked"
     );
+    crate::commands::backup::daily(context);
     // A daemon syncs by itself; it only has to know that this is a good moment.
     if control::ask(&context.paths.data_dir(), Request::SessionEnded).is_ok() {
         return Ok(());
