@@ -17,7 +17,7 @@ use coditect_protocol::catalogue::File;
 use serde_json::{Value, json};
 
 /// Messages of an ordinary run.
-const ROWS: u64 = 2_000;
+const ROWS: u64 = 1_000;
 /// Messages of a push.
 const BATCH: u64 = 500;
 const MIB: f64 = 1024.0 * 1024.0;
