@@ -5,10 +5,10 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
-    activity, audit, backup, checkpoint, completions, config, conflict, context, daemon, device, doctor,
-    dump, embedding, graph, hook, import, init, login, logout, man, mcp, org, process_queue,
-    project, pull, queue, restore, scrub, search, session, share, stats, status, sync, task, team, test,
-    timeline, uninstall, usage, verify,
+    activity, audit, backup, checkpoint, completions, config, conflict, context, daemon, device,
+    doctor, dump, embedding, graph, hook, import, init, login, logout, man, mcp, org,
+    process_queue, project, pull, queue, restore, scrub, search, session, share, stats, status,
+    sync, task, team, test, timeline, uninstall, usage, verify,
 };
 
 const EXAMPLES: &str = "\

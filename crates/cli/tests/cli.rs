@@ -117,7 +117,8 @@ fn before_login_everything_local_works() {
         "tenant_id": null, "user_id": null, "server": null, "profile": null, "logged_in": false,
         "offline_mode": false, "queue_depth": 0, "parked": 0, "conflicts": 0,
         "oldest_queued_at": null, "last_sync_at": null, "last_error": null, "converged": null,
-        "streams": [], "daily_backup": true, "last_backup_at": null, "device_id": status["device_id"], "bodies_to_fetch": 0, "bodies_to_send": 0,
+        "streams": [], "daily_backup": true, "last_backup_at": null,
+        "device_id": status["device_id"], "bodies_to_fetch": 0, "bodies_to_send": 0,
         "archive": {
             "bytes_original": 0, "bytes_stored": 0, "chunks": 0, "files": 0, "redactions": 0,
         },

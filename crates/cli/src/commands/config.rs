@@ -277,16 +277,8 @@ fn settings(context: &Context) -> anyhow::Result<Vec<Setting>> {
             json!(hours),
             file_or_default(hours_given),
         ),
-        setting(
-            "daily_backup",
-            json!(cloud.daily_backup),
-            file_or_default(!cloud.daily_backup),
-        ),
-        setting(
-            "allow_plain_http",
-            json!(cloud.allow_plain_http),
-            file_or_default(cloud.allow_plain_http),
-        ),
+        switch("daily_backup", cloud.daily_backup, true),
+        switch("allow_plain_http", cloud.allow_plain_http, false),
         of_file("ca_cert", json!(cloud.ca_cert)),
         setting(
             "hooks.enabled",
@@ -327,6 +319,10 @@ fn setting(name: &'static str, value: Value, source: &str) -> Setting {
         value,
         source: source.to_owned(),
     }
+}
+
+fn switch(name: &'static str, is_on: bool, is_usual: bool) -> Setting {
+    setting(name, json!(is_on), file_or_default(is_on != is_usual))
 }
 
 fn of_file(name: &'static str, value: Value) -> Setting {

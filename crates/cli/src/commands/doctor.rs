@@ -23,10 +23,10 @@ queued again. Exit code 7 when something needs attention.
 --repair mends what can be mended without losing anything: it takes the others' rights from files,
 moves files that are no databases of this program aside (it says where, and how to put them back),
 makes damaged indexes anew, and ends the wait of refused changes. It asks nobody about that.
-A database that is damaged is put aside, never deleted, and made anew: from the newest backup that is
-as it was written, from the server, and sessions.db from the archived transcripts where no server is
-asked. Rows that were not sent and can still be read are saved from it. Before that it asks, unless
---yes is given or the file cannot be opened at all.
+A database that is damaged is put aside, never deleted, and made anew: from the newest backup that
+is as it was written, from the server, and sessions.db from the archived transcripts where no server
+is asked. Rows that were not sent and can still be read are saved from it. Before that it asks,
+unless --yes is given or the file cannot be opened at all.
 
 Examples:
   coditect doctor

@@ -69,7 +69,9 @@ pub(crate) fn run(context: &Context, command: &Scrub) -> anyhow::Result<Exit> {
         if before > 0 {
             let text = format!("{before} backups of before still hold what was replaced");
             context.printer.warning(&text);
-            context.printer.hint("coditect backup list; coditect backup remove ID");
+            context
+                .printer
+                .hint("coditect backup list; coditect backup remove ID");
         }
         context
             .printer

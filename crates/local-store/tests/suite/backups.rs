@@ -108,6 +108,10 @@ fn set(titles: &[&str]) -> BTreeSet<String> {
     titles.iter().map(ToString::to_string).collect()
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's size, and what a process of it is for"
+)]
 fn rounds(variable: &str, small: u64) -> u64 {
     std::env::var(variable)
         .ok()
@@ -116,6 +120,10 @@ fn rounds(variable: &str, small: u64) -> u64 {
 }
 
 /// Returns the folder when this process was started by a test for that role.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's size, and what a process of it is for"
+)]
 fn role(role: &str) -> Option<PathBuf> {
     let is_it = std::env::var(ROLE).is_ok_and(|name| name == role);
     is_it.then(|| PathBuf::from(std::env::var_os(PLACE).unwrap()))
