@@ -25,6 +25,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Copies a database as it is at one moment and notes what it holds. Writers are not stopped:
 /// a reader's snapshot is what is copied, so their writes need no second beginning either.
+///
+/// The database is opened by SQLite alone: a process that opens and closes it in another way loses
+/// the locks of all its connections, and its log may be removed under it. Whose it is, the copy
+/// tells.
 pub(super) fn one(
     databases: &Path,
     to: &Path,
@@ -32,7 +36,6 @@ pub(super) fn one(
     manifest: &mut Manifest,
     observe: &mut dyn FnMut(BackupProgress),
 ) -> BackupResult<()> {
-    database::check(databases, file)?;
     let path = path_of(databases, file);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(&path, flags).in_file(file)?;
