@@ -192,7 +192,11 @@ pub(super) fn read(folder: &Path, id: &str) -> BackupResult<Manifest> {
     let text = fs::read(&path).map_err(failed(&path))?;
     let written: Written =
         serde_json::from_slice(&text).map_err(|error| damaged(format!("{NAME}: {error}")))?;
-    if written.manifest.checksum() != written.sha256 || written.manifest.id != id {
+    // A name that is wrong by a bit would be passed over: the bytes have to be those it was
+    // written with.
+    let as_written = serde_json::to_vec(&written).unwrap_or_default();
+    let is_whole = written.manifest.checksum() == written.sha256 && as_written == text;
+    if !is_whole || written.manifest.id != id {
         return Err(damaged(format!("{NAME} is not what was written")));
     }
     Ok(written.manifest)

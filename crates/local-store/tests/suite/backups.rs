@@ -256,6 +256,42 @@ fn nobody_else_may_read_a_backup() {
 }
 
 /// Bits in the copies and in what is written about them.
+/// Locks of this process on a file.
+#[cfg(target_os = "linux")]
+fn locks(path: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt as _;
+    let of_file = format!(":{}", fs::metadata(path).unwrap().ino());
+    let process = std::process::id().to_string();
+    let held = fs::read_to_string("/proc/locks").unwrap();
+    let words = held.lines().map(str::split_whitespace);
+    words
+        .filter(|words| {
+            let place = words.clone().find(|word| word.ends_with(&of_file));
+            place.is_some() && words.clone().any(|word| word == process)
+        })
+        .count()
+}
+
+/// A process loses its locks on a file when it closes the file in any other way than SQLite's;
+/// then others may remove the log that it still writes to.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_backup_takes_no_lock_away_from_its_process() {
+    let world = World::new();
+    let mut store = world.store();
+    add(&mut store, "first");
+    let path = world.databases().join("org.db");
+    let before = locks(&path);
+    assert!(before > 0);
+    let daily = world.backups().take_daily(&world.databases(), NOW);
+    assert!(daily.unwrap().is_some());
+    assert_eq!(locks(&path), before);
+    let id = world.take(Kind::Manual, NOW);
+    let compared = world.backups().compare(&world.databases(), &id, &File::ALL);
+    assert_eq!(compared.unwrap(), []);
+    assert_eq!(locks(&path), before);
+}
+
 #[test]
 fn a_flipped_bit_is_refused_and_changes_nothing() {
     let world = World::new();
@@ -294,6 +330,26 @@ fn a_flipped_bit_is_refused_and_changes_nothing() {
     assert_eq!(world.backups().list().unwrap().len(), 1);
     world.put_back(&id).unwrap();
     assert_eq!(world.titles(), set(&["one", "two"]));
+}
+
+#[test]
+fn a_flipped_bit_in_any_byte_of_a_manifest_is_refused() {
+    let world = World::new();
+    let id = world.take(Kind::Manual, NOW);
+    let path = world.backups().folder().join(&id).join("manifest.json");
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(&path, bytes).unwrap();
+        let read = world.backups().verify(&id);
+        assert!(
+            matches!(read, Err(BackupError::Damaged { .. })),
+            "{at}: {read:?}"
+        );
+    }
+    fs::write(&path, whole).unwrap();
+    world.backups().verify(&id).unwrap();
 }
 
 #[test]
