@@ -407,7 +407,10 @@ fn read(row: &Row, scope: Scope) -> Result<Backup, StoreError> {
         expires_at: row.try_get(16)?,
         tried_at: row.try_get(17)?,
         trial_failure: row.try_get(18)?,
-        digest: row.try_get::<_, Option<&str>>(19)?.map(digest).transpose()?,
+        digest: row
+            .try_get::<_, Option<&str>>(19)?
+            .map(digest)
+            .transpose()?,
     })
 }
 

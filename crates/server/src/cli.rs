@@ -310,8 +310,10 @@ pub enum UserCommand {
     /// projects, devices, licences without their secrets; and what the person did, from the audit
     /// trail. Rows in teams, projects and the organisation belong to those and are not in it. The
     /// file is gzip of JSON lines with a manifest, like an organisation's, and noted in the trail.
-    #[command(after_help = "Example: coditect-server admin user export --tenant acme --user \
-                            a@b.c ann.jsonl.gz")]
+    #[command(
+        after_help = "Example: coditect-server admin user export --tenant acme --user \
+                            a@b.c ann.jsonl.gz"
+    )]
     Export {
         /// Organisation: its id, or its name if only one has it
         #[arg(long)]

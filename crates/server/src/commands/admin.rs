@@ -270,12 +270,14 @@ async fn user(db: &Db, command: UserCommand) -> anyhow::Result<(Output, Value)> 
             user,
             file,
             output,
-        } => Ok((output, transfer::export_person(db, &tenant, &user, &file).await?)),
+        } => Ok((
+            output,
+            transfer::export_person(db, &tenant, &user, &file).await?,
+        )),
         UserCommand::List { tenant, output } => {
             let tenant_id = find_tenant(db, &tenant).await?;
-            let users = admin::list_users(db, tenant_id)
-                .await
-                .context("cannot list people")?;
+            let users = admin::list_users(db, tenant_id).await;
+            let users = users.context("cannot list people")?;
             Ok((output, json!({ "users": users })))
         }
     }

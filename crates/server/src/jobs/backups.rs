@@ -66,7 +66,10 @@ pub async fn run(state: AppState, backups: Backups) {
         }
         if state.clock.now() >= sweep_at {
             if let Err(error) = sweep(&state, &backups).await {
-                tracing::warn!(error = causes(&error), "cannot look for archives left behind");
+                tracing::warn!(
+                    error = causes(&error),
+                    "cannot look for archives left behind"
+                );
             }
             sweep_at = state.clock.now() + SWEEP_AGAIN;
         }
@@ -143,7 +146,9 @@ pub async fn sweep(state: &AppState, backups: &Backups) -> Result<u64, BackupErr
 
 /// Returns whose archive lies at the path; none where something else does.
 fn tenant_of(path: &str) -> Option<OrganizationId> {
-    let below = path.strip_prefix("tenants/")?.strip_suffix(backups::ENDING)?;
+    let below = path
+        .strip_prefix("tenants/")?
+        .strip_suffix(backups::ENDING)?;
     let (tenant, _) = below.split_once('/')?;
     Some(OrganizationId::new(tenant.parse().ok()?))
 }
