@@ -59,6 +59,10 @@ impl Context {
     /// their spool.
     pub(crate) fn store(&self) -> anyhow::Result<LocalStore> {
         let folder = self.paths.context_storage();
+        if LocalStore::erased_note(&folder).is_some() {
+            // It may have been cut off.
+            coditect_client::erasure::finish(&self.paths)?;
+        }
         let mut store = LocalStore::open(&folder, clock::now_ms(), Random::System)?;
         take_in_spool(&self.paths, &mut store);
         Ok(store)

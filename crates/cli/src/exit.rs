@@ -126,6 +126,8 @@ impl CommandError {
             }
             ErrorCode::DeviceUnknown => Self::new(Exit::Refused, message)
                 .hint("this device is not registered (any more): coditect login"),
+            ErrorCode::AccountErased => Self::new(Exit::Refused, message)
+                .hint("the databases of this folder belonged to it; coditect login begins anew"),
             ErrorCode::ApiVersion => Self::new(Exit::Refused, message)
                 .hint("client and server are of different versions; update the older one"),
             ErrorCode::Unavailable => Self::new(Exit::Offline, message),
@@ -173,7 +175,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
 fn of_store(error: &local_store::Error) -> Option<Exit> {
     match error {
         local_store::Error::NotBound => Some(Exit::NotLoggedIn),
-        local_store::Error::BoundToAnother { .. } => Some(Exit::Refused),
+        local_store::Error::BoundToAnother { .. } | local_store::Error::Erased(_) => {
+            Some(Exit::Refused)
+        }
         local_store::Error::UnknownTable(_) | local_store::Error::UnknownColumn { .. } => {
             Some(Exit::NotFound)
         }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use coditect_client::transport::Fallback;
 use coditect_client::{
-    Compared, Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic, membership,
+    Compared, Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic, erasure, membership,
 };
 use coditect_core::sync::{Options, Report};
 use coditect_local_store::{Error, LackingRow, Lease, LocalStore, Random};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::auth::{DeviceInfo, PasswordLogin};
 use coditect_protocol::wire::membership::{ProjectList, TeamList};
-use coditect_protocol::{DeviceId, Scope};
+use coditect_protocol::{DeviceId, ErrorCode, Scope};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::clock;
@@ -79,6 +79,7 @@ pub(crate) fn transport(context: &Context, store: &LocalStore) -> anyhow::Result
             server,
             access_token: token,
             refresh_token: None,
+            erasure_key: None,
         };
         return Ok(HttpTransport::new(
             http,
@@ -98,6 +99,7 @@ pub(crate) fn transport(context: &Context, store: &LocalStore) -> anyhow::Result
             server,
             access_token: String::new(),
             refresh_token: None,
+            erasure_key: None,
         },
         None => return Err(CommandError::not_logged_in().into()),
     };
@@ -164,6 +166,7 @@ pub(crate) fn sync(context: &Context, store: &mut LocalStore, kind: Kind) -> any
         |progress| line.show(progress, traffic.read()),
     ))??;
     line.clear();
+    obey_erasure(context, store, &transport)?;
     learn_names(store, &mut transport)?;
     let mut state = context.state();
     state.note(&report, &clock::rfc3339(clock::now_ms()));
@@ -173,6 +176,48 @@ pub(crate) fn sync(context: &Context, store: &mut LocalStore, kind: Kind) -> any
         traffic: transport.http().traffic(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Removes what the account has left here, where the server proves that it was erased. What ends
+/// the command either way.
+fn obey_erasure(
+    context: &Context,
+    store: &LocalStore,
+    transport: &HttpTransport,
+) -> anyhow::Result<()> {
+    let owner = store.owner_of_folder();
+    match owner.and_then(|owner| transport.erasure(owner)) {
+        None => Ok(()),
+        Some(Ok(notice)) => {
+            erasure::carry_out(&context.paths, &notice)?;
+            let at = clock::rfc3339(notice.erased_at_ms);
+            tracing::warn!(target: "coditect::sync", at, "the account was erased");
+            let archive = context.paths.data_dir().join("archive");
+            let error = CommandError::new(
+                Exit::Refused,
+                format!(
+                    "the account was erased at {at}; its databases, their backups and the login \
+                     were removed from this machine ({})",
+                    ErrorCode::AccountErased
+                ),
+            );
+            Err(error
+                .hint(format!(
+                    "transcripts that never left this machine are in {}; coditect login begins \
+                     anew",
+                    archive.display()
+                ))
+                .into())
+        }
+        Some(Err(reason)) => Err(CommandError::new(
+            Exit::Refused,
+            format!(
+                "the server says that the account was erased, but {reason}: nothing was removed"
+            ),
+        )
+        .hint("ask the organisation; coditect uninstall --data removes everything")
+        .into()),
+    }
 }
 
 /// Returns how many changes wait, over all files.

@@ -18,6 +18,10 @@ pub struct Credentials {
     /// Token for the next pair, good for one use; none for a token that was given in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<String>,
+    /// Public key (Ed25519, base64) that the server named at the login: what it has not signed
+    /// erases nothing here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure_key: Option<String>,
 }
 
 impl fmt::Debug for Credentials {
@@ -36,6 +40,7 @@ impl Credentials {
             server: server.to_owned(),
             access_token: reply.access_token.clone(),
             refresh_token: Some(reply.refresh_token.clone()),
+            erasure_key: reply.erasure_key.clone(),
         }
     }
 }
@@ -128,6 +133,7 @@ mod tests {
             server: "http://localhost".to_owned(),
             access_token: "top-secret".to_owned(),
             refresh_token: Some("another".to_owned()),
+            erasure_key: None,
         };
         file.store(&tokens).unwrap();
         assert_eq!(file.load().unwrap().as_ref(), Some(&tokens));

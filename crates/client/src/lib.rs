@@ -12,6 +12,7 @@ pub mod conflicts;
 pub mod credentials;
 pub mod devices;
 pub mod driver;
+pub mod erasure;
 mod files;
 pub mod hints;
 pub mod http;

@@ -4,8 +4,10 @@
 use std::future::Future;
 
 use coditect_core::sync::Failure;
+use coditect_local_store::Owner;
 use coditect_protocol::wire::auth::LoginReply;
 use coditect_protocol::wire::bodies::{BodiesKnown, BodiesReply, BodiesRequest, Body};
+use coditect_protocol::wire::erasure::ErasureNotice;
 use coditect_protocol::wire::moves::{MoveReply, MoveRequest};
 use coditect_protocol::wire::pull::{PullReply, PullRequest};
 use coditect_protocol::wire::push::PushReply;
@@ -13,6 +15,7 @@ use coditect_protocol::{ErrorCode, Problem};
 
 use crate::auth;
 use crate::credentials::{CredentialFile, Credentials};
+use crate::erasure::{self, NotBelieved};
 use crate::http::Http;
 
 /// Carries pushes and pulls.
@@ -82,6 +85,8 @@ pub struct HttpTransport {
     credentials: Credentials,
     file: Option<CredentialFile>,
     fallback: Fallback,
+    /// What the server said when the account turned out to be erased.
+    erased: Option<Box<Problem>>,
 }
 
 impl HttpTransport {
@@ -99,7 +104,18 @@ impl HttpTransport {
             credentials,
             file,
             fallback,
+            erased: None,
         }
+    }
+
+    /// Returns the notice that the owner's account was erased, if the server has given one that
+    /// is signed with the key of this login; why it is not believed otherwise. None when there
+    /// was none.
+    #[must_use]
+    pub fn erasure(&self, owner: Owner) -> Option<Result<ErasureNotice, NotBelieved>> {
+        let problem = self.erased.as_ref()?;
+        let key = self.credentials.erasure_key.as_deref();
+        Some(erasure::believe(problem, key, owner))
     }
 
     /// Returns the client, for its counters.
@@ -187,6 +203,10 @@ impl HttpTransport {
             }
             match auth::refresh(&self.http, &token).await {
                 Ok(reply) => return Ok(self.keep(&reply)),
+                Err(Failure::Refused(problem)) if problem.code == ErrorCode::AccountErased => {
+                    self.erased = Some(problem);
+                    return Ok(false);
+                }
                 Err(Failure::Unauthenticated(_) | Failure::Refused(_)) => {}
                 Err(failure) => return Err(failure),
             }
@@ -199,7 +219,10 @@ impl HttpTransport {
     }
 
     fn keep(&mut self, reply: &LoginReply) -> bool {
+        let first = self.credentials.erasure_key.take();
         self.credentials = Credentials::from_login(&self.credentials.server, reply);
+        // The one of the login stays.
+        self.credentials.erasure_key = first.or(self.credentials.erasure_key.take());
         if let Some(file) = &self.file
             && let Err(error) = file.store(&self.credentials)
         {

@@ -72,6 +72,7 @@ fn credentials(server: &str, access: &str, refresh: Option<&str>) -> Credentials
         server: server.to_owned(),
         access_token: access.to_owned(),
         refresh_token: refresh.map(str::to_owned),
+        erasure_key: None,
     }
 }
 

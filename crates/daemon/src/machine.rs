@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use coditect_capture::Root;
 use coditect_client::{
-    ConfigFile, FileError, HintEvent, HttpTransport, Paths, SyncError, SyncState, follow_hints,
+    ConfigFile, FileError, HintEvent, HttpTransport, Paths, SyncError, SyncState, erasure,
+    follow_hints,
 };
 use coditect_core::canonical;
 use coditect_core::sync::{Engine, Focus, Options, Report};
@@ -116,6 +117,7 @@ pub async fn run(
     let mut machine = Machine {
         state: SyncState::load(&settings.paths.state_file()),
         state_is_new: false,
+        erased: false,
         scheduler: Scheduler::new(),
         transport: None,
         inbox: Inbox::new(changes, requests),
@@ -186,6 +188,8 @@ struct Machine {
     compared_ms: i64,
     state: SyncState,
     state_is_new: bool,
+    /// Whether the account was erased, and with it what this daemon works on.
+    erased: bool,
     random: Random,
     status: Arc<Mutex<Status>>,
     stop: watch::Receiver<bool>,
@@ -220,7 +224,7 @@ impl Machine {
     }
 
     async fn work(&mut self) {
-        while !*self.stop.borrow() {
+        while !*self.stop.borrow() && !self.erased {
             while let Some(news) = self.inbox.take() {
                 self.hear(news);
             }
@@ -463,12 +467,42 @@ impl Machine {
         };
         self.status(|status| status.runs += 1);
         match ran {
-            Ok(Some(report)) => self.ran(&report),
+            Ok(Some(report)) => {
+                self.obey_erasure();
+                self.ran(&report)
+            }
             Ok(None) => Outcome::BrokenOff,
             Err(SyncError::Store(error)) => {
                 self.trouble(&error);
                 Outcome::Failed(self.random.bits())
             }
+        }
+    }
+
+    /// Removes what the account has left here, where the server proves that it was erased; then
+    /// there is nothing more to do.
+    fn obey_erasure(&mut self) {
+        let owner = self.store.owner_of_folder();
+        let transport = self.transport.as_ref();
+        let told = owner
+            .zip(transport)
+            .and_then(|(owner, it)| it.erasure(owner));
+        match told {
+            None => {}
+            Some(Err(reason)) => tracing::error!(
+                target: "coditect::daemon", %reason,
+                "the server says that the account was erased; it is not believed"
+            ),
+            Some(Ok(notice)) => match erasure::carry_out(&self.settings.paths, &notice) {
+                Ok(()) => {
+                    tracing::warn!(
+                        target: "coditect::daemon",
+                        "the account was erased: its databases were removed, nothing is left to do"
+                    );
+                    self.erased = true;
+                }
+                Err(error) => self.trouble(&error),
+            },
         }
     }
 
@@ -602,7 +636,7 @@ impl Machine {
 
     /// Writes down what the last runs saw, for commands that ask without a network.
     fn store_state(&mut self) {
-        if !std::mem::take(&mut self.state_is_new) {
+        if !std::mem::take(&mut self.state_is_new) || self.erased {
             return;
         }
         if let Err(error) = self.state.store(&self.settings.paths.state_file()) {

@@ -62,6 +62,13 @@ pub enum Error {
         /// User that it belongs to.
         user: UserId,
     },
+    /// The folder's account was erased, and with it the databases.
+    #[error(
+        "the account that '{}' belonged to was erased, and its databases with it; nothing is \
+         recorded there any more\n  hint: coditect login begins anew, empty",
+        .0.display()
+    )]
+    Erased(PathBuf),
     /// The folder's files belong to different owners.
     #[error(
         "the files of this folder belong to different owners\n  \

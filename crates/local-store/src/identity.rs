@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::database::{self, Database, set_meta};
+use crate::erased;
 use crate::error::{Error, InFile as _, Result};
 use crate::guards::Guards;
 use crate::lease::Lease;
@@ -23,6 +24,7 @@ impl LocalStore {
     /// (it is left untouched then), when the files have different owners, or when the system
     /// refuses.
     pub fn open(folder: &Path, now_ms: i64, random: Random) -> Result<Self> {
+        erased::check(folder)?;
         make_private_folder(folder)?;
         // All are looked at before one is made or changed.
         for file in File::ALL {
@@ -54,6 +56,9 @@ impl LocalStore {
         wait: Duration,
         random: Random,
     ) -> Result<Option<Self>> {
+        if erased::is_erased(folder) {
+            return Err(Error::Erased(folder.to_owned()));
+        }
         let Some(database) = Database::open_quickly(folder, file, wait)? else {
             return Ok(None);
         };

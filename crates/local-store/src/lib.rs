@@ -37,6 +37,8 @@
 //! - comparing: [`LocalStore::digests`], [`LocalStore::canonical_dump`],
 //!   [`LocalStore::check_rows`].
 //! - copies: [`backup::Backups`], [`LocalStore::salvage`].
+//! - erasure: [`LocalStore::erase`], [`LocalStore::erased_note`], [`LocalStore::begin_anew`],
+//!   [`LocalStore::shred`].
 //!
 //! Tables are named by their cloud names everywhere; scopes as the files store them, or as
 //! [`coditect_protocol::Scope`].
@@ -52,6 +54,7 @@ mod conflicts;
 mod database;
 mod descent;
 mod digest;
+mod erased;
 mod error;
 #[cfg(feature = "fault-injection")]
 mod fault_injection;

@@ -74,6 +74,10 @@ codes! {
     DeviceUnknown = "device_unknown", 403, "device unknown";
     /// No credential, or one that is not valid (any more).
     Unauthenticated = "unauthenticated", 401, "authentication required";
+    /// The account was erased; `erasure` proves it to the person's devices.
+    AccountErased = "account_erased", 410, "account erased";
+    /// The scope was erased, with the person or the organisation; nothing brings it back.
+    ScopeErased = "scope_erased", 410, "scope erased";
     /// The e-mail belongs to several organisations; one must be named.
     TenantAmbiguous = "tenant_ambiguous", 409, "several organisations";
     /// There is no such thing, or the caller may not know of it.

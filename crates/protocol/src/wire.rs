@@ -7,6 +7,7 @@ pub mod bodies;
 pub mod context;
 pub mod descent;
 pub mod devices;
+pub mod erasure;
 pub mod hints;
 pub mod history;
 pub mod membership;

@@ -15,6 +15,7 @@ pub mod credential;
 mod db;
 pub mod devices;
 pub mod embedded;
+pub mod erasure;
 mod error;
 pub mod hints;
 pub mod identity;

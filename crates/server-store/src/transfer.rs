@@ -21,7 +21,8 @@ use crate::migrations;
 
 /// Tables with a tenant that are not part of its data.
 ///
-/// Logins of running programs and the tokens of their files belong to the server that gave them;
+/// Logins of running and of erased programs and the tokens of their files belong to the server that
+/// gave them;
 /// how far devices have read, how often people asked and how far the scrub came, to its database;
 /// backups lie in its storage.
 pub const LEFT_OUT: &[&str] = &[
@@ -31,6 +32,7 @@ pub const LEFT_OUT: &[&str] = &[
     "request_rates",
     "scrub_rounds",
     "context_backups",
+    "erased_logins",
 ];
 /// Tables that name the person whom a row is about, and in which column. Of a table with a scope
 /// a person has the rows of the own scope; of others nothing.
@@ -123,15 +125,24 @@ pub struct TransferRow {
 
 /// A table with a tenant.
 #[derive(Debug)]
-struct Shape {
-    table: String,
+pub(crate) struct Shape {
+    pub(crate) table: String,
     /// All that are not computed from others.
-    columns: Vec<String>,
+    pub(crate) columns: Vec<String>,
     /// Tables that it refers to.
     needs: Vec<String>,
 }
 
 impl Shape {
+    #[cfg(test)]
+    pub(crate) fn new(table: &str, columns: &[&str]) -> Self {
+        Self {
+            table: table.to_owned(),
+            columns: columns.iter().map(|&name| name.to_owned()).collect(),
+            needs: Vec::new(),
+        }
+    }
+
     /// Returns the column that says which rows are a person's; none where none are.
     fn of_person(&self) -> Option<&'static str> {
         let mut known = OF_PERSON.iter();
@@ -395,16 +406,20 @@ async fn add_login(
 
 /// Returns the tables of a tenant's data, each after those that it refers to.
 async fn shapes(tx: &mut SystemTx) -> Result<Vec<Shape>, StoreError> {
+    let mut shapes = all_shapes(tx).await?;
+    shapes.retain(|shape| !LEFT_OUT.contains(&shape.table.as_str()));
+    Ok(shapes)
+}
+
+/// Returns all tables that have a tenant, each after those that it refers to.
+pub(crate) async fn all_shapes(tx: &mut SystemTx) -> Result<Vec<Shape>, StoreError> {
     let mut open = Vec::new();
     for row in tx.query(TABLES, &[]).await? {
-        let shape = Shape {
+        open.push(Shape {
             table: row.try_get(0)?,
             columns: row.try_get(1)?,
             needs: row.try_get(2)?,
-        };
-        if !LEFT_OUT.contains(&shape.table.as_str()) {
-            open.push(shape);
-        }
+        });
     }
     in_order(open)
 }

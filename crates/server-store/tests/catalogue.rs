@@ -339,6 +339,7 @@ async fn grants_of_the_app_role_are_the_expected_ones() {
         "request_rates",
         "scrub_rounds",
         "audit_blocks",
+        "erased_logins",
     ];
     let readable = names(&client, &granted("select")).await;
     for table in tables(&client).await {

@@ -167,6 +167,14 @@ pub enum AdminCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Print the signed receipts of an organisation's erasures
+    Erasures {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Print every synced row of an organisation as JSON lines, to compare replicas with
     ///
     /// Holds content of all its people: an operator's tool for proofs, not a backup.
@@ -183,6 +191,17 @@ pub struct Output {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// How to erase.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Erase {
+    /// Only say what would be erased
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Do it; without it nothing is done
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Organisations.
@@ -229,6 +248,20 @@ pub enum TenantCommand {
         /// The file; must not be there
         #[arg(value_name = "FILE")]
         file: std::path::PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Erase an organisation: everything but the trail and the receipts
+    ///
+    /// All people, rows and archives go at once and for good; devices lose their copies when they
+    /// sync next. What stays is the audit trail, which holds ids and counts, and the receipt.
+    #[command(after_help = "Example: coditect-server admin tenant erase --tenant acme --dry-run")]
+    Erase {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        #[command(flatten)]
+        how: Erase,
         #[command(flatten)]
         output: Output,
     },
@@ -324,6 +357,30 @@ pub enum UserCommand {
         /// The file; must not be there
         #[arg(value_name = "FILE")]
         file: std::path::PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Erase a person: everything in the own scope, and what says who the person is
+    ///
+    /// Rows with their history, conflicts and long values, devices, licences, logins, the address
+    /// and the archives of the own scope go at once and for good; the person's devices lose their
+    /// copies when they sync next. Rows in teams, projects and the organisation are theirs and
+    /// stay, under an id that leads to nobody. A ledger outside the database keeps restores and
+    /// older copies of the database from bringing anything back. Prints a signed receipt.
+    #[command(
+        after_help = "Examples:\n  coditect-server admin user erase --tenant acme --user a@b.c \
+                            --dry-run\n  coditect-server admin user erase --tenant acme --user \
+                            a@b.c --yes"
+    )]
+    Erase {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Person: id or e-mail address
+        #[arg(long)]
+        user: String,
+        #[command(flatten)]
+        how: Erase,
         #[command(flatten)]
         output: Output,
     },

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use coditect_protocol::wire::erasure::{self, ErasureNotice};
 use coditect_protocol::{DeviceId, Epoch, ErrorCode, Problem};
 use coditect_server_store::credential::{LoginError, TenantChoice, TokenError};
 use coditect_server_store::sync::SyncError;
@@ -55,6 +56,9 @@ pub enum AppError {
     /// The device is not the caller's, or was locked out.
     #[error("the device is unknown or revoked")]
     DeviceUnknown,
+    /// The account was erased; the notice proves it to its devices.
+    #[error("the account was erased")]
+    AccountErased(Option<Box<ErasureNotice>>),
     /// There is no such route or thing, or the caller may not know of it.
     #[error("not found")]
     NotFound,
@@ -140,6 +144,7 @@ impl AppError {
             Self::DeviceUnknown | Self::Store(StoreError::DeviceRevoked) => {
                 ErrorCode::DeviceUnknown
             }
+            Self::AccountErased(_) => ErrorCode::AccountErased,
             Self::NotFound | Self::Store(StoreError::NotFound) => ErrorCode::NotFound,
             Self::Store(StoreError::Forbidden) => ErrorCode::PermissionDenied,
             Self::MethodNotAllowed => ErrorCode::MethodNotAllowed,
@@ -149,6 +154,7 @@ impl AppError {
             Self::Unavailable { .. } => ErrorCode::Unavailable,
             Self::Panic(_) | Self::Spool(_) => ErrorCode::Internal,
             Self::Store(error) if is_away(error) => ErrorCode::Unavailable,
+            Self::Store(error) if holds_nul(error) => ErrorCode::BadRequest,
             Self::Store(_) => ErrorCode::Internal,
         }
     }
@@ -174,6 +180,7 @@ impl AppError {
             Self::TenantAmbiguous(tenants) => Some(("tenants", choices(tenants))),
             Self::EpochChanged(epoch) => Some(("epoch", json!(epoch))),
             Self::FileFenced(device) => Some(("device_id", json!(device))),
+            Self::AccountErased(Some(notice)) => Some((erasure::NOTICE, json!(notice))),
             _ => None,
         };
         if let Some((name, value)) = extra {
@@ -199,6 +206,7 @@ impl AppError {
             Self::TooManyLogins { .. } => "too many attempts to log in: wait, then try again",
             Self::TooManyRequests(_) => "the plan has no more requests in this minute",
             Self::TenantAmbiguous(_) => "name one of these organisations as tenant_id",
+            Self::AccountErased(_) => "the account was erased, with everything that it had",
             Self::DeviceUnknown | Self::Store(StoreError::DeviceRevoked) => {
                 "the device is not registered for the caller, or was revoked"
             }
@@ -209,6 +217,9 @@ impl AppError {
             Self::NotFound | Self::Store(StoreError::NotFound) => "there is no such thing",
             Self::Store(StoreError::Forbidden) => "the role does not allow it",
             Self::Store(error) if is_away(error) => "the database does not answer",
+            Self::Store(error) if holds_nul(error) => {
+                "a text of the request holds the character U+0000, which cannot be stored"
+            }
             Self::Panic(_) | Self::Spool(_) | Self::Store(_) => {
                 "a fault of the server; its log has more"
             }
@@ -234,6 +245,7 @@ impl From<LoginError> for AppError {
             LoginError::Denied => Self::LoginDenied,
             LoginError::Ambiguous(tenants) => Self::TenantAmbiguous(tenants),
             LoginError::DeviceRevoked => Self::DeviceUnknown,
+            LoginError::Erased(_) => Self::AccountErased(None),
             LoginError::Store(error) => Self::Store(error),
         }
     }
@@ -308,6 +320,13 @@ fn is_away(error: &StoreError) -> bool {
         },
         _ => false,
     }
+}
+
+/// Tells whether PostgreSQL refused U+0000, in text or in JSON. Every text comes from a request and
+/// is UTF-8, so that nothing else is behind these states. Rows do not get here: theirs is escaped.
+fn holds_nul(error: &StoreError) -> bool {
+    let states = ["22021", "22P05"];
+    matches!(error, StoreError::Refused { sqlstate } if states.contains(&sqlstate.as_str()))
 }
 
 fn choices(tenants: &[TenantChoice]) -> Value {

@@ -3,5 +3,6 @@
 pub mod audit;
 pub mod backups;
 pub mod bodies;
+pub mod erasure;
 pub mod scrub;
 pub mod trials;

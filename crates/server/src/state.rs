@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use coditect_server_store::Db;
+use coditect_server_store::audit::head::HeadKey;
 use coditect_server_store::credential::Secrets;
 use coditect_server_store::sync::{PageCache, PushQueue, TokenKey};
 use tokio::sync::Semaphore;
@@ -42,6 +43,9 @@ pub struct AppState {
     pub limits: Limits,
     /// Where backups are kept; nowhere unless somebody says so.
     pub backups: Option<Backups>,
+    /// The key that signs notices of erased accounts; devices learn its public half when they log
+    /// in. Without it they are told, and believe nothing.
+    pub erasure_key: Option<Arc<HeadKey>>,
     /// Who follows which streams.
     pub hints: Hub,
     /// When each device's position was noted last.
@@ -77,6 +81,7 @@ impl AppState {
             throttle: Throttle::default(),
             limits: Limits::default(),
             backups: None,
+            erasure_key: None,
             hints,
             noted: Noted::default(),
             pages: PageCache::default(),

@@ -103,6 +103,16 @@ const EXPLANATIONS: &[(ErrorCode, &str, &str)] = &[
         "`coditect login`",
     ),
     (
+        AccountErased,
+        "the account was erased, with everything that it had on the server",
+        "nothing: `coditect sync` removes the account's databases from the device as well",
+    ),
+    (
+        ScopeErased,
+        "what the backup holds was erased with the person or the organisation",
+        "nothing: what was erased does not come back",
+    ),
+    (
         TenantAmbiguous,
         "the e-mail belongs to several organisations",
         "name one: the answer lists them",

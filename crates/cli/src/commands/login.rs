@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
-use coditect_client::{Credentials, Http, auth};
+use coditect_client::{Credentials, Http, auth, erasure};
 use coditect_core::sync::Failure;
 use coditect_local_store::{LocalStore, Owner};
 use coditect_protocol::wire::auth::{LicenseLogin, LoginReply, PasswordLogin};
@@ -87,6 +87,7 @@ pub(crate) fn run(context: &mut Context, login: Login) -> anyhow::Result<Exit> {
         let path = std::path::absolute(path).context("the path of --ca-cert is empty")?;
         context.cloud.ca_cert = Some(path);
     }
+    begin_anew(context)?;
     let mut store = context.store()?;
     let device = store.device();
     let http = remote::http(context, &server, Some(device), login.allow_plain_http)?;
@@ -110,6 +111,18 @@ pub(crate) fn run(context: &mut Context, login: Login) -> anyhow::Result<Exit> {
     cloud.allow_plain_http |= login.allow_plain_http;
     context.store_config()?;
     print(context, &session)
+}
+
+/// A folder whose account was erased holds nothing any more: another login begins anew.
+fn begin_anew(context: &Context) -> anyhow::Result<()> {
+    let folder = context.paths.context_storage();
+    if LocalStore::erased_note(&folder).is_some() {
+        erasure::finish(&context.paths)?;
+        LocalStore::begin_anew(&folder)?;
+        let note = "the account of before was erased; this folder begins anew, empty";
+        context.printer.note(note);
+    }
+    Ok(())
 }
 
 fn print(context: &Context, session: &Session) -> anyhow::Result<Exit> {
@@ -246,6 +259,7 @@ fn from_token(http: &Http, token: String, device: DeviceId) -> anyhow::Result<Se
             server: http.server(),
             access_token: token,
             refresh_token: None,
+            erasure_key: None,
         },
     })
 }

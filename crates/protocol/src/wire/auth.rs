@@ -69,4 +69,8 @@ pub struct LoginReply {
     pub user_id: UserId,
     /// The device as registered.
     pub device_id: DeviceId,
+    /// Public key (Ed25519, base64) that would sign the notice of the account's erasure. A device
+    /// keeps the one of its login and believes no other (ADR 0034).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure_key: Option<String>,
 }

@@ -88,12 +88,33 @@ impl HeadKey {
         pair.map(Self).map_err(|_| SecretsError::Damaged { path })
     }
 
+    /// Returns the public key, base64.
+    #[must_use]
+    pub fn public_key(&self) -> String {
+        STANDARD.encode(self.0.public_key())
+    }
+
+    /// Signs a text whose first line says what it is, so that it is taken for nothing else;
+    /// returns the signature, base64.
+    #[must_use]
+    pub fn sign_text(&self, text: &str) -> String {
+        STANDARD.encode(self.0.sign(text.as_bytes()))
+    }
+
+    /// Returns whether this key has signed the text.
+    #[must_use]
+    pub fn has_signed(&self, text: &str, signature: &str) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, self.0.public_key());
+        let signature = STANDARD.decode(signature);
+        signature.is_ok_and(|signature| key.verify(text.as_bytes(), &signature).is_ok())
+    }
+
     /// Signs a tip.
     #[must_use]
     pub fn sign(&self, tip: Tip) -> Head {
         Head {
             signature: STANDARD.encode(self.0.sign(&tip.bytes())),
-            public_key: STANDARD.encode(self.0.public_key()),
+            public_key: self.public_key(),
             tip,
         }
     }

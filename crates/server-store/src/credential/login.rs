@@ -18,6 +18,7 @@ use crate::StoreError;
 use crate::audit::{self, Entry};
 use crate::db::{Db, Param, Retryable, SystemTask, SystemTx};
 use crate::devices::{self, Registration};
+use crate::erasure::{self, Erased};
 use crate::identity::Role;
 
 /// How long a refresh token is valid, in days.
@@ -59,6 +60,9 @@ pub enum LoginError {
     /// The device was locked out by an administrator.
     #[error("the device is revoked")]
     DeviceRevoked,
+    /// The account was erased.
+    #[error("the account was erased")]
+    Erased(Erased),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -209,6 +213,10 @@ async fn members_of(
     tx: &mut SystemTx,
     email: &str,
 ) -> Result<(Option<String>, Vec<(Member, String)>), StoreError> {
+    // PostgreSQL's text cannot hold one, so that no account has such an address.
+    if email.contains('\0') {
+        return Ok((None, Vec::new()));
+    }
     let rows = tx.query(PASSWORD, &[(&email, Type::TEXT)]).await?;
     let Some(first) = rows.first() else {
         return Ok((None, Vec::new()));
@@ -247,7 +255,7 @@ const REVOKE_FAMILY: &str = "update refresh_tokens set revoked_at = coalesce(rev
 ///
 /// # Errors
 ///
-/// As [`login_with_license`].
+/// As [`login_with_license`], and [`LoginError::Erased`] for a token of an erased account.
 pub async fn refresh(
     db: &Db,
     secrets: &Secrets,
@@ -270,7 +278,8 @@ async fn use_refresh_token(
     let params: [Param<'_>; 2] = [(&key.tenant, Type::UUID), (&key.id, Type::UUID)];
     tx.query(LOCK_TOKEN, &params).await?;
     let Some(row) = tx.query_opt(REFRESH, &params).await? else {
-        return Ok(Err(LoginError::Denied));
+        let erased = erasure::erased_login(tx, key).await?;
+        return Ok(Err(erased.map_or(LoginError::Denied, LoginError::Erased)));
     };
     let hash: Vec<u8> = row.try_get(3)?;
     let expires: DateTime<Utc> = row.try_get(4)?;

@@ -40,6 +40,8 @@ pub enum SystemTask {
     Measure,
     /// Taking a tenant's complete data out or in, by the operator.
     Transfer,
+    /// Erasing a person or a tenant, and answering those who were.
+    Erase,
 }
 
 impl SystemTask {
@@ -63,6 +65,7 @@ impl SystemTask {
             Self::Limit => "limit",
             Self::Measure => "measure",
             Self::Transfer => "transfer",
+            Self::Erase => "erase",
         }
     }
 }

@@ -20,6 +20,7 @@ mod m20261120_000014_scrub;
 mod m20261120_000015_backup_schedule;
 mod m20261120_000017_audit_chain;
 mod m20261120_000018_backup_trials;
+mod m20261120_000019_erasures;
 mod synced;
 mod template;
 
@@ -90,6 +91,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000015_backup_schedule::migration(),
         m20261120_000017_audit_chain::migration(),
         m20261120_000018_backup_trials::migration(),
+        m20261120_000019_erasures::migration(),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use coditect_protocol::wire::auth::{LicenseLogin, LoginReply, PasswordLogin, Refresh};
 use coditect_server_store::credential::{self, LoginError, TokenPair};
+use coditect_server_store::erasure;
 
 use crate::error::AppError;
 use crate::state::AppState;
@@ -51,13 +52,18 @@ pub async fn login_with_password(
 /// Trades a refresh token for new tokens.
 ///
 /// # Errors
-/// As [`login_with_license`].
+/// As [`login_with_license`], and [`AppError::AccountErased`] for a token of an erased account.
 pub async fn refresh(state: &AppState, request: Refresh) -> Result<LoginReply, AppError> {
     let token = &request.refresh_token;
     let now = state.clock.now();
-    Ok(reply(
-        credential::refresh(&state.db, &state.secrets, token, now).await?,
-    ))
+    match credential::refresh(&state.db, &state.secrets, token, now).await {
+        Err(LoginError::Erased(erased)) => {
+            let key = state.erasure_key.as_deref();
+            let notice = key.map(|key| Box::new(erasure::notice(key, &erased)));
+            Err(AppError::AccountErased(notice))
+        }
+        done => Ok(reply(state, done?)),
+    }
 }
 
 /// Ends the login that a refresh token belongs to.
@@ -84,10 +90,10 @@ async fn limited(
     if !matches!(outcome, Err(LoginError::Denied)) {
         state.throttle.give_back(attempt);
     }
-    Ok(reply(outcome?))
+    Ok(reply(state, outcome?))
 }
 
-fn reply(pair: TokenPair) -> LoginReply {
+fn reply(state: &AppState, pair: TokenPair) -> LoginReply {
     LoginReply {
         access_token: pair.access_token,
         tenant_id: pair.caller.tenant().organization(),
@@ -95,5 +101,6 @@ fn reply(pair: TokenPair) -> LoginReply {
         expires_in: pair.expires_in,
         user_id: pair.caller.user_id(),
         device_id: pair.caller.device_id(),
+        erasure_key: state.erasure_key.as_ref().map(|key| key.public_key()),
     }
 }

@@ -250,6 +250,10 @@ async fn apply(
     .await?;
     match done {
         Ok(done) => Ok(done),
+        Err(RestoreError::Erased) => Err(AppError::refused(
+            ErrorCode::ScopeErased,
+            "what the backup holds was erased, and does not come back",
+        )),
         Err(RestoreError::Unfit) => Err(spool::damaged("a row fits no table of this server")),
         Err(error) => Err(AppError::Spool(error.to_string())),
     }

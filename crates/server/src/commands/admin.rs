@@ -11,6 +11,7 @@ use std::io::Write as _;
 mod audit;
 mod backup_key;
 mod backups;
+mod erase;
 mod scrub;
 mod transfer;
 
@@ -71,7 +72,7 @@ async fn act(
 ) -> anyhow::Result<Option<(Output, Value)>> {
     let done = match command {
         AdminCommand::Tenant(command) => tenant(config, db, command).await?,
-        AdminCommand::User(command) => user(db, command).await?,
+        AdminCommand::User(command) => user(config, db, command).await?,
         AdminCommand::License(command) => license(db, command).await?,
         AdminCommand::Device(command) => device(db, command).await?,
         AdminCommand::Key(KeyCommand::Rotate { at_once, output }) => {
@@ -108,6 +109,7 @@ async fn act(
         AdminCommand::Jobs { tenant, output } => {
             (output, backups::jobs(db, tenant.as_deref()).await?)
         }
+        AdminCommand::Erasures { tenant, output } => (output, erase::list(db, &tenant).await?),
         AdminCommand::Dump { tenant } => {
             dump(db, &tenant).await?;
             return Ok(None);
@@ -177,6 +179,11 @@ async fn tenant(
         TenantCommand::Import { file, output } => {
             Ok((output, transfer::import(config, db, &file).await?))
         }
+        TenantCommand::Erase {
+            tenant,
+            how,
+            output,
+        } => Ok((output, erase::tenant(config, db, &tenant, how).await?)),
         TenantCommand::Create { name, output } => {
             let made = admin::create_tenant(db, &name, Clock::system().now()).await;
             let tenant_id = made.context("cannot make the organisation")?;
@@ -212,7 +219,7 @@ async fn tenant(
     }
 }
 
-async fn user(db: &Db, command: UserCommand) -> anyhow::Result<(Output, Value)> {
+async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<(Output, Value)> {
     match command {
         UserCommand::Create {
             tenant,
@@ -274,6 +281,12 @@ async fn user(db: &Db, command: UserCommand) -> anyhow::Result<(Output, Value)> 
             output,
             transfer::export_person(db, &tenant, &user, &file).await?,
         )),
+        UserCommand::Erase {
+            tenant,
+            user,
+            how,
+            output,
+        } => Ok((output, erase::user(config, db, &tenant, &user, how).await?)),
         UserCommand::List { tenant, output } => {
             let tenant_id = find_tenant(db, &tenant).await?;
             let users = admin::list_users(db, tenant_id).await;

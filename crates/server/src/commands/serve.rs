@@ -15,6 +15,7 @@ use super::shutdown::Shutdown;
 use super::{database, print};
 use crate::backups::Backups;
 use crate::config::Config;
+use crate::erasure::{self, Ledger};
 use crate::jobs::audit::Heads;
 use crate::state::{AppState, Clock};
 use crate::tls::Tls;
@@ -32,6 +33,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
         .context("cannot use DATABASE_URL")?;
     let state = state(config, db.clone())?;
     state.hints.follow_others(&db);
+    respect_ledger(config, &state).await?;
     start_jobs(config, &state)?;
     let hints = state.hints.clone();
     let url = url_of(listeners.api.local_addr()?, tls.is_some());
@@ -115,7 +117,29 @@ pub(super) fn state(config: &Config, db: Db) -> anyhow::Result<AppState> {
         .with_context(|| format!("cannot use the keys in {}", config.secrets_dir.display()))?;
     let mut state = AppState::new(db, secrets, Clock::system(), config.http.clone());
     state.backups = backups(config)?;
+    state.erasure_key = Some(head_key(config)?);
     Ok(state)
+}
+
+/// Opens the ledger of erasures: none where there is no place for backups.
+pub(super) fn ledger(config: &Config) -> anyhow::Result<Option<Ledger>> {
+    let Some(backups) = backups(config)? else {
+        return Ok(None);
+    };
+    let key = head_key(config)?;
+    Ok(Some(Ledger::new(&config.data_dir, backups.storage, key)))
+}
+
+/// Locks out whom the ledger names and the database knows again: it was set back. Before anybody
+/// is served.
+pub(super) async fn respect_ledger(config: &Config, state: &AppState) -> anyhow::Result<()> {
+    let Some(ledger) = ledger(config)? else {
+        return Ok(());
+    };
+    let locked = erasure::lock_out(&state.db, &state.clock, &ledger).await;
+    locked.context("cannot do what the ledger of erasures says")?;
+    tokio::spawn(jobs::erasure::run(state.clone(), ledger));
+    Ok(())
 }
 
 /// Opens the place for backups. One that was named must be there; without the usual one the
@@ -176,10 +200,15 @@ pub(super) fn start_jobs(config: &Config, state: &AppState) -> anyhow::Result<()
 
 /// Returns where the heads of audit trails are kept: beside the backups.
 pub(super) fn heads(config: &Config, storage: Storage) -> anyhow::Result<Heads> {
+    Ok(Heads::new(storage, head_key(config)?))
+}
+
+/// Loads the key that signs heads of audit trails, and what is about erasures.
+fn head_key(config: &Config) -> anyhow::Result<Arc<HeadKey>> {
     let folder = &config.secrets_dir;
     let key = HeadKey::load_or_create(folder);
     let key = key.with_context(|| format!("cannot use the keys in {}", folder.display()))?;
-    Ok(Heads::new(storage, key))
+    Ok(Arc::new(key))
 }
 
 /// Returns the URL under which programs of this machine reach the address.

@@ -28,6 +28,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     };
     let Started { postgres, db } = started;
     let state = serve::state(config, db.clone())?;
+    serve::respect_ledger(config, &state).await?;
     serve::start_jobs(config, &state)?;
     state.hints.follow_others(&db);
     let hints = state.hints.clone();

@@ -1,6 +1,7 @@
 //! Closes blocks of the audit trail and keeps their signed heads beside the backups, where who
 //! can write to the database cannot write.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use coditect_backup::{Storage, StorageError};
@@ -47,13 +48,14 @@ pub enum AuditError {
 #[derive(Debug)]
 pub struct Heads {
     storage: Storage,
-    key: HeadKey,
+    key: Arc<HeadKey>,
 }
 
 impl Heads {
     /// Puts the two together.
     #[must_use]
-    pub const fn new(storage: Storage, key: HeadKey) -> Self {
+    pub fn new(storage: Storage, key: impl Into<Arc<HeadKey>>) -> Self {
+        let key = key.into();
         Self { storage, key }
     }
 

@@ -135,6 +135,9 @@ fn act(
     {
         return Ok(None);
     }
+    if LocalStore::erased_note(&surroundings.paths.context_storage()).is_some() {
+        return Ok(None);
+    }
     let folder = Folder::new(&surroundings.paths.data_dir());
     let (recorded, answer) = if event.wants_answer() {
         let mut store = open(&surroundings.paths, File::Sessions);

@@ -26,6 +26,7 @@ use crate::StoreError;
 use crate::audit;
 use crate::credential::random_uuid;
 use crate::db::{Retryable, Statement, TenantTx};
+use crate::erasure;
 use crate::sync::held::Held;
 use crate::sync::{SyncError, bodies, columns, sql};
 
@@ -115,6 +116,9 @@ pub enum RestoreError {
     /// An archived row is none that this server's tables take.
     #[error("the archive has a row that fits no table")]
     Unfit,
+    /// The scope was erased, with its person or the organisation.
+    #[error("the scope was erased")]
+    Erased,
     /// Nothing was to be changed; this is what would have been.
     #[error("dry run")]
     DryRun(Restored),
@@ -142,6 +146,9 @@ pub async fn restore(
     wanted: &Restore,
     mut next: impl FnMut() -> std::io::Result<Option<Vec<ArchivedRow>>>,
 ) -> Result<Restored, RestoreError> {
+    if erasure::is_erased(tx, wanted.scope).await? {
+        return Err(RestoreError::Erased);
+    }
     let opened = unfiled::open(tx, wanted.scope, wanted.device).await?;
     let request = request(wanted)?;
     let batch = Batch::new(tx, &request, wanted.now_ms)?;

@@ -4,12 +4,14 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use coditect_protocol::OrganizationId;
 use coditect_server_store::Db;
 use coditect_server_store::transfer::TransferError;
 use serde_json::Value;
 
 use crate::commands::serve;
 use crate::config::Config;
+use crate::erasure::{self, ErasureError, Ledger};
 use crate::jobs::audit;
 use crate::state::Clock;
 use crate::transfer;
@@ -59,5 +61,25 @@ pub(super) async fn import(config: &Config, db: &Db, file: &Path) -> anyhow::Res
             .await
             .context("the data is here, but the head of the audit trail cannot be written")?;
     }
+    if let Some(ledger) = serve::ledger(config)? {
+        erase_again(db, clock, &ledger, receipt.tenant_id)
+            .await
+            .context("the data is here, and with it something that was erased before")?;
+    }
     Ok(serde_json::to_value(receipt)?)
+}
+
+/// Erases once more what the export held and this installation has erased.
+async fn erase_again(
+    db: &Db,
+    clock: &Clock,
+    ledger: &Ledger,
+    tenant: OrganizationId,
+) -> Result<(), ErasureError> {
+    let mut known = ledger.read_all(clock.now()).await?;
+    known.retain(|erasure| erasure.tenant_id == tenant);
+    let patience = chrono::TimeDelta::zero();
+    erasure::apply_again(db, clock, ledger, &known, patience)
+        .await
+        .map(drop)
 }
