@@ -45,10 +45,12 @@ impl Skew {
         }
     }
 
-    /// Returns a time that the device put on a row, by the server's clock and not after it.
+    /// Returns a time that the device put on a row, by the server's clock and not after it. A
+    /// clock thousands of years fast would put it where no calendar text can: a shift ends at 1970.
     #[must_use]
     pub fn correct_ms(&self, device_ms: i64) -> i64 {
-        device_ms.saturating_add(self.shift_ms).min(self.now_ms)
+        let shifted = device_ms.saturating_add(self.shift_ms);
+        shifted.max(device_ms.min(0)).min(self.now_ms)
     }
 
     /// Returns the proposal shifted to the server's clock and capped at its time.
@@ -106,6 +108,9 @@ mod tests {
         );
         assert_eq!(skew.correct_ms(NOW - 86_400_000), NOW);
         assert_eq!(skew.correct_ms(NOW), NOW);
+        let sent_in_4893 = Skew::measure(NOW, 92_240_000_000_000);
+        assert_eq!(sent_in_4893.correct_ms(NOW), 0);
+        assert_eq!(sent_in_4893.correct_ms(-5), -5);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod bodies;
 mod clocks;
 mod credentials;
+mod nul;
 mod positions;
 mod rows;
 

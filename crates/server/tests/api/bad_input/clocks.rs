@@ -56,7 +56,8 @@ async fn stamps_of_the_future_are_capped_at_the_servers_time() {
 #[tokio::test]
 async fn clocks_beyond_every_calendar_are_no_fault() {
     let (app, ann) = start().await;
-    for sent_at_ms in [i64::MIN, -1, 0, i64::MAX] {
+    let in_4893_ms = 92_240_000_000_000;
+    for sent_at_ms in [i64::MIN, -1, 0, in_4893_ms, i64::MAX] {
         let device = app.db.log_in(&ann.license_key, &Default::default()).await;
         let change = decision(fresh_row(), "t", 0);
         let device = device.caller.device_id();
@@ -68,5 +69,9 @@ async fn clocks_beyond_every_calendar_are_no_fault() {
             version.unix_ms() <= NOW_MS as u64,
             "{sent_at_ms}: {version}"
         );
+        let made = "select min(created_at) >= 'epoch' from org_decisions";
+        let all = app.db.superuser_client().await;
+        let made: bool = all.query_typed_one(made, &[]).await.unwrap().get(0);
+        assert!(made, "{sent_at_ms}: a row from before 1970");
     }
 }
