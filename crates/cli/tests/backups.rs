@@ -1,20 +1,16 @@
 //! `backup`, `restore` and `doctor --repair` as a person runs them, without a server.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+mod program;
+
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-struct Home(tempfile::TempDir);
+use program::{Ran, coditect, run};
 
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
+struct Home(tempfile::TempDir);
 
 impl Home {
     fn new() -> Self {
@@ -22,18 +18,9 @@ impl Home {
     }
 
     fn run(&self, arguments: &[&str]) -> Ran {
-        let ran = Command::new(env!("CARGO_BIN_EXE_coditect"))
-            .args(arguments)
-            .env_clear()
-            .env("CODITECT_HOME", self.0.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Ran {
-            code: ran.status.code().unwrap(),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8(ran.stderr).unwrap(),
-        }
+        let mut command = coditect(self.0.path());
+        command.args(arguments);
+        run(&mut command, b"")
     }
 
     #[track_caller]

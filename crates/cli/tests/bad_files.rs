@@ -2,11 +2,15 @@
 //! leaves the file, byte for byte, as it was; `doctor --repair` moves it away and back again.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
+
+use program::{Ran, coditect, run};
 
 /// Every command, with arguments that would do something. A test compares the list with `help`.
 const COMMANDS: &[&[&str]] = &[
@@ -84,13 +88,6 @@ const WITHOUT: &[&str] = &[
 
 struct Home(tempfile::TempDir);
 
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
 impl Home {
     fn new() -> Self {
         let home = Self(tempfile::tempdir().unwrap());
@@ -106,18 +103,9 @@ impl Home {
             "AGENT" => agent.to_str().unwrap(),
             word => word,
         });
-        let ran = Command::new(env!("CARGO_BIN_EXE_coditect"))
-            .args(arguments)
-            .env_clear()
-            .env("CODITECT_HOME", self.0.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Ran {
-            code: ran.status.code().unwrap(),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8(ran.stderr).unwrap(),
-        }
+        let mut command = coditect(self.0.path());
+        command.args(arguments);
+        run(&mut command, b"")
     }
 
     fn folder(&self) -> PathBuf {

@@ -2,11 +2,14 @@
 //! streams, and the shapes that scripts rely on.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+mod program;
+
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
+
+use program::{Ran, coditect, run};
 
 /// Nothing listens on port 1.
 const NOWHERE: &str = "http://127.0.0.1:1";
@@ -15,32 +18,15 @@ const USER: &str = "9e50543f-11ca-498c-8ebe-98fd81c53404";
 
 struct Home(tempfile::TempDir);
 
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
 impl Home {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ran {
-        let ran = Command::new(env!("CARGO_BIN_EXE_coditect"))
-            .args(arguments)
-            .env_clear()
-            .env("CODITECT_HOME", self.0.path())
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Ran {
-            code: ran.status.code().unwrap(),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8(ran.stderr).unwrap(),
-        }
+        let mut command = coditect(self.0.path());
+        command.args(arguments).envs(variables.iter().copied());
+        run(&mut command, b"")
     }
 
     fn run(&self, arguments: &[&str]) -> Ran {

@@ -3,6 +3,8 @@
 //! calls into an agent's settings.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+mod program;
+
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -11,14 +13,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-struct Home(tempfile::TempDir);
+use program::{Ran, coditect, run};
 
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
+struct Home(tempfile::TempDir);
 
 impl Home {
     fn new() -> Self {
@@ -42,24 +39,13 @@ impl Home {
     }
 
     fn start(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_coditect"))
+        let mut command = coditect(self.0.path());
+        command
             .args(arguments)
-            .env_clear()
+            .env_remove("CODITECT_HOME")
             .env("HOME", self.0.path())
-            .current_dir(self.path("repo"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // One that looks at nothing may end before all is written.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        let ran = child.wait_with_output().unwrap();
-        Ran {
-            code: ran.status.code().unwrap(),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8(ran.stderr).unwrap(),
-        }
+            .current_dir(self.path("repo"));
+        run(&mut command, input)
     }
 
     fn run(&self, arguments: &[&str]) -> Ran {

@@ -1,19 +1,16 @@
 //! Every table that a person or a scan fills: its commands, their filters, their shapes.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+mod program;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-struct Home(tempfile::TempDir);
+use program::{Ran, coditect, run};
 
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
+struct Home(tempfile::TempDir);
 
 impl Home {
     fn new() -> Self {
@@ -21,19 +18,9 @@ impl Home {
     }
 
     fn run_in(&self, folder: &Path, arguments: &[&str]) -> Ran {
-        let ran = Command::new(env!("CARGO_BIN_EXE_coditect"))
-            .args(arguments)
-            .current_dir(folder)
-            .env("CODITECT_HOME", self.0.path())
-            .env_remove("CODITECT_OFFLINE")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Ran {
-            code: ran.status.code().unwrap(),
-            stdout: String::from_utf8(ran.stdout).unwrap(),
-            stderr: String::from_utf8(ran.stderr).unwrap(),
-        }
+        let mut command = coditect(self.0.path());
+        command.args(arguments).current_dir(folder);
+        run(&mut command, b"")
     }
 
     #[track_caller]

@@ -3,10 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+
+use program::{Ran, coditect, run};
 
 struct Home(tempfile::TempDir);
 
@@ -19,29 +22,24 @@ impl Home {
         self.0.path()
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
-        let ran = Command::new(env!("CARGO_BIN_EXE_coditect"))
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = coditect(self.0.path());
+        command
             .args(arguments)
             .current_dir(self.path())
-            .env("CODITECT_HOME", self.path())
-            .env("HOME", self.path())
-            .env_remove("CLAUDE_CONFIG_DIR")
-            .env_remove("CODEX_HOME")
-            .env_remove("CODITECT_OFFLINE")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(ran.status.success(), "{arguments:?}: {ran:?}");
+            .env("HOME", self.path());
+        let ran = run(&mut command, b"");
+        assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
         ran
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
         let ran = self.run(&[arguments, &["--json"]].concat());
-        serde_json::from_slice(&ran.stdout).unwrap()
+        serde_json::from_str(&ran.stdout).unwrap()
     }
 
     fn text(&self, arguments: &[&str]) -> String {
-        String::from_utf8(self.run(arguments).stdout).unwrap()
+        self.run(arguments).stdout
     }
 
     fn write(&self, path: &str, lines: &[Value]) {

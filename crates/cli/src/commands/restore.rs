@@ -51,14 +51,14 @@ pub(crate) struct Restore {
 pub(crate) fn run(context: &Context, command: &Restore) -> anyhow::Result<Exit> {
     let backups = command.place.backups(context);
     let mut store = context.store()?;
-    let (id, files) = choose(&backups, command)?;
+    let (manifest, files) = choose(&backups, command)?;
     let owner = store.owner_of_folder();
-    let manifest = backups.check(&id, owner, &files)?;
+    manifest.suits(owner, &files)?;
     for file in &files {
         context.adopt(&mut store, *file)?;
     }
     let databases = context.paths.context_storage();
-    let changes = backups.compare(&databases, &id, &files)?;
+    let changes = backups.compare(&databases, &manifest.id, &files)?;
     if command.dry_run {
         return print(context, &manifest, &files, &changes, None, true);
     }
@@ -78,7 +78,7 @@ pub(crate) fn run(context: &Context, command: &Restore) -> anyhow::Result<Exit> 
         &databases,
         &lease,
         owner,
-        (&id, &files),
+        (&manifest.id, &files),
         now_ms,
         |progress| {
             bar.show(progress);
@@ -100,29 +100,25 @@ pub(crate) fn run(context: &Context, command: &Restore) -> anyhow::Result<Exit> 
     )
 }
 
-/// Returns the backup that is meant, and those of its files that are wanted.
-fn choose(backups: &Backups, command: &Restore) -> anyhow::Result<(String, Vec<File>)> {
+/// Verifies the backup that is meant and returns it with those of its files that are wanted.
+fn choose(backups: &Backups, command: &Restore) -> anyhow::Result<(Manifest, Vec<File>)> {
     let wanted = command.file.files();
     let all = command.file == Which::All;
-    let id = match &command.id {
-        Some(id) => id.clone(),
+    let manifest = match &command.id {
+        Some(id) => backups.verify(id)?,
         None => {
             let first = if all { File::Org } else { wanted[0] };
             let newest = backups.newest_good(first)?;
             let none = || BackupError::NotFound(format!("in '{}'", backups.folder().display()));
-            newest.ok_or_else(none)?.id
+            newest.ok_or_else(none)?
         }
     };
-    let listed = backups.list()?.into_iter().find(|one| one.id == id);
-    let manifest = listed
-        .ok_or_else(|| BackupError::NotFound(id.clone()))?
-        .manifest?;
     let files = if all {
         manifest.files.iter().map(|saved| saved.file).collect()
     } else {
         wanted
     };
-    Ok((id, files))
+    Ok((manifest, files))
 }
 
 fn print(

@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::{BackupError, BackupResult, failed, sync_folder};
+use crate::Owner;
 use crate::profile::make_private_file;
 
 const NAME: &str = "manifest.json";
@@ -139,6 +140,23 @@ impl Manifest {
     #[must_use]
     pub fn saved(&self, file: File) -> Option<&Saved> {
         self.files.iter().find(|saved| saved.file == file)
+    }
+
+    /// Tells whether these files of the backup may go to this owner.
+    ///
+    /// # Errors
+    /// [`BackupError`] when it is of another account or lacks a file.
+    pub fn suits(&self, owner: Option<Owner>, files: &[File]) -> BackupResult<()> {
+        if let Some(missing) = files.iter().find(|file| self.saved(**file).is_none()) {
+            let missing = format!("of {missing}.db in {}", self.id);
+            return Err(BackupError::NotFound(missing));
+        }
+        let own = owner.map(|owner| (owner.tenant.to_string(), owner.user.to_string()));
+        let of = self.tenant_id.clone().zip(self.user_id.clone());
+        match (own, of) {
+            (Some(own), Some(of)) if own != of => Err(BackupError::Foreign(self.id.clone())),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the bytes of all copies.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::copy::{self, BUSY_TIMEOUT};
 use super::manifest::{Kind, Manifest};
 use super::sync_folder;
-use super::{BackupError, BackupProgress, BackupResult, Backups, UNFINISHED, exists, failed};
+use super::{BackupProgress, BackupResult, Backups, UNFINISHED, exists, failed};
 use crate::database::{Database, set_meta};
 use crate::error::InFile as _;
 use crate::profile::{make_private_file, make_private_folder, path_of};
@@ -51,7 +51,7 @@ impl Backups {
     /// server has. The lease says that nobody syncs meanwhile.
     ///
     /// # Errors
-    /// [`BackupError`]; then nothing was changed, unless the system failed between two files.
+    /// [`super::BackupError`]; then nothing was changed, unless the system failed between two files.
     pub fn put_back(
         &self,
         databases: &Path,
@@ -64,7 +64,8 @@ impl Backups {
         let _ = lease;
         let _held = self.hold()?;
         self.sweep()?;
-        let manifest = self.check(id, owner, files)?;
+        let manifest = self.verify(id)?;
+        manifest.suits(owner, files)?;
         let stage = self.stage(&manifest, files, now_ms)?;
         let there: Vec<File> = files
             .iter()
@@ -89,25 +90,6 @@ impl Backups {
             files: files.to_vec(),
             undo,
         })
-    }
-
-    /// Verifies a backup and returns what it holds, if these files of it may go to this owner.
-    ///
-    /// # Errors
-    /// [`BackupError`] when it is damaged, of another account, or lacks a file.
-    pub fn check(&self, id: &str, owner: Option<Owner>, files: &[File]) -> BackupResult<Manifest> {
-        let manifest = self.verify(id)?;
-        if let Some(missing) = files.iter().find(|file| manifest.saved(**file).is_none()) {
-            return Err(BackupError::NotFound(format!("of {missing}.db in {id}")));
-        }
-        let own = owner.map(|owner| (owner.tenant.to_string(), owner.user.to_string()));
-        let of = manifest.tenant_id.clone().zip(manifest.user_id.clone());
-        if let (Some(own), Some(of)) = (own, of)
-            && own != of
-        {
-            return Err(BackupError::Foreign(id.to_owned()));
-        }
-        Ok(manifest)
     }
 
     /// Copies what is put back, brings it to today's schema and notes where it comes from.
