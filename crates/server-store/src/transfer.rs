@@ -44,6 +44,7 @@ pub const OF_PERSON: &[(&str, &str)] = &[
     ("devices", "user_id"),
     ("licenses", "user_id"),
     ("audit_log", "user_id"),
+    ("erasures", "user_id"),
 ];
 /// Columns that a person's data does without: hashes of secrets prove who knows one, and say
 /// nothing about anybody.

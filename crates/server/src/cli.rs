@@ -195,7 +195,7 @@ pub struct Output {
 
 /// How to erase.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct Erase {
+pub struct Consent {
     /// Only say what would be erased
     #[arg(long, conflicts_with = "yes")]
     pub dry_run: bool,
@@ -261,7 +261,7 @@ pub enum TenantCommand {
         #[arg(long)]
         tenant: String,
         #[command(flatten)]
-        how: Erase,
+        how: Consent,
         #[command(flatten)]
         output: Output,
     },
@@ -380,7 +380,7 @@ pub enum UserCommand {
         #[arg(long)]
         user: String,
         #[command(flatten)]
-        how: Erase,
+        how: Consent,
         #[command(flatten)]
         output: Output,
     },

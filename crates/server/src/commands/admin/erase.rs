@@ -7,7 +7,7 @@ use coditect_server_store::erasure::receipts;
 use coditect_server_store::{Db, StoreError};
 use serde_json::{Value, json};
 
-use crate::cli::Erase;
+use crate::cli::Consent;
 use crate::commands::serve;
 use crate::config::Config;
 use crate::erasure::{self, ErasureError};
@@ -19,7 +19,7 @@ pub(super) async fn user(
     db: &Db,
     tenant: &str,
     user: &str,
-    how: Erase,
+    how: Consent,
 ) -> anyhow::Result<Value> {
     let tenant_id = super::find_tenant(db, tenant).await?;
     let user_id = super::find_user(db, tenant_id, user).await?;
@@ -31,7 +31,7 @@ pub(super) async fn tenant(
     config: &Config,
     db: &Db,
     tenant: &str,
-    how: Erase,
+    how: Consent,
 ) -> anyhow::Result<Value> {
     let tenant_id = super::find_tenant(db, tenant).await?;
     run(config, db, tenant_id, None, how).await
@@ -49,7 +49,7 @@ async fn run(
     db: &Db,
     tenant: OrganizationId,
     person: Option<UserId>,
-    how: Erase,
+    how: Consent,
 ) -> anyhow::Result<Value> {
     let clock = Clock::system();
     if how.dry_run || !how.yes {

@@ -20,6 +20,7 @@ pub(crate) const OPERATION: Operation = Operation {
         ErrorCode::BadRequest,
         ErrorCode::Unauthenticated,
         ErrorCode::DeviceUnknown,
+        ErrorCode::AccountErased,
         ErrorCode::BodyTooLarge,
         ErrorCode::UnsupportedMediaType,
     ],

@@ -77,6 +77,7 @@ const RESTORE_ERRORS: &[ErrorCode] = &[
     ErrorCode::PermissionDenied,
     ErrorCode::BackupNotFound,
     ErrorCode::ChecksumFailed,
+    ErrorCode::ScopeErased,
     ErrorCode::QuotaExceeded,
 ];
 

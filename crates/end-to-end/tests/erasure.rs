@@ -1,0 +1,177 @@
+//! A person is erased while one device is at hand, one has something unsent, and one was away: no
+//! file of theirs keeps anything, nothing comes back with them or with an older database, and a
+//! colleague loses nothing.
+#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
+
+use std::path::{Path, PathBuf};
+
+use coditect_end_to_end::{Device, Server};
+use serde_json::json;
+
+const MARK: &str = "mark-ann";
+/// How often a command asks whether the server is done; each attempt is a process.
+const ATTEMPTS_MAX: usize = 1_000;
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Returns the files of a device that hold the mark, but for the archive of transcripts, which
+/// never leaves it.
+fn marked(device: &Device) -> Vec<PathBuf> {
+    let data = device.home().join(".coditect-data");
+    let mut found = files(&data);
+    found.extend(files(&device.home().join(".coditect")));
+    found.retain(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        let is_marked = bytes.windows(MARK.len()).any(|it| it == MARK.as_bytes());
+        is_marked && !path.starts_with(data.join("archive"))
+    });
+    found
+}
+
+/// Returns the server's tables that hold a mark, with how many rows do.
+fn stored(server: &Server, mark: &str) -> Vec<String> {
+    let tables = server.ask(
+        "select table_name from information_schema.tables
+         where table_schema = 'public' order by 1",
+    );
+    let parts: Vec<String> = tables
+        .iter()
+        .map(|table| {
+            format!("select '{table}', count(*) from {table} t where t::text like '%{mark}%'")
+        })
+        .collect();
+    let all = format!(
+        "select * from ({}) as counted (name, rows) where rows > 0",
+        parts.join(" union all ")
+    );
+    server.ask(&all)
+}
+
+fn transcript(device: &Device) {
+    let folder = device.home().join(".claude/projects/-home-ann-app");
+    std::fs::create_dir_all(&folder).unwrap();
+    let line = json!({"type": "user", "uuid": "u1", "sessionId": "s1",
+        "timestamp": "2026-02-03T03:51:03.761Z", "cwd": "/home/ann/app",
+        "message": {"role": "user", "content": format!("{MARK} said ").repeat(2_000)}});
+    std::fs::write(folder.join("s1.jsonl"), format!("{line}\n")).unwrap();
+    let ran = device.run(&["import", "claude"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+fn decision(device: &Device, title: &str, scope: &str) {
+    let insert = format!("insert into decisions (scope, title) values ('{scope}', '{title}');");
+    device.sql("org", &insert);
+}
+
+/// Syncs a device of the erased account: it is told, and has nothing any more.
+fn is_told(device: &Device) {
+    let ran = device.run(&["sync"]);
+    assert_eq!(ran.code, 5, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("account_erased"), "{}", ran.stderr);
+    assert_eq!(marked(device), Vec::<PathBuf>::new());
+    assert!(!device.database("org").exists());
+    let tokens = device.home().join(".coditect/credentials");
+    assert_eq!(
+        files(&tokens)
+            .iter()
+            .filter(|it| it.extension() == Some("json".as_ref()))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn devices_of_an_erased_person_keep_nothing_and_bring_nothing_back() {
+    let mut server = Server::start();
+    let tenant = server.bootstrap("tenant_id");
+    let (person, license) = server.user(&tenant, "mark-ann@example.com", "member");
+    let devices = [(); 3].map(|()| Device::linked(&server, &license));
+    let [first, second, away] = &devices;
+    let colleague = Device::linked(&server, &server.bootstrap("license_key"));
+    for number in 0..20 {
+        decision(first, &format!("{MARK} {number}"), "user");
+    }
+    decision(first, "mark-shared", "org");
+    transcript(first);
+    decision(&colleague, "mark-bob", "user");
+    Device::converge_all(&[first, second, away, &colleague]);
+    let backed_up = first.run(&["backup"]);
+    assert_eq!(backed_up.code, 0, "{}", backed_up.stderr);
+    for device in &devices {
+        assert!(!marked(device).is_empty());
+    }
+    assert!(
+        stored(&server, MARK).len() >= 6,
+        "{:?}",
+        stored(&server, MARK)
+    );
+
+    server.stop();
+    let older = server.save_postgres();
+    server.restart();
+    decision(second, &format!("{MARK} unsent"), "user");
+    decision(second, &format!("{MARK} unsent and shared"), "org");
+    let erase = ["user", "erase", "--tenant", &tenant, "--user", &person];
+    let plan = server.admin(&[&erase[..], &["--dry-run"]].concat());
+    assert!(
+        plan["tables"]["org_decisions"].as_u64().unwrap() >= 20,
+        "{plan}"
+    );
+    assert!(!stored(&server, MARK).is_empty());
+    let receipt = server.admin(&[&erase[..], &["--yes"]].concat());
+    assert_eq!(
+        receipt["tables"]["org_decisions"],
+        plan["tables"]["org_decisions"]
+    );
+    assert_eq!(stored(&server, MARK), Vec::<String>::new());
+
+    is_told(first);
+    is_told(second);
+    let verified = server.admin(&["audit", "verify", "--tenant", &tenant]);
+    assert_eq!(verified["trails"][0]["state"], "whole", "{verified}");
+    // Neither hooks nor an import fill the folder again, and the agent never notices.
+    let input = json!({"hook_event_name": "PostToolUse", "session_id": "s2", "cwd": "/home/ann/app",
+        "tool_name": "Bash", "tool_use_id": "t1", "tool_input": {"command": MARK},
+        "tool_response": {"stdout": MARK}});
+    let ran = first.run_fed(&["hook", "PostToolUse"], &input.to_string());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+    assert_eq!(first.run(&["import", "claude"]).code, 5);
+    assert_eq!(marked(first), Vec::<PathBuf>::new());
+
+    // The database of before is put back: the ledger outside knows better.
+    server.stop();
+    server.restore_postgres(&older);
+    server.restart();
+    is_told(away);
+    let done = (0..ATTEMPTS_MAX).any(|_| {
+        let receipts = server.admin(&["erasures", "--tenant", &tenant]);
+        !receipts["receipts"].as_array().unwrap().is_empty()
+    });
+    assert!(
+        done && stored(&server, MARK).is_empty(),
+        "{:?}",
+        stored(&server, MARK)
+    );
+    assert!(!stored(&server, "mark-bob").is_empty());
+
+    // A colleague goes on with everything, what the person shared included.
+    let _ = colleague.sync();
+    let _ = colleague.converge();
+    let titles = colleague.sql("org", "select title from decisions order by title;");
+    assert_eq!(titles.trim(), "mark-bob\nmark-shared");
+    // The folder can begin anew, empty.
+    first.login(&server, &server.bootstrap("license_key"));
+    let _ = first.converge();
+    assert_eq!(marked(first), Vec::<PathBuf>::new());
+}
