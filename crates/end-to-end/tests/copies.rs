@@ -55,6 +55,42 @@ impl World {
         write(&mut self.work, device, &mut self.piece)
     }
 
+    /// Sets a file of the first device back by something that saves it and something that puts it
+    /// back, while both devices go on.
+    fn put_back<S>(
+        &mut self,
+        name: &str,
+        waiting: bool,
+        save: impl FnOnce(&Device) -> S,
+        put_back: impl FnOnce(&Device, S),
+    ) {
+        let before = self.a.id();
+        let lost = self.write(0);
+        self.a.converge();
+        let saved = save(&self.a);
+        let edited = format!("{lost} row 1");
+        self.work.edit(&self.a, &edited, "after it was saved");
+        self.work.delete(&self.a, &format!("{lost} row 2"));
+        // Twice: one push past the copy might be one whose reply was lost.
+        for _ in 0..2 {
+            let _ = self.write(0);
+            self.work.help(&self.a, 3);
+            self.a.converge();
+        }
+        let _ = self.write(1);
+        self.work.help(&self.b, 4);
+        self.b.converge();
+        self.a.converge();
+        put_back(&self.a, saved);
+        if waiting {
+            let _ = self.write(0);
+            self.work.help(&self.a, 1);
+        }
+        let report = self.a.sync();
+        assert_ne!(self.a.id(), before, "{name}: {report}");
+        self.assert_equal(name, &[&self.a, &self.b]);
+    }
+
     fn assert_equal(&self, name: &str, devices: &[&Device]) {
         Device::converge_all(devices);
         let tenant = self.server.bootstrap("tenant_id");
@@ -146,32 +182,9 @@ fn a_file_that_was_put_back_goes_on_as_another_device() {
     for file in FILES {
         for waiting in [false, true] {
             let name = format!("{file} put back, changes waiting: {waiting}");
-            let before = world.a.id();
-            let lost = world.write(0);
-            world.a.converge();
-            let saved = world.a.save_database(file);
-            world
-                .work
-                .edit(&world.a, &format!("{lost} row 1"), "after the copy");
-            world.work.delete(&world.a, &format!("{lost} row 2"));
-            // Twice: one push past the copy might be one whose reply was lost.
-            for _ in 0..2 {
-                let _ = world.write(0);
-                world.work.help(&world.a, 3);
-                world.a.converge();
-            }
-            let _ = world.write(1);
-            world.work.help(&world.b, 4);
-            world.b.converge();
-            world.a.converge();
-            world.a.restore_database(file, &saved);
-            if waiting {
-                let _ = world.write(0);
-                world.work.help(&world.a, 1);
-            }
-            let report = world.a.sync();
-            assert_ne!(world.a.id(), before, "{name}: {report}");
-            world.assert_equal(&name, &[&world.a, &world.b]);
+            let save = |device: &Device| device.save_database(file);
+            let put_back = |device: &Device, saved| device.restore_database(file, &saved);
+            world.put_back(&name, waiting, save, put_back);
         }
     }
 }
@@ -182,31 +195,13 @@ fn a_restored_backup_loses_nothing_and_brings_nothing_twice() {
     let mut world = World::new();
     for (file, waiting) in [("org", false), ("all", true)] {
         let name = format!("{file} restored, changes waiting: {waiting}");
-        let before = world.a.id();
-        let lost = world.write(0);
-        world.a.converge();
-        let made = world.a.json(&["backup", "--file", file]);
-        world
-            .work
-            .edit(&world.a, &format!("{lost} row 1"), "after the backup");
-        world.work.delete(&world.a, &format!("{lost} row 2"));
-        for _ in 0..2 {
-            let _ = world.write(0);
-            world.work.help(&world.a, 3);
-            world.a.converge();
-        }
-        let _ = world.write(1);
-        world.b.converge();
-        let id = made["id"].as_str().unwrap();
-        let restored = world.a.json(&["restore", id, "--file", file, "--yes"]);
-        assert!(restored["undo"].is_string(), "{name}: {restored}");
-        if waiting {
-            let _ = world.write(0);
-            world.work.help(&world.a, 1);
-        }
-        let report = world.a.sync();
-        assert_ne!(world.a.id(), before, "{name}: {report}");
-        world.assert_equal(&name, &[&world.a, &world.b]);
+        let back_up = |device: &Device| device.json(&["backup", "--file", file]);
+        let restore = |device: &Device, made: Value| {
+            let id = made["id"].as_str().unwrap();
+            let restored = device.json(&["restore", id, "--file", file, "--yes"]);
+            assert!(restored["undo"].is_string(), "{name}: {restored}");
+        };
+        world.put_back(&name, waiting, back_up, restore);
     }
     // The first sync of the day made one as well.
     let listed = world.a.json(&["backup", "list"]);

@@ -6,11 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use coditect_end_to_end::{
-    Device, Held, Ledger, Proxy, Server, Shell, Stop, assert_same, rounds_asked_for,
+    Device, Held, Ledger, Proxy, Server, Shell, Stop, assert_same, fraction, pause,
+    rounds_asked_for,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Child;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Rounds of an ordinary run: every target at every moment once.
@@ -392,16 +392,4 @@ fn moment(step: u64) -> Moment {
 fn batch(device: &Device) -> Option<String> {
     let text = device.sql("org", "select batch_id from sync_batch;");
     text.lines().next().map(str::to_owned)
-}
-
-/// Waits without a clock of the test's own: nobody sends on the channel.
-fn pause(time: Duration) {
-    let (_sender, receiver) = mpsc::channel::<()>();
-    let _ = receiver.recv_timeout(time);
-}
-
-/// A fraction between 0 and 1 that depends on the round alone.
-fn fraction(round: u64) -> f64 {
-    let mixed = (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use coditect_backup::{ArchiveError, Reader, Record, Settings, Storage};
 use coditect_core::digest::{self, Digest};
-use coditect_end_to_end::{Pusher, Server, program, rounds_asked_for};
+use coditect_end_to_end::{Pusher, Server, fraction, pause, program, rounds_asked_for};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::Op;
 use coditect_protocol::{RowId, Scope, Version};
@@ -577,16 +577,4 @@ impl Drop for Store {
 fn text(round: u64, at: u64) -> String {
     let length = if at.is_multiple_of(10) { LONG } else { 200 };
     format!("{round} {at} because ").repeat(length / 20)
-}
-
-/// Waits without a clock of the test's own: nobody sends on the channel.
-fn pause(time: Duration) {
-    let (_sender, receiver) = mpsc::channel::<()>();
-    let _ = receiver.recv_timeout(time);
-}
-
-/// A fraction between 0 and 1 that depends on the round alone.
-fn fraction(round: u64) -> f64 {
-    let mixed = (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }

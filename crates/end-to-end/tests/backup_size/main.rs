@@ -2,19 +2,23 @@
 //! the server that takes, which must not depend on the size.
 //!
 //! `make test` runs it small. `BACKUP_ROWS` sets the number of messages; `CODITECT_TEST_PROGRAMS`
-//! the folder of the programs, such as `target/release`.
+//! the folder of the programs, such as `target/release`. At the end devices push at a steady rate,
+//! with and without a backup beside them in turn; `BACKUP_MB_PER_SECOND` is the limit of the backup.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a failure is the test's, and the figures are what it is for"
 )]
 
-use std::sync::mpsc;
+mod steady;
+
 use std::time::{Duration, Instant};
 
-use coditect_end_to_end::{Pusher, Server, rounds_asked_for};
+use coditect_end_to_end::{Pusher, Server, pause, rounds_asked_for};
 use coditect_protocol::catalogue::File;
 use serde_json::{Value, json};
+
+use steady::{Beside, Steady};
 
 /// Messages of an ordinary run.
 const ROWS: u64 = 1_000;
@@ -23,6 +27,11 @@ const BATCH: u64 = 500;
 const MIB: f64 = 1024.0 * 1024.0;
 /// How much the server may grow above what it took before, MiB.
 const GROWTH_MAX: f64 = 100.0;
+/// Megabytes a second that a backup may read.
+const MB_PER_SECOND: u64 = 50;
+/// Turns of pushes without and with a backup, and how many pushes each takes at least.
+const TURNS: usize = 3;
+const PUSHES_PER_TURN: usize = 40;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 struct World {
@@ -36,8 +45,12 @@ struct World {
 #[test]
 fn a_large_scope_is_backed_up_and_restored_in_bounded_memory() {
     let rows = rounds_asked_for("BACKUP_ROWS").unwrap_or(ROWS);
-    let variables = [("CODITECT_REQUEST_TIMEOUT_MS", "600000")];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let limit = rounds_asked_for("BACKUP_MB_PER_SECOND").unwrap_or(MB_PER_SECOND);
+    let variables = [
+        ("CODITECT_REQUEST_TIMEOUT_MS", "600000".to_owned()),
+        ("CODITECT_BACKUP_MB_PER_SECOND", limit.to_string()),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value));
     let server = Server::start_in(&[], &variables);
     let license = server.bootstrap("license_key");
     let mut world = World {
@@ -73,6 +86,7 @@ fn a_large_scope_is_backed_up_and_restored_in_bounded_memory() {
         (&tried["trial"], &tried["rows"]),
         (&json!("passed"), &json!(rows))
     );
+    world.push_beside(&license);
 }
 
 impl World {
@@ -120,6 +134,48 @@ impl World {
         self.pusher.renew().unwrap();
         let request = json!({ "backup_id": backup, "mode": mode });
         self.pusher.post(&self.path("restore"), &request).unwrap()
+    }
+
+    /// Compares pushes beside a backup with those beside nothing, in turn within one run.
+    fn push_beside(&mut self, license: &str) {
+        let steady = Steady::new(self.server.url(), license);
+        std::thread::scope(|scope| {
+            let _stops = steady.start(scope);
+            for turn in 1..=TURNS {
+                let pushes = turn * PUSHES_PER_TURN;
+                let took = self.with_backups(&steady, pushes);
+                // As long as the backups took: both have as many pushes to take a share of.
+                let rest = Instant::now();
+                while steady.pushes(Beside::Nothing) < pushes || rest.elapsed() < took {
+                    pause(LOOK_AGAIN);
+                }
+            }
+        });
+        let [quiet, busy] = [Beside::Nothing, Beside::Backup].map(|what| {
+            let [p50, p99] = [0.5, 0.99].map(|share| steady.share(what, share));
+            println!(
+                "{} pushes beside {what:?}: p50 {p50:.1} ms, p99 {p99:.1} ms",
+                steady.pushes(what)
+            );
+            (p50, p99)
+        });
+        println!(
+            "beside a backup p50 takes {:.2} and p99 {:.2} times as long",
+            busy.0 / quiet.0,
+            busy.1 / quiet.1
+        );
+    }
+
+    /// Takes backups until so many pushes were made beside them; returns how long that took.
+    fn with_backups(&mut self, steady: &Steady, pushes: usize) -> Duration {
+        let began = Instant::now();
+        steady.beside(Beside::Backup);
+        self.back_up();
+        while steady.pushes(Beside::Backup) < pushes {
+            self.back_up();
+        }
+        steady.beside(Beside::Nothing);
+        began.elapsed()
     }
 
     fn live(&self) -> u64 {
@@ -184,10 +240,4 @@ fn processor(pid: u32) -> f64 {
         .collect();
     let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
     (ticks(11) + ticks(12)) / 100.0
-}
-
-/// Waits without a clock of the test's own: nobody sends on the channel.
-fn pause(time: Duration) {
-    let (_sender, receiver) = mpsc::channel::<()>();
-    let _ = receiver.recv_timeout(time);
 }
