@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use coditect_backup::{Storage, StorageError};
@@ -27,6 +28,8 @@ const FILE: &str = "erasures.jsonl";
 const FOLDER: &str = "erasures";
 /// An entry has a few hundred bytes; what is longer is none.
 const ENTRY_BYTES_MAX: usize = 16 * 1024;
+/// How long a server that starts waits for the storage.
+const STORAGE_WAIT: Duration = Duration::from_secs(10);
 /// How often is looked again whether nothing is left: a push that was under way may have come in
 /// between.
 const ROUNDS_MAX: u32 = 10;
@@ -149,16 +152,26 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Returns what both say, each erasure once.
+    /// Returns what both say, each erasure once. A storage that does not answer is logged: the
+    /// file has what this server has written.
     ///
     /// # Errors
-    /// [`ErasureError::File`], [`ErasureError::Storage`].
+    /// [`ErasureError::File`].
     pub async fn read_all(&self, now: DateTime<Utc>) -> Result<Vec<Erasure>, ErasureError> {
-        let mut all = BTreeMap::<Uuid, Erasure>::new();
-        let stored = self.read_storage(now).await?;
-        for erasure in self.read_file()?.into_iter().chain(stored) {
-            all.insert(erasure.id, erasure);
-        }
+        let stored = tokio::time::timeout(STORAGE_WAIT, self.read_storage(now)).await;
+        let stored = match stored {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot read the ledger of erasures beside the backups");
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::warn!("the storage of backups does not tell its erasures in time");
+                Vec::new()
+            }
+        };
+        let all = self.read_file()?.into_iter().chain(stored);
+        let all: BTreeMap<Uuid, Erasure> = all.map(|erasure| (erasure.id, erasure)).collect();
         Ok(all.into_values().collect())
     }
 
@@ -265,16 +278,10 @@ async fn remove_archives(
 /// rows go later.
 ///
 /// # Errors
-/// [`ErasureError`], but for [`ErasureError::Storage`], which is logged.
+/// [`ErasureError::File`], [`ErasureError::Store`].
 pub async fn lock_out(db: &Db, clock: &Clock, ledger: &Ledger) -> Result<(), ErasureError> {
     let now = clock.now();
-    let known = match ledger.read_all(now).await {
-        Err(ErasureError::Storage(error)) => {
-            tracing::warn!(%error, "the ledger of erasures beside the backups cannot be read");
-            ledger.read_file()?
-        }
-        known => known?,
-    };
+    let known = ledger.read_all(now).await?;
     for erasure in erasure::unapplied(db, &known, now).await? {
         tracing::warn!(erasure.id = %erasure.id, "what was erased is here again; it goes");
         erasure::begin(db, &erasure, now).await?;
