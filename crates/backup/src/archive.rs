@@ -175,12 +175,19 @@ impl Seal {
     }
 }
 
+/// How hard archives are packed: half the processor's time of zlib's usual level, which those who
+/// push meanwhile need, for 8 % more bytes (18.8 MB of transcripts).
+const LEVEL: Compression = Compression::new(4);
+
 /// Packs lines. What is packed so far is taken piece by piece.
 #[derive(Debug)]
 pub struct Writer {
     packer: GzEncoder<Vec<u8>>,
     seal: Seal,
     records: u64,
+    /// The line at hand, kept for its memory.
+    text: Vec<u8>,
+    bytes: u64,
 }
 
 impl Writer {
@@ -188,9 +195,11 @@ impl Writer {
     #[must_use]
     pub fn new(manifest: Manifest) -> Self {
         let mut writer = Self {
-            packer: GzEncoder::new(Vec::new(), Compression::default()),
+            packer: GzEncoder::new(Vec::new(), LEVEL),
             seal: Seal::default(),
             records: 0,
+            text: Vec::new(),
+            bytes: 0,
         };
         writer.line(&Line::Manifest(manifest));
         writer
@@ -220,9 +229,18 @@ impl Writer {
         (last, self.seal.close(records))
     }
 
+    /// Returns how long the lines are so far, in bytes before packing.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     fn line(&mut self, line: &Line) {
-        serde_json::to_writer(&mut self.packer, line).expect(IN_MEMORY);
-        self.packer.write_all(b"\n").expect(IN_MEMORY);
+        self.text.clear();
+        serde_json::to_writer(&mut self.text, line).expect(IN_MEMORY);
+        self.text.push(b'\n');
+        self.bytes += self.text.len() as u64;
+        self.packer.write_all(&self.text).expect(IN_MEMORY);
     }
 }
 

@@ -4,5 +4,6 @@ pub mod audit;
 pub mod backups;
 pub mod bodies;
 pub mod erasure;
+mod pace;
 pub mod scrub;
 pub mod trials;

@@ -18,6 +18,7 @@ use coditect_server_store::backups::{self, Completed, Job, retention, schedule};
 use coditect_server_store::sync::{ArchivedPart, ArchivedRow, archive};
 use futures_util::TryStreamExt as _;
 
+use super::pace::Pace;
 use crate::backups::Backups;
 use crate::state::AppState;
 
@@ -55,6 +56,9 @@ pub enum BackupError {
     /// Another server took the job over.
     #[error("another server took the job over")]
     TakenOver,
+    /// The thread that packs or unpacks a piece ended early.
+    #[error("a piece could not be packed or unpacked")]
+    Packing(#[from] tokio::task::JoinError),
 }
 
 /// Does what there is to do, and waits for more, until the server stops.
@@ -173,7 +177,7 @@ async fn remove_unnamed(
 pub async fn run_pending(state: &AppState, backups: &Backups) -> Result<u64, StoreError> {
     let mut completed = 0;
     while let Some(job) = backups::claim(&state.db, state.clock.now()).await? {
-        match carry_out(state, &backups.storage, &job).await {
+        match carry_out(state, backups, &job).await {
             Ok(()) => completed += 1,
             Err(BackupError::TakenOver) => {}
             Err(error) => {
@@ -196,12 +200,14 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
     texts.join(": ")
 }
 
-async fn carry_out(state: &AppState, storage: &Storage, job: &Job) -> Result<(), BackupError> {
+async fn carry_out(state: &AppState, backups: &Backups, job: &Job) -> Result<(), BackupError> {
+    let storage = &backups.storage;
     // A path of its own for each attempt: two servers that both think the job theirs must not
     // write one file.
     let path = job.archive_path();
     let mut upload = storage.upload(&path)?;
-    let (to, digest, sealed) = match write(state, job, &mut upload).await {
+    let (to, digest, sealed) = match write(state, job, &mut upload, backups.bytes_per_second).await
+    {
         Ok(written) => written,
         Err(error) => {
             upload.abort().await;
@@ -239,7 +245,9 @@ async fn write(
     state: &AppState,
     job: &Job,
     upload: &mut Upload,
+    bytes_per_second: Option<u64>,
 ) -> Result<(i64, Digest, Sealed), BackupError> {
+    let pace = Pace::new(bytes_per_second);
     let mut writer = Writer::new(Manifest {
         format: FORMAT.to_owned(),
         format_version: FORMAT_VERSION,
@@ -262,11 +270,23 @@ async fn write(
         if piece.epoch != job.epoch {
             return Err(BackupError::EpochChanged);
         }
+        let mut rows = Vec::with_capacity(piece.rows.len());
         for mut row in piece.rows {
             archive::whole(&state.db, job.tenant, job.scope, &mut row).await?;
-            writer.record(record(row));
+            rows.push(record(row));
         }
-        upload.write(writer.take()).await?;
+        // Packing takes longer than a thread that answers requests may be held.
+        let (packer, packed) = tokio::task::spawn_blocking(move || {
+            for row in rows {
+                writer.record(row);
+            }
+            let packed = writer.take();
+            (writer, packed)
+        })
+        .await?;
+        writer = packer;
+        upload.write(packed).await?;
+        pace.keep(writer.bytes()).await;
         from = piece.to;
         if let Some(digest) = piece.digest.filter(|_| piece.at_head) {
             break digest;
@@ -302,11 +322,14 @@ fn record(row: ArchivedRow) -> Record {
 async fn check(storage: &Storage, path: &str, written: &Sealed) -> Result<(), BackupError> {
     let mut reader = Reader::default();
     let mut pieces = std::pin::pin!(storage.download(path).await?);
-    let mut each = |_, _| Ok::<_, ArchiveError>(());
     while let Some(piece) = pieces.try_next().await? {
-        reader.feed(&piece, &mut each)?;
+        let fed = tokio::task::spawn_blocking(move || {
+            let fed = reader.feed(&piece, &mut |_, _| Ok::<_, ArchiveError>(()));
+            fed.map(|()| reader)
+        });
+        reader = fed.await??;
     }
-    let (_, _, read) = reader.finish(&mut each)?;
+    let (_, _, read) = reader.finish(&mut |_, _| Ok::<_, ArchiveError>(()))?;
     if read == *written {
         Ok(())
     } else {
