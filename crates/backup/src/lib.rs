@@ -1,9 +1,11 @@
-//! Backups of a scope: the format of an archive and where archives are kept.
+//! Backups: the format of a scope's archive, the archive of a whole database, and where both are
+//! kept.
 //!
 //! Knows no database: rows come in and go out as they travel on the wire. What a restore does
 //! with them is the store's to decide.
 
 mod archive;
+pub mod database;
 mod encryption;
 mod storage;
 
@@ -12,4 +14,4 @@ pub use archive::{
     Manifest, Reader, Record, Sealed, Writer,
 };
 pub use encryption::{EncryptionError, Keys};
-pub use storage::{Settings, Storage, StorageError, Upload};
+pub use storage::{Settings, Storage, StorageError, Stored, Upload};

@@ -85,6 +85,17 @@ pub struct Settings {
     pub keys: Option<Keys>,
 }
 
+/// What lies in a storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Where.
+    pub path: String,
+    /// Bytes that it takes, packed and encrypted as it is.
+    pub bytes: u64,
+    /// When it was written.
+    pub modified: DateTime<Utc>,
+}
+
 /// A place for archives; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Storage {
@@ -212,6 +223,60 @@ impl Storage {
                 }
             },
         ))
+    }
+
+    /// Returns what lies below `folder`, in no order.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`].
+    pub fn list(
+        &self,
+        folder: &str,
+    ) -> impl Stream<Item = Result<Stored, StorageError>> + Send + use<> {
+        let found = self.store.list(Some(&Path::from(folder)));
+        found.map_err(StorageError::from).map_ok(|one| Stored {
+            path: one.location.to_string(),
+            bytes: one.size,
+            modified: one.last_modified,
+        })
+    }
+
+    /// Returns whether something lies at `path`.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`].
+    pub async fn has(&self, path: &str) -> Result<bool, StorageError> {
+        match self.store.head(&Path::from(path)).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            found => Ok(found.map(|_| true)?),
+        }
+    }
+
+    /// Reads the small file at `path`; what lies behind its first `bytes_max` bytes is left out.
+    ///
+    /// # Errors
+    /// As [`Storage::download`] and its pieces.
+    pub async fn read(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, StorageError> {
+        let mut pieces = std::pin::pin!(self.download(path).await?);
+        let mut content = Vec::new();
+        while let Some(piece) = pieces.try_next().await? {
+            content.extend_from_slice(&piece);
+            if content.len() >= bytes_max {
+                content.truncate(bytes_max);
+                break;
+            }
+        }
+        Ok(content)
+    }
+
+    /// Writes a small file to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Storage::upload`] and [`Upload::finish`].
+    pub async fn write(&self, path: &str, content: Vec<u8>) -> Result<(), StorageError> {
+        let mut upload = self.upload(path)?;
+        upload.write(content).await?;
+        upload.finish().await
     }
 
     /// Returns the paths of what lies below `folder` and was last written before `before`, in no

@@ -71,3 +71,20 @@ pub async fn measure(db: &Db, now: DateTime<Utc>) -> Result<Measured, StoreError
     })
     .await
 }
+
+const ARCHIVER_FAILS: &str = "select coalesce(last_failed_time
+    > coalesce(last_archived_time, '-infinity'), false) from pg_stat_archiver";
+
+/// Returns whether PostgreSQL failed the last time that it handed over a piece of its write-ahead
+/// log for an archive.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn archiver_fails(db: &Db) -> Result<bool, StoreError> {
+    db.system(SystemTask::Measure, |mut tx| async move {
+        let row = tx.query_opt(ARCHIVER_FAILS, &[]).await?;
+        Ok(row.ok_or(StoreError::NotFound)?.try_get(0)?)
+    })
+    .await
+}

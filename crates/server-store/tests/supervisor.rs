@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use coditect_server_store::embedded::{
-    BinarySearch, EmbeddedError, EmbeddedOptions, EmbeddedPostgres, Lifetime, stop_detached,
+    Archiving, BinarySearch, EmbeddedError, EmbeddedOptions, EmbeddedPostgres, Lifetime, Spool,
+    stop_detached,
 };
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
@@ -85,6 +86,7 @@ in_open_and_closed_folders! {
     half_made_cluster_is_made_again,
     server_outlives_no_killed_supervisor,
     links_that_its_user_left_are_not_followed,
+    log_is_handed_over_whole_and_in_order,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' own configuration")]
@@ -156,6 +158,46 @@ fn data_is_there_after_a_stop_and_a_second_start(place: &Place) {
             .get(0)
     });
     assert_eq!(n, 7);
+}
+
+fn log_is_handed_over_whole_and_in_order(place: &Place) {
+    const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+    let mut wanted = options(&place.folder);
+    wanted.archiving = Archiving::On { seconds: 600 };
+    for start in 1..=2 {
+        let server = EmbeddedPostgres::start(&wanted).unwrap();
+        let Some(record) = server.archive() else {
+            println!("skipped: no pg_basebackup beside postgres");
+            return;
+        };
+        assert_eq!(record.seconds, 600);
+        with_client(&server, async |client| {
+            let sql = "create table if not exists kept (n int); insert into kept values (1)";
+            client.batch_execute(sql).await.unwrap();
+            client
+                .batch_execute("select pg_switch_wal()")
+                .await
+                .unwrap();
+            let count = "select archived_count from pg_stat_archiver";
+            while client
+                .query_typed_one(count, &[])
+                .await
+                .unwrap()
+                .get::<_, i64>(0)
+                == 0
+            {}
+        });
+        // The start of a short command archives like the one before.
+        wanted.archiving = Archiving::AsBefore;
+        server.stop();
+        let waiting = Spool::of(&place.folder).waiting().unwrap();
+        assert!(waiting.len() > start, "{waiting:?}");
+        let names: Vec<&String> = waiting.iter().map(|one| &one.name).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        for one in &waiting {
+            assert_eq!(one.read(SEGMENT_BYTES).unwrap().len() as u64, SEGMENT_BYTES);
+        }
+    }
 }
 
 fn server_is_durable_and_listens_on_its_socket_only(place: &Place) {

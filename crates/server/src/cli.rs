@@ -175,6 +175,9 @@ pub enum AdminCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// The embedded PostgreSQL itself: base backups, and recovery as of any moment
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// Print every synced row of an organisation as JSON lines, to compare replicas with
     ///
     /// Holds content of all its people: an operator's tool for proofs, not a backup.
@@ -505,6 +508,66 @@ pub enum EpochCommand {
     /// Every device then reads its streams again from the start and pushes what the database
     /// lacks; nothing is lost and nobody is locked out.
     Bump {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// The archive of the embedded PostgreSQL.
+#[derive(Debug, Subcommand)]
+pub enum DatabaseCommand {
+    /// Make a base backup now; the server makes one a day by itself
+    Base {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the archives in the place for backups, and how far back each goes
+    List {
+        /// One archive only
+        #[arg(long, value_name = "ID")]
+        archive: Option<uuid::Uuid>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Recover the database as of a moment into a new folder
+    ///
+    /// Nothing is touched but that folder, which appears when all is done: the base backup and the
+    /// write-ahead log are fetched and checked, PostgreSQL replays them, and the database begins a
+    /// new epoch, so that devices push again what it lacks. `use` puts the folder in place.
+    #[command(
+        after_help = "Examples:\n  coditect-server admin database recover --latest --into \
+                            /var/lib/coditect/postgres.new\n  coditect-server admin database \
+                            recover --to 2026-11-21T14:05:00Z --into /tmp/drill"
+    )]
+    Recover {
+        /// The moment, as 2026-11-21T14:05:00Z
+        #[arg(long, value_name = "TIME", required_unless_present = "latest")]
+        to: Option<chrono::DateTime<chrono::Utc>>,
+        /// As far as there is write-ahead log
+        #[arg(long, conflicts_with = "to")]
+        latest: bool,
+        /// The new folder; one like DIR/postgres
+        #[arg(long, value_name = "FOLDER")]
+        into: std::path::PathBuf,
+        /// The archive, where there are several
+        #[arg(long, value_name = "ID")]
+        archive: Option<uuid::Uuid>,
+        /// Read every row of what was recovered and compare it with its hash
+        #[arg(long)]
+        verify: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Put a recovered folder in the place of the server's, which must not run
+    ///
+    /// The folder of before stays beside it under another name.
+    Use {
+        /// The folder that `recover --into` made, on the same disk
+        #[arg(value_name = "FOLDER")]
+        from: std::path::PathBuf,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         output: Output,
     },

@@ -34,8 +34,13 @@ pub struct Config {
     pub backup_url: Option<String>,
     /// File with the keys that backups are encrypted with.
     pub backup_key_file: Option<PathBuf>,
+    /// Most megabytes of rows that a backup reads in a second; 0 for no limit.
+    pub backup_mb_per_second: usize,
     /// Hours between two restores on trial; 0 for none.
     pub backup_trial_hours: usize,
+    /// Longest time that a change of the embedded PostgreSQL waits before it is archived, in
+    /// seconds; 0 for no archive of it.
+    pub database_archive_seconds: u32,
     /// The variables that the tools of the buckets' vendors read: addresses and credentials.
     pub bucket: Bucket,
     /// Where to look for PostgreSQL's programs.
@@ -175,7 +180,12 @@ impl Config {
             secrets_dir: secrets_dir.unwrap_or_else(|| data_dir.join("secrets")),
             backup_url: values.text("backup_url"),
             backup_key_file: values.text("backup_key_file").map(PathBuf::from),
+            backup_mb_per_second: values.number("backup_mb_per_second", 0, 100_000)?,
             backup_trial_hours: values.number("backup_trial_hours", 0, 8_760)?,
+            database_archive_seconds: values
+                .number("database_archive_seconds", 0, 3_600)?
+                .try_into()
+                .unwrap_or(0),
             bucket: values.bucket().clone(),
             data_dir,
             target,

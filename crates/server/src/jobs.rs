@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backups;
 pub mod bodies;
+pub mod database;
 pub mod erasure;
 mod pace;
 pub mod scrub;

@@ -10,6 +10,7 @@ mod body;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod database_archive;
 pub mod erasure;
 pub mod error;
 pub mod jobs;

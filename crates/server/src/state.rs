@@ -14,6 +14,7 @@ use crate::app::hints::Hub;
 use crate::app::progress::Noted;
 use crate::backups::Backups;
 use crate::config::HttpConfig;
+use crate::database_archive::Archive;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::throttle::Throttle;
@@ -46,6 +47,8 @@ pub struct AppState {
     /// The key that signs notices of erased accounts; devices learn its public half when they log
     /// in. Without it they are told, and believe nothing.
     pub erasure_key: Option<Arc<HeadKey>>,
+    /// The archive of the embedded PostgreSQL, where there is one.
+    pub database_archive: Option<Archive>,
     /// Who follows which streams.
     pub hints: Hub,
     /// When each device's position was noted last.
@@ -81,6 +84,7 @@ impl AppState {
             throttle: Throttle::default(),
             limits: Limits::default(),
             backups: None,
+            database_archive: None,
             erasure_key: None,
             hints,
             noted: Noted::default(),

@@ -48,6 +48,27 @@ pub(super) fn read(path: &Path) -> Vec<u8> {
     open().unwrap_or_default()
 }
 
+/// Reads a plain file that is no link and has at most `bytes_max` bytes.
+///
+/// # Errors
+/// Those of the system; anything else is refused.
+pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() || about.len() > bytes_max {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no plain file, or too long",
+        ));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+    file.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Makes a folder unless it is there, gives it to `account`, and closes it to everybody else.
 ///
 /// # Errors

@@ -4,24 +4,31 @@
 //! is stored in it; roles and tables are the business of [`crate::roles`] and
 //! [`crate::migrations`]. All functions block; call them outside the async runtime's threads.
 
+mod archiving;
 mod binaries;
 mod cluster;
 mod guarded;
 mod os;
 mod process;
 mod reach;
+mod recovery;
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+pub use archiving::{ArchiveRecord, Archiving, Spool, SpoolLock, SpoolSize, Waiting};
 pub use binaries::{Binaries, BinarySearch, find as find_binaries};
 use cluster::{Layout, PORT, SUPERUSER};
 use process::{Launch, Supervised};
+pub use recovery::{Reached, Site};
 
+/// The program that makes base backups.
+const BASE_BACKUP: &str = "pg_basebackup";
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Whether commits survive a power cut.
@@ -55,6 +62,10 @@ pub struct EmbeddedOptions {
     pub lifetime: Lifetime,
     /// Most connections at a time.
     pub connections_max: u32,
+    /// Whether the write-ahead log is kept for an archive.
+    pub archiving: Archiving,
+    /// Further settings of the server, each `name=value`.
+    pub settings: Vec<String>,
 }
 
 impl EmbeddedOptions {
@@ -67,6 +78,8 @@ impl EmbeddedOptions {
             durability: Durability::Full,
             lifetime: Lifetime::Supervised,
             connections_max: 100,
+            archiving: Archiving::AsBefore,
+            settings: Vec::new(),
         }
     }
 }
@@ -76,6 +89,7 @@ impl EmbeddedOptions {
 pub struct EmbeddedPostgres {
     layout: Layout,
     has_vector: bool,
+    binaries: Binaries,
     /// Whether this process started the server, rather than having joined a running one.
     started: bool,
     supervised: Option<Supervised>,
@@ -123,10 +137,11 @@ impl EmbeddedPostgres {
     }
 
     fn attached(options: &EmbeddedOptions, layout: Layout) -> Result<Self, EmbeddedError> {
-        let has_vector = find_binaries(&options.search, layout.major())?.has_vector;
+        let binaries = find_binaries(&options.search, layout.major())?;
         Ok(Self {
             layout,
-            has_vector,
+            has_vector: binaries.has_vector,
+            binaries,
             started: false,
             supervised: None,
             _lock: None,
@@ -149,9 +164,10 @@ impl EmbeddedPostgres {
             layout.initialise(&binaries)?;
         }
         process::clear_orphan(&layout)?;
+        archiving::apply(&layout.root, archiving_of(options, &binaries))?;
         let launch = Launch {
             layout: layout.clone(),
-            binaries,
+            binaries: binaries.clone(),
             options: options.clone(),
         };
         if detached {
@@ -159,6 +175,7 @@ impl EmbeddedPostgres {
             return Ok(Self {
                 layout,
                 has_vector,
+                binaries,
                 started: true,
                 supervised: None,
                 _lock: None,
@@ -168,6 +185,7 @@ impl EmbeddedPostgres {
         Ok(Self {
             layout,
             has_vector,
+            binaries,
             started: true,
             supervised,
             _lock: Some(lock),
@@ -186,6 +204,31 @@ impl EmbeddedPostgres {
         let folder = self.layout.socket_dir.display().to_string();
         let folder = folder.replace('\\', "\\\\").replace('\'', "\\'");
         format!("host='{folder}' port={PORT} user={role} dbname={database}")
+    }
+
+    /// Returns the archive that the write-ahead log is kept for.
+    #[must_use]
+    pub fn archive(&self) -> Option<ArchiveRecord> {
+        ArchiveRecord::of(&self.layout.root)
+    }
+
+    /// Returns what waits for that archive.
+    #[must_use]
+    pub fn spool(&self) -> Spool {
+        Spool::of(&self.layout.root)
+    }
+
+    /// Returns the folder of the cluster, its socket and its log.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.layout.root
+    }
+
+    /// Returns what makes base backups of the server.
+    #[must_use]
+    pub fn base_backup(&self) -> BaseBackup {
+        let program = self.binaries.program(BASE_BACKUP);
+        BaseBackup::new(program, self.superuser_url("postgres"), self.binaries.major)
     }
 
     /// Returns whether pgvector is installed beside the server.
@@ -235,6 +278,55 @@ impl Drop for EmbeddedPostgres {
             self.layout.remove_outside();
         }
     }
+}
+
+/// What makes base backups of a running server.
+#[derive(Debug, Clone)]
+pub struct BaseBackup {
+    program: PathBuf,
+    url: String,
+    /// Major version of the server.
+    pub major: u32,
+}
+
+impl BaseBackup {
+    /// Names the program, the superuser's connection string and the server's major version.
+    #[must_use]
+    pub fn new(program: PathBuf, url: String, major: u32) -> Self {
+        Self {
+            program,
+            url,
+            major,
+        }
+    }
+
+    /// Returns the command that writes a base backup as a tar to its standard output, at most
+    /// `kib_per_second`. It ends once the write-ahead log that the backup needs was handed over.
+    #[must_use]
+    pub fn command(&self, kib_per_second: u32) -> Command {
+        let mut command = Command::new(&self.program);
+        cluster::clean_environment(&mut command);
+        command.args(["-d", &self.url]);
+        command.args(["-D", "-", "-Ft", "-X", "none", "-c", "fast", "-w"]);
+        command.args(["-r", &kib_per_second.to_string()]);
+        command
+    }
+}
+
+/// Returns what is done about an archive: none where nothing would ever be recovered from it.
+fn archiving_of(options: &EmbeddedOptions, binaries: &Binaries) -> Archiving {
+    let wanted = options.archiving;
+    if matches!(wanted, Archiving::Off) || binaries.program(BASE_BACKUP).is_file() {
+        return wanted;
+    }
+    if let Archiving::On { .. } = wanted {
+        tracing::warn!(
+            folder = %binaries.folder.display(),
+            "the database itself is not archived: there is no pg_basebackup beside postgres"
+        );
+        return Archiving::Off;
+    }
+    wanted
 }
 
 /// Stops the server of a folder that nobody supervises, for instance a detached one.
@@ -329,6 +421,12 @@ pub enum EmbeddedError {
     /// The server ended before it accepted connections, or took too long.
     #[error("postgresql did not start: {detail}")]
     Start {
+        /// The end of its log.
+        detail: String,
+    },
+    /// A recovery did not come as far as it was to.
+    #[error("postgresql did not recover: {detail}")]
+    Replay {
         /// The end of its log.
         detail: String,
     },

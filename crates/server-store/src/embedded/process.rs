@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::archiving::{self, ArchiveRecord};
 use super::cluster::{self, Layout, PORT, SUPERUSER};
 use super::guarded;
 use super::os::{self, Tie};
@@ -235,7 +236,8 @@ fn wait_ready(
     }
 }
 
-fn spawn(launch: &Launch, tie: Tie) -> Result<Child, EmbeddedError> {
+/// Starts the server and does not wait for it.
+pub(super) fn spawn(launch: &Launch, tie: Tie) -> Result<Child, EmbeddedError> {
     let (layout, options) = (&launch.layout, &launch.options);
     let log = open_log(&layout.log).map_err(EmbeddedError::io("open", &layout.log))?;
     let entrance = Entrance::open(&layout.root, layout.reach)?;
@@ -250,7 +252,11 @@ fn spawn(launch: &Launch, tie: Tie) -> Result<Child, EmbeddedError> {
     if layout.reach == Reach::Descriptor {
         command.arg("-c").arg(real_path_setting(&layout.data));
     }
-    for setting in settings(options) {
+    let kept = match ArchiveRecord::of(&layout.root) {
+        Some(record) => archiving::settings(&layout.root, layout.account, &record)?,
+        None => Vec::new(),
+    };
+    for setting in settings(options).into_iter().chain(kept) {
         command.arg("-c").arg(setting);
     }
     command
@@ -298,6 +304,7 @@ fn settings(options: &EmbeddedOptions) -> Vec<String> {
     settings.push(format!("fsync={durable}"));
     settings.push(format!("full_page_writes={durable}"));
     settings.push(format!("synchronous_commit={durable}"));
+    settings.extend(options.settings.iter().cloned());
     settings
 }
 

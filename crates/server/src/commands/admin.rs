@@ -11,6 +11,7 @@ use std::io::Write as _;
 mod audit;
 mod backup_key;
 mod backups;
+mod recovery;
 mod erase;
 mod scrub;
 mod transfer;
@@ -24,14 +25,16 @@ use crate::config::Config;
 use crate::state::Clock;
 
 pub(super) async fn run(config: &Config, command: AdminCommand) -> anyhow::Result<()> {
-    let done = if let AdminCommand::BackupKey { file, output } = &command {
-        // Needs no database.
-        Some((*output, backup_key::add(file)?))
-    } else {
-        let opened = database::open_for_command(config).await?;
-        let done = act(config, &opened.db, command).await;
-        opened.close().await?;
-        done?
+    let done = match command {
+        // These need no database, or start one of their own.
+        AdminCommand::BackupKey { file, output } => Some((output, backup_key::add(&file)?)),
+        AdminCommand::Database(command) => Some(recovery::run(config, command).await?),
+        command => {
+            let opened = database::open_for_command(config).await?;
+            let done = act(config, &opened.db, command).await;
+            opened.close().await?;
+            done?
+        }
     };
     let Some((output, result)) = done else {
         return Ok(());
@@ -103,6 +106,7 @@ async fn act(
         } => (output, scrub::findings(db, tenant.as_deref(), all).await?),
         AdminCommand::Audit(command) => audit::run(config, db, command).await?,
         AdminCommand::BackupKey { file, output } => (output, backup_key::add(&file)?),
+        AdminCommand::Database(command) => recovery::run(config, command).await?,
         AdminCommand::BackupTry { backup, output } => {
             (output, backups::try_one(config, db, backup).await?)
         }

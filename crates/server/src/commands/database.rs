@@ -1,7 +1,7 @@
 //! Reaching the database of a command: the embedded one, running or not, or an external one.
 
 use anyhow::{Context as _, bail};
-use coditect_server_store::embedded::{EmbeddedOptions, EmbeddedPostgres};
+use coditect_server_store::embedded::{Archiving, EmbeddedOptions, EmbeddedPostgres};
 use coditect_server_store::{Db, DbSettings, migrations, roles};
 
 use super::data_dir::DataDir;
@@ -48,7 +48,7 @@ pub(super) async fn open_for_command(config: &Config) -> anyhow::Result<Opened> 
     if !data_dir.has_cluster() {
         return Err(never_started());
     }
-    let postgres = start(config, &data_dir, Join::IfRunning).await?;
+    let postgres = start(config, &data_dir, Join::IfRunning, Archiving::AsBefore).await?;
     if postgres.is_supervisor() {
         prepare(&postgres).await?;
     }
@@ -71,9 +71,11 @@ pub(super) async fn start(
     config: &Config,
     data_dir: &DataDir,
     join: Join,
+    archiving: Archiving,
 ) -> anyhow::Result<EmbeddedPostgres> {
     let mut options = EmbeddedOptions::new(data_dir.postgres());
     options.search = config.postgres.clone();
+    options.archiving = archiving;
     let data_dir = data_dir.clone();
     let started = tokio::task::spawn_blocking(move || {
         let _lock = data_dir.lock_start()?;

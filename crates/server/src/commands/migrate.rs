@@ -1,6 +1,7 @@
 //! `migrate`: the schema of this program's version.
 
 use anyhow::Context as _;
+use coditect_server_store::embedded::Archiving;
 use coditect_server_store::migrations;
 use serde_json::json;
 
@@ -15,7 +16,8 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<()> {
             .context("cannot migrate DATABASE_URL")?,
         Target::Embedded => {
             let data_dir = DataDir::prepare(&config.data_dir)?;
-            let postgres = database::start(config, &data_dir, database::Join::IfRunning).await?;
+            let join = database::Join::IfRunning;
+            let postgres = database::start(config, &data_dir, join, Archiving::AsBefore).await?;
             let applied = database::prepare(&postgres).await;
             database::stop(postgres).await?;
             applied?

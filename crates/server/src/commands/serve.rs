@@ -152,7 +152,9 @@ pub(super) fn backups(config: &Config) -> anyhow::Result<Option<Backups>> {
         keys: config.backup_key_file.as_deref().map(keys).transpose()?,
     });
     match opened {
-        Ok(storage) => Ok(Some(Backups::new(storage))),
+        Ok(storage) => Ok(Some(
+            Backups::new(storage).with_limit(config.backup_mb_per_second),
+        )),
         Err(error) if config.backup_url.is_none() => {
             tracing::warn!(%error, "no backups\nhint: name a place with --backup-url");
             Ok(None)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use coditect_protocol::OrganizationId;
-use coditect_server_store::embedded::EmbeddedPostgres;
+use coditect_server_store::embedded::{Archiving, EmbeddedPostgres, SpoolLock};
 use coditect_server_store::identity::Role;
 use coditect_server_store::{Db, admin};
 
@@ -10,8 +10,9 @@ use super::data_dir::{BootstrapFile, DataDir, Running};
 use super::shutdown::Shutdown;
 use super::{database, print, serve};
 use crate::config::Config;
-use crate::state::Clock;
-use crate::{router, server};
+use crate::database_archive::Archive;
+use crate::state::{AppState, Clock};
+use crate::{jobs, router, server};
 
 pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::install()?;
@@ -27,7 +28,10 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
         () = shutdown.wait() => return Ok(()),
     };
     let Started { postgres, db } = started;
-    let state = serve::state(config, db.clone())?;
+    let mut state = serve::state(config, db.clone())?;
+    let archive = archive(&postgres, &state);
+    state.database_archive.clone_from(&archive);
+    let fetching = keep_archive(archive.as_ref(), &state.clock)?;
     serve::respect_ledger(config, &state).await?;
     serve::start_jobs(config, &state)?;
     state.hints.follow_others(&db);
@@ -53,6 +57,10 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     data_dir.remove_running();
     db.close();
     database::stop(postgres).await?;
+    if let Some(archive) = archive {
+        jobs::database::fetch_last(&archive, &Clock::system()).await;
+    }
+    drop(fetching);
     tracing::info!("stopped");
     if lost {
         bail!(
@@ -69,13 +77,48 @@ struct Started {
 }
 
 async fn start(config: &Config, data_dir: &DataDir, url: &str) -> anyhow::Result<Started> {
-    let postgres = database::start(config, data_dir, database::Join::Never).await?;
+    // Without a place to bring it to, the log would only grow.
+    let archiving = match (config.database_archive_seconds, serve::backups(config)?) {
+        (0, _) | (_, None) => Archiving::Off,
+        (seconds, Some(_)) => Archiving::On { seconds },
+    };
+    let postgres = database::start(config, data_dir, database::Join::Never, archiving).await?;
     database::prepare(&postgres).await?;
     let db = database::connect(&postgres, config.database_connections_max).await?;
     first_start(&db, data_dir, url)
         .await
         .context("cannot make the first organisation")?;
     Ok(Started { postgres, db })
+}
+
+/// Returns the archive of the PostgreSQL, where its log is kept and there is a place for it.
+fn archive(postgres: &EmbeddedPostgres, state: &AppState) -> Option<Archive> {
+    let storage = state.backups.as_ref()?.storage.clone();
+    let folder = postgres.folder().to_owned();
+    let record = postgres.archive()?;
+    let program = postgres.base_backup();
+    Some(Archive::new(
+        storage,
+        folder,
+        program,
+        record,
+        state.clock.now(),
+    ))
+}
+
+/// Starts to keep the archive; the lock says that nobody else does.
+fn keep_archive(archive: Option<&Archive>, clock: &Clock) -> anyhow::Result<Option<SpoolLock>> {
+    let Some(archive) = archive else {
+        return Ok(None);
+    };
+    let lock = archive
+        .spool
+        .lock()
+        .context("cannot archive the database")?;
+    if lock.is_some() {
+        tokio::spawn(jobs::database::run(archive.clone(), clock.clone()));
+    }
+    Ok(lock)
 }
 
 /// Resolves when the supervisor does not start PostgreSQL again.

@@ -138,10 +138,23 @@ pub const SETTINGS: &[Setting] = &[
         "file with the keys that backups are encrypted with, the one in use first",
     ),
     setting(
+        "backup_mb_per_second",
+        "CODITECT_BACKUP_MB_PER_SECOND",
+        Some("50"),
+        "most megabytes of rows that a backup reads in a second; 0 for no limit",
+    ),
+    setting(
         "backup_trial_hours",
         "CODITECT_BACKUP_TRIAL_HOURS",
         Some("24"),
         "hours between two restores of a random backup on trial; 0 for none",
+    ),
+    setting(
+        "database_archive_seconds",
+        "CODITECT_DATABASE_ARCHIVE_SECONDS",
+        Some("120"),
+        "longest time that a change of the embedded PostgreSQL waits before it is archived; 0 for \
+         no archive",
     ),
     setting(
         "postgres_bin",

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use coditect_server_store::measure::{self, Measured};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -30,6 +31,11 @@ pub(super) struct Gauges {
     backup_success: Float,
     trials_failed: Float,
     trial_age: Float,
+    base_age: Float,
+    wal_age: Float,
+    spool_bytes: Float,
+    spool_age: Float,
+    archiver_fails: Float,
     dedup: Float,
     drift: Float,
     active: Float,
@@ -70,6 +76,26 @@ impl Gauges {
                 "coditect_backup_trial_age_seconds",
                 "Time since a backup was last restored on trial with success",
             ),
+            base_age: gauge(
+                "coditect_database_base_age_seconds",
+                "Time since a base backup of the database was last completed",
+            ),
+            wal_age: gauge(
+                "coditect_database_wal_age_seconds",
+                "Time since a piece of the database's write-ahead log was last archived",
+            ),
+            spool_bytes: gauge(
+                "coditect_database_spool_bytes",
+                "Write-ahead log that waits beside the data to be archived",
+            ),
+            spool_age: gauge(
+                "coditect_database_spool_age_seconds",
+                "How long the oldest piece of it has been waiting",
+            ),
+            archiver_fails: gauge(
+                "coditect_database_archiver_failing",
+                "Whether PostgreSQL failed when it last put aside a piece of its log",
+            ),
             dedup: gauge(
                 "context_dedup_rate",
                 "Percentage of the changes pushed since the last reading that were there before",
@@ -109,6 +135,7 @@ impl Gauges {
     pub(super) async fn read(&self, state: &AppState, data_dir: &Path) {
         self.read_database(state).await;
         self.read_rates(state);
+        self.read_archive(state).await;
         let set = |gauge: &Float, value: Option<f64>| gauge.set(value.unwrap_or(f64::NAN));
         set(&self.disk_used, machine::disk_used(data_dir));
         set(&self.memory_used, machine::memory_used());
@@ -134,6 +161,33 @@ impl Gauges {
         self.trial_age.set(of(age));
         self.drift.set(of(|it| it.cursor_drift as f64));
         self.active.set(of(|it| it.active_devices as f64));
+    }
+
+    async fn read_archive(&self, state: &AppState) {
+        let Some(archive) = &state.database_archive else {
+            return;
+        };
+        let (status, now) = (archive.status(), state.clock.now());
+        let age = |at: Option<DateTime<Utc>>| {
+            at.map_or(f64::NAN, |at| (now - at).as_seconds_f64().max(0.0))
+        };
+        // One that never was is as old as the server.
+        self.base_age.set(match status.base_at {
+            None if status.is_known => age(Some(archive.begun_at())),
+            base_at => age(base_at),
+        });
+        self.wal_age.set(age(status.wal_kept_at));
+        let spool = archive.spool.clone();
+        let size = tokio::task::spawn_blocking(move || spool.size()).await;
+        let size = size.unwrap_or_default();
+        self.spool_bytes.set(size.bytes as f64);
+        let oldest = size.oldest.map(DateTime::<Utc>::from);
+        self.spool_age.set(oldest.map_or(0.0, |at| age(Some(at))));
+        let fails = tokio::time::timeout(MEASURE_TIMEOUT, measure::archiver_fails(&state.db));
+        self.archiver_fails.set(match fails.await {
+            Ok(Ok(fails)) => f64::from(u8::from(fails)),
+            _ => f64::NAN,
+        });
     }
 
     fn read_rates(&self, state: &AppState) {

@@ -1,0 +1,209 @@
+//! Packs and unpacks: zstd with a checksum, piece by piece.
+
+use std::io::{self, Write as _};
+
+use sha2::{Digest as _, Sha256};
+use zstd::stream::write::{Decoder, Encoder};
+
+/// Level of the packing: the log of a busy database must be packed while it is written.
+const LEVEL: i32 = 1;
+
+/// Packs a stream, and sums up what went in.
+pub struct Packer {
+    encoder: Encoder<'static, Vec<u8>>,
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer")
+            .field("bytes", &self.bytes)
+            .finish()
+    }
+}
+
+impl Packer {
+    /// Begins a stream.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn new() -> io::Result<Self> {
+        let mut encoder = Encoder::new(Vec::new(), LEVEL)?;
+        encoder.include_checksum(true)?;
+        Ok(Self {
+            encoder,
+            bytes: 0,
+            hash: Sha256::new(),
+        })
+    }
+
+    /// Takes bytes and returns what is packed by now; may be empty.
+    ///
+    /// # Errors
+    /// Those of the packing.
+    pub fn feed(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
+        self.bytes += piece.len() as u64;
+        self.hash.update(piece);
+        self.encoder.write_all(piece)?;
+        Ok(std::mem::take(self.encoder.get_mut()))
+    }
+
+    /// Ends the stream; returns its last bytes, and how many went in with which checksum.
+    ///
+    /// # Errors
+    /// Those of the packing.
+    pub fn finish(self) -> io::Result<(Vec<u8>, u64, String)> {
+        let last = self.encoder.finish()?;
+        Ok((last, self.bytes, checksum(self.hash)))
+    }
+}
+
+/// Unpacks a stream, and sums up what comes out.
+pub struct Unpacker {
+    decoder: Decoder<'static, Vec<u8>>,
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpacker")
+            .field("bytes", &self.bytes)
+            .finish()
+    }
+}
+
+impl Unpacker {
+    /// Begins a stream.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            decoder: Decoder::new(Vec::new())?,
+            bytes: 0,
+            hash: Sha256::new(),
+        })
+    }
+
+    /// Takes packed bytes and returns what they unpack to; may be empty. A thousand times as long
+    /// at most: feed small pieces.
+    ///
+    /// # Errors
+    /// When the bytes are damaged.
+    pub fn feed(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
+        self.decoder.write_all(piece)?;
+        Ok(self.taken())
+    }
+
+    /// Ends the stream; returns its last bytes, and how many came out with which checksum.
+    ///
+    /// # Errors
+    /// When the stream is not complete.
+    pub fn finish(mut self) -> io::Result<(Vec<u8>, u64, String)> {
+        self.decoder.flush()?;
+        self.decoder.do_finish()?;
+        let last = self.taken();
+        Ok((last, self.bytes, checksum(self.hash)))
+    }
+
+    fn taken(&mut self) -> Vec<u8> {
+        let taken = std::mem::take(self.decoder.get_mut());
+        self.bytes += taken.len() as u64;
+        self.hash.update(&taken);
+        taken
+    }
+}
+
+/// Packs a whole file.
+///
+/// # Errors
+/// Those of the packing.
+pub fn pack(content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut packer = Packer::new()?;
+    let mut packed = packer.feed(content)?;
+    packed.extend(packer.finish()?.0);
+    Ok(packed)
+}
+
+/// Unpacks a whole file of at most `bytes_max` bytes.
+///
+/// # Errors
+/// When it is damaged, not complete or longer.
+pub fn unpack(packed: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
+    let (mut unpacker, mut content) = (Unpacker::new()?, Vec::new());
+    for piece in packed.chunks(4096) {
+        content.extend(unpacker.feed(piece)?);
+        if content.len() > bytes_max {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is longer than such a file can be",
+            ));
+        }
+    }
+    content.extend(unpacker.finish()?.0);
+    Ok(content)
+}
+
+fn checksum(hash: Sha256) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from("sha256:");
+    for byte in hash.finalize() {
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content() -> Vec<u8> {
+        let noise =
+            (0..300_000_u64).map(|n| (n.wrapping_mul(6_364_136_223_846_793_005) >> 33) as u8);
+        noise.chain(std::iter::repeat_n(0, 700_000)).collect()
+    }
+
+    #[test]
+    fn a_file_comes_back() {
+        for content in [Vec::new(), b"short".to_vec(), content()] {
+            let packed = pack(&content).unwrap();
+            assert!(unpack(&packed, content.len()).unwrap() == content);
+        }
+        let packed = pack(&content()).unwrap();
+        assert!(packed.len() < 400_000, "{}", packed.len());
+        assert!(unpack(&packed, 999_999).is_err());
+    }
+
+    #[test]
+    fn both_ways_sum_up_the_same() {
+        let (mut packer, mut unpacker) = (Packer::new().unwrap(), Unpacker::new().unwrap());
+        let mut packed = Vec::new();
+        for piece in content().chunks(77_777) {
+            packed.extend(packer.feed(piece).unwrap());
+        }
+        let (last, bytes, sum) = packer.finish().unwrap();
+        packed.extend(last);
+        for piece in packed.chunks(1_000) {
+            unpacker.feed(piece).unwrap();
+        }
+        let (_, read, same) = unpacker.finish().unwrap();
+        assert_eq!((bytes, &sum), (read, &same));
+        assert_eq!(bytes, 1_000_000);
+        assert_eq!(sum.len(), "sha256:".len() + 64);
+    }
+
+    #[test]
+    fn flipped_bits_and_cuts_are_found() {
+        let packed = pack(&content()).unwrap();
+        for at in (0..packed.len()).step_by(997) {
+            let mut damaged = packed.clone();
+            damaged[at] ^= 16;
+            if let Ok(read) = unpack(&damaged, 2_000_000) {
+                assert!(read == content(), "byte {at} changed what came out");
+            }
+            assert!(unpack(&packed[..at], 2_000_000).is_err(), "cut at {at}");
+        }
+    }
+}
