@@ -209,6 +209,35 @@ fn a_restored_backup_loses_nothing_and_brings_nothing_twice() {
     assert_eq!(kinds.filter(|one| one["kind"] == "daily").count(), 1);
 }
 
+/// Databases that are cut off or overwritten come back from the server by `doctor --repair`, and
+/// what another device has written since with them.
+#[test]
+fn a_damaged_database_is_repaired_from_the_server() {
+    let mut world = World::new();
+    for (file, cut) in [("org", true), ("sessions", false), ("projects", true)] {
+        let _ = world.write(0);
+        world.a.converge();
+        let _ = world.write(1);
+        world.b.converge();
+        let path = world.a.database(file);
+        // What was not copied from the log into the file would mend some of it.
+        world.a.sql(file, "pragma wal_checkpoint(truncate);");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let half = bytes.len() / 2;
+        if cut {
+            bytes.truncate(half);
+        } else {
+            bytes[..half].fill(0x5a);
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let repaired = world.a.json(&["doctor", "--repair", "--yes"]);
+        assert_eq!(repaired["healthy"], true, "{file}: {repaired}");
+        world.assert_equal(file, &[&world.a, &world.b]);
+        let _ = world.write(0);
+        world.assert_equal(file, &[&world.a, &world.b]);
+    }
+}
+
 /// The file that says who the folder is comes from before it was made another device.
 #[test]
 fn a_file_from_before_a_fence_does_not_bring_the_former_device_back() {
