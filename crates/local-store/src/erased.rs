@@ -119,12 +119,17 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Links are removed and never followed.
+/// What another process has removed meanwhile is no error: several may be at it.
 fn shred(path: &Path) -> io::Result<()> {
-    let kind = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        about => about?.file_type(),
-    };
+    match shred_there(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// Links are removed and never followed.
+fn shred_there(path: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(path)?.file_type();
     if kind.is_dir() {
         for entry in fs::read_dir(path)? {
             shred(&entry?.path())?;
