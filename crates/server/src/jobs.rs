@@ -6,5 +6,6 @@ pub mod bodies;
 pub mod database;
 pub mod erasure;
 mod pace;
+mod quiet;
 pub mod scrub;
 pub mod trials;

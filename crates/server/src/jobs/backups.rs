@@ -19,6 +19,7 @@ use coditect_server_store::sync::{ArchivedPart, ArchivedRow, archive};
 use futures_util::TryStreamExt as _;
 
 use super::pace::Pace;
+use super::quiet;
 use crate::backups::Backups;
 use crate::state::AppState;
 
@@ -56,9 +57,9 @@ pub enum BackupError {
     /// Another server took the job over.
     #[error("another server took the job over")]
     TakenOver,
-    /// The thread that packs or unpacks a piece ended early.
-    #[error("a piece could not be packed or unpacked")]
-    Packing(#[from] tokio::task::JoinError),
+    /// A piece was not packed or unpacked to its end.
+    #[error(transparent)]
+    Cut(#[from] quiet::Cut),
 }
 
 /// Does what there is to do, and waits for more, until the server stops.
@@ -276,7 +277,7 @@ async fn write(
             rows.push(record(row));
         }
         // Packing takes longer than a thread that answers requests may be held.
-        let (packer, packed) = tokio::task::spawn_blocking(move || {
+        let (packer, packed) = quiet::run(move || {
             for row in rows {
                 writer.record(row);
             }
@@ -323,7 +324,7 @@ async fn check(storage: &Storage, path: &str, written: &Sealed) -> Result<(), Ba
     let mut reader = Reader::default();
     let mut pieces = std::pin::pin!(storage.download(path).await?);
     while let Some(piece) = pieces.try_next().await? {
-        let fed = tokio::task::spawn_blocking(move || {
+        let fed = quiet::run(move || {
             let fed = reader.feed(&piece, &mut |_, _| Ok::<_, ArchiveError>(()));
             fed.map(|()| reader)
         });
