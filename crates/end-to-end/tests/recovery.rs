@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coditect_end_to_end::{Device, Dump, Server, Work, assert_same, program, read_dump};
 use coditect_testkit::S3;
@@ -56,6 +56,7 @@ impl Rig {
             if last.is_some_and(|last| last.as_str() >= segment) {
                 return;
             }
+            pause();
         }
         panic!("{segment} was not archived");
     }
@@ -78,8 +79,7 @@ impl Rig {
             if !Path::new(&format!("/proc/{postgres}")).exists() {
                 break;
             }
-            // tidy: may sleep: what is watched is another process
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            pause();
         }
         std::fs::remove_dir_all(self.server.data_dir().join("postgres")).unwrap();
     }
@@ -128,6 +128,11 @@ impl Rig {
         let id = own.unwrap()["archive"]["archive_id"].as_str();
         id.unwrap().to_owned()
     }
+}
+
+fn pause() {
+    // tidy: may sleep: what is watched is another process
+    std::thread::sleep(Duration::from_millis(50));
 }
 
 fn open_to_all(path: &Path) {
@@ -254,6 +259,14 @@ fn drilled(place: &str, variables: Vec<(String, String)>) {
         .unwrap();
     assert_eq!(again["base_id"], base["base_id"]);
     assert!(rig.dump_of(&drill) == stored, "the second recovery differs");
+    print(place, took, &recovered);
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the time it takes is part of the result"
+)]
+fn print(place: &str, took: Duration, recovered: &Value) {
     println!(
         "{place}: recovered and serving {:.1} s after the loss (fetched {:.1} s, replayed {:.1} s), \
          base {} bytes, {} segments",
@@ -398,7 +411,10 @@ fn a_copy_that_is_put_back_begins_an_archive_of_its_own() {
     // It would be named like one of the first branch.
     let _ = rig.server.ask("select pg_switch_wal()");
     let second = (0..LOOKS_MAX)
-        .map(|_| rig.archive())
+        .map(|_| {
+            pause();
+            rig.archive()
+        })
         .find(|it| *it != first);
     let made = rig.server.admin(&["database", "base"]);
     assert_eq!(made["archive_id"].as_str(), second.as_deref());

@@ -76,6 +76,7 @@ struct Inner {
     changes: Family<OutcomeLabels, Counter>,
     queries: Histograms<QueryLabels>,
     audit_faults: Counter,
+    orphans: Counter,
     gauges: Gauges,
 }
 
@@ -98,6 +99,7 @@ impl Default for Metrics {
             changes: Family::default(),
             queries: Family::new_with_constructor(queries),
             audit_faults: Counter::default(),
+            orphans: Counter::default(),
             gauges: Gauges::registered(&mut registry),
             registry,
         };
@@ -143,6 +145,11 @@ impl Inner {
             "coditect_audit_faults",
             "Chains of the audit trail that were found altered, once for each look",
             self.audit_faults.clone(),
+        );
+        registry.register(
+            "coditect_backup_orphans",
+            "Archives that attempts left behind and that were removed",
+            self.orphans.clone(),
         );
         self
     }
@@ -205,6 +212,11 @@ impl Metrics {
     /// Counts a chain of the audit trail that is not what it was.
     pub(crate) fn audit_fault(&self) {
         self.0.audit_faults.inc();
+    }
+
+    /// Counts archives that attempts had left behind.
+    pub(crate) fn orphans_removed(&self, count: u64) {
+        self.0.orphans.inc_by(count);
     }
 
     /// Times every transaction of the database from now on.

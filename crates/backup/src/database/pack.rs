@@ -133,16 +133,19 @@ pub fn pack(content: &[u8]) -> io::Result<Vec<u8>> {
 /// When it is damaged, not complete or longer.
 pub fn unpack(packed: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
     let (mut unpacker, mut content) = (Unpacker::new()?, Vec::new());
+    let bounded = |content: &Vec<u8>| match content.len() <= bytes_max {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is longer than such a file can be",
+        )),
+    };
     for piece in packed.chunks(4096) {
         content.extend(unpacker.feed(piece)?);
-        if content.len() > bytes_max {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "it is longer than such a file can be",
-            ));
-        }
+        bounded(&content)?;
     }
     content.extend(unpacker.finish()?.0);
+    bounded(&content)?;
     Ok(content)
 }
 

@@ -12,13 +12,14 @@ use coditect_protocol::catalogue::by_cloud_name;
 use coditect_protocol::wire::Op;
 use coditect_protocol::wire::backups::BackupMetadata;
 use coditect_protocol::wire::push::Change;
-use coditect_server::jobs;
 use coditect_server::jobs::trials::Verdict;
+use coditect_server::{jobs, metrics};
 use coditect_testkit::TestUser;
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use crate::backups::{Pusher, archives, back_up, contents, start};
-use crate::support::{TestApp, decision, fresh_row};
+use crate::support::{Reply, TestApp, decision, fresh_row, get};
 
 const EVERY: TimeDelta = TimeDelta::hours(24);
 
@@ -257,6 +258,9 @@ async fn archives_that_attempts_left_behind_are_swept() {
     superuser.batch_execute(&given_up).await.unwrap();
     assert_eq!(jobs::backups::sweep(&app.state, backups).await.unwrap(), 2);
     assert_eq!(jobs::backups::sweep(&app.state, backups).await.unwrap(), 0);
+    let router = metrics::router(app.state.clone(), app.backups.path().to_owned());
+    let shown = Reply::read(router.oneshot(get("/metrics")).await.unwrap()).await;
+    assert!(shown.text().contains("\ncoditect_backup_orphans_total 4\n"));
     let mut kept = vec![file(&full), young, other];
     kept.sort();
     assert_eq!(archives(&app), kept);
