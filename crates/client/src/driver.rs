@@ -118,6 +118,22 @@ pub async fn sync<T: Transport>(
 pub async fn run<T: Transport>(
     store: &mut LocalStore,
     transport: &mut T,
+    engine: Engine,
+    clock: impl Fn() -> i64,
+    random: &mut Random,
+    observe: impl FnMut(Progress),
+    go_on: impl FnMut(&LocalStore) -> bool,
+) -> Result<Option<Report>, SyncError> {
+    let ran = step_by_step(store, transport, engine, clock, random, observe, go_on).await;
+    let ended = store.end_run();
+    let report = ran?;
+    ended?;
+    Ok(report)
+}
+
+async fn step_by_step<T: Transport>(
+    store: &mut LocalStore,
+    transport: &mut T,
     mut engine: Engine,
     clock: impl Fn() -> i64,
     random: &mut Random,

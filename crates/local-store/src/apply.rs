@@ -8,6 +8,7 @@ use coditect_protocol::wire::pull::{Page, Position, PullReply};
 use coditect_protocol::wire::{Op, Row, Stored};
 use coditect_protocol::{Cursor, DeviceId, Epoch, Scope};
 use rusqlite::{Connection, OptionalExtension as _, params};
+use std::borrow::Cow;
 
 use crate::base::{Base, Edit};
 use crate::conflicts::{Kind, NewConflict};
@@ -580,6 +581,18 @@ impl Work<'_> {
         row: Option<&Row>,
     ) -> Result<()> {
         let live = statements::by_key(self.tx, table, scope, id).in_file(self.file)?;
+        self.put_stored_over(table, (scope, id), stored, row, live.as_ref())
+    }
+
+    /// The same over the row that was read already.
+    pub(crate) fn put_stored_over(
+        &mut self,
+        table: &Table,
+        (scope, id): (&str, &str),
+        stored: &Stored,
+        row: Option<&Row>,
+        live: Option<&LocalRow>,
+    ) -> Result<()> {
         if stored.op == Op::Delete {
             if let Some(live) = live {
                 statements::remove(self.tx, table, live.seq).in_file(self.file)?;
@@ -587,19 +600,10 @@ impl Work<'_> {
             }
             return Ok(());
         }
-        let content = match (row, &live) {
-            (Some(row), Some(live)) if table.body_names().is_some() => {
-                let mut row = row.clone();
-                if !body::names(table, &row).is_empty() && FileGuard::BodyKept.is_on() {
-                    body::keep_known(table, &mut row, &live.canonical(table));
-                }
-                row
-            }
-            (Some(row), _) => row.clone(),
-            (None, Some(live)) => live.canonical(table),
-            // Removed meanwhile; its own mark says so.
-            (None, None) => return Ok(()),
-        };
+        // Removed meanwhile; its own mark says so.
+        if row.is_none() && live.is_none() {
+            return Ok(());
+        }
         let local = LocalRow {
             seq: live.map_or(0, |live| live.seq),
             id: Some(id.to_owned()),
@@ -613,10 +617,18 @@ impl Work<'_> {
             deleted_at: None,
             raw: Row::new(),
         };
-        let seq = statements::write(self.tx, table, &local, &content).in_file(self.file)?;
-        if row.is_some() {
-            self.index(table, seq, &content)?;
+        let Some(row) = row else {
+            return statements::acknowledge(self.tx, table, &local).in_file(self.file);
+        };
+        let mut content = Cow::Borrowed(row);
+        if let Some(live) = live
+            && table.body_names().is_some()
+            && !body::names(table, row).is_empty()
+            && FileGuard::BodyKept.is_on()
+        {
+            body::keep_known(table, content.to_mut(), &live.canonical(table));
         }
-        Ok(())
+        let seq = statements::write(self.tx, table, &local, &content).in_file(self.file)?;
+        self.index(table, seq, &content)
     }
 }

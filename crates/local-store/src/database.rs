@@ -7,6 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior,
 };
+use std::cell::Cell;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -27,6 +28,9 @@ const BULK_LOG_PAGES: i64 = 8_000;
 /// Memory for pages, in KiB and negative as SQLite wants it; its own number and that of bulk.
 const CACHE_KIB: i64 = -2_000;
 const BULK_CACHE_KIB: i64 = -32_000;
+/// Memory for pages while a long queue is sent: what a full batch of small rows touches, between
+/// making it and settling it.
+const SENDING_CACHE_KIB: i64 = -20_000;
 /// Statements kept prepared per file.
 const STATEMENTS_MAX: usize = 256;
 
@@ -38,6 +42,8 @@ pub(crate) struct Database {
     /// Whether the file's triggers run for this connection; for quick writes they need not even
     /// be compiled.
     has_triggers: bool,
+    /// Whether a long queue is being sent.
+    sends_much: Cell<bool>,
 }
 
 impl Database {
@@ -97,6 +103,7 @@ impl Database {
             file,
             connection,
             has_triggers: false,
+            sends_much: Cell::new(false),
         }))
     }
 
@@ -184,20 +191,40 @@ impl Database {
             file,
             connection,
             has_triggers: true,
+            sends_much: Cell::new(false),
         })
     }
 
     /// Takes more memory and writes the log back more seldom while much is written.
     pub(crate) fn set_bulk(&self, on: bool) -> Result<()> {
-        let (cache, pages) = match on {
-            true => (BULK_CACHE_KIB, BULK_LOG_PAGES),
-            false => (CACHE_KIB, LOG_PAGES),
-        };
+        let cache = if on { BULK_CACHE_KIB } else { CACHE_KIB };
+        self.set_pace(cache, on)
+    }
+
+    /// Does so while a long queue is sent, until [`Database::send_little`].
+    pub(crate) fn send_much(&self) -> Result<()> {
+        match self.sends_much.replace(true) {
+            true => Ok(()),
+            false => self.set_pace(SENDING_CACHE_KIB, true),
+        }
+    }
+
+    /// Gives back what [`Database::send_much`] took, if it took anything.
+    pub(crate) fn send_little(&self) -> Result<()> {
+        match self.sends_much.replace(false) {
+            true => self.set_pace(CACHE_KIB, false),
+            false => Ok(()),
+        }
+    }
+
+    fn set_pace(&self, cache_kib: i64, much: bool) -> Result<()> {
+        let pages = if much { BULK_LOG_PAGES } else { LOG_PAGES };
         let set = || -> rusqlite::Result<()> {
-            self.connection.pragma_update(None, "cache_size", cache)?;
+            self.connection
+                .pragma_update(None, "cache_size", cache_kib)?;
             self.connection
                 .pragma_update(None, "wal_autocheckpoint", pages)?;
-            if !on {
+            if !much {
                 self.connection.release_memory()?;
                 let checkpoint = "pragma wal_checkpoint(passive)";
                 self.connection.query_row(checkpoint, [], |_| Ok(()))?;
@@ -408,4 +435,30 @@ fn inspect(connection: &Connection) -> rusqlite::Result<Found> {
         version: migrations::version(connection)?,
         file,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_for_a_long_queue_is_given_back() {
+        let database = Database::in_memory(File::Sessions).unwrap();
+        let cache = || -> i64 {
+            let connection = &database.connection;
+            let read = connection.pragma_query_value(None, "cache_size", |row| row.get(0));
+            read.unwrap()
+        };
+        let usual = cache();
+        database.send_little().unwrap();
+        assert_eq!(cache(), usual);
+        for _ in 0..2 {
+            database.send_much().unwrap();
+            assert_eq!(cache(), SENDING_CACHE_KIB);
+        }
+        for _ in 0..2 {
+            database.send_little().unwrap();
+            assert_eq!(cache(), CACHE_KIB);
+        }
+    }
 }

@@ -14,7 +14,7 @@
 //!   [`LocalStore::scopes_with_work`], [`LocalStore::next_batch`], [`LocalStore::settle`],
 //!   [`LocalStore::refuse`], [`LocalStore::begin_reconcile`], [`LocalStore::fence`],
 //!   [`LocalStore::finish_reconcile`], [`LocalStore::plan_repair`], [`LocalStore::note_repair`],
-//!   [`LocalStore::forget_pause`].
+//!   [`LocalStore::forget_pause`], [`LocalStore::end_run`].
 //! - fetching `up` tables: [`LocalStore::store_foreign`].
 //! - long values: [`LocalStore::lacking_rows`], [`LocalStore::lacking_of`],
 //!   [`LocalStore::put_bodies`], [`LocalStore::pending_bodies`].

@@ -52,6 +52,15 @@ impl Mark {
     }
 }
 
+/// Returns the `seq` of the row that a mark is about, if it is there and names one.
+pub(crate) fn seq_of(tx: &Connection, n: i64) -> rusqlite::Result<Option<i64>> {
+    let seq = tx
+        .prepare_cached("select row_seq from sync_queue where n = ?1")?
+        .query_row([n], |row| Ok(row.get(0).unwrap_or(None)))
+        .optional()?;
+    Ok(seq.flatten())
+}
+
 /// Returns the mark of a row: by its key, or by its `seq`.
 pub(crate) fn of_row(
     tx: &Connection,
@@ -107,7 +116,7 @@ impl Work<'_> {
         made_ms: i64,
         adopted: bool,
     ) -> Result<i64> {
-        let put = || -> rusqlite::Result<i64> {
+        let clear = || -> rusqlite::Result<()> {
             self.tx
                 .prepare_cached("delete from sync_queue where table_name = ?1 and row_seq = ?2")?
                 .execute(params![table.cloud, seq])?;
@@ -117,6 +126,28 @@ impl Work<'_> {
                      where table_name = ?1 and row_id = ?2 and row_scope = ?3",
                 )?
                 .execute(params![table.cloud, id, scope])?;
+            Ok(())
+        };
+        clear().in_file(self.file)?;
+        self.add_mark(table, seq, scope, id, action, made_ms, adopted)
+    }
+
+    /// Marks a row that has no mark, which the caller has seen.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "these are the columns of a mark; a struct would only repeat them"
+    )]
+    pub(crate) fn add_mark(
+        &self,
+        table: &Table,
+        seq: Option<i64>,
+        scope: &str,
+        id: Option<&str>,
+        action: &str,
+        made_ms: i64,
+        adopted: bool,
+    ) -> Result<i64> {
+        let put = || -> rusqlite::Result<i64> {
             self.tx
                 .prepare_cached(
                     "insert into sync_queue (event_type, table_name, row_seq, row_scope, row_id,

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use crate::adopt::{Adopted, row_id};
 use crate::apply;
 use crate::base::{Base, Edit};
-use crate::database::meta;
+use crate::database::{Database, meta};
 use crate::error::{Error, InFile as _, Result};
 use crate::marks::{Mark, RECONCILE};
 use crate::settle::{TOKEN_EPOCH, drop_batch};
@@ -93,9 +93,8 @@ impl LocalStore {
         // Only what goes out is adopted, so that of millions the first leave at once.
         let mut after = 0;
         loop {
-            let ready = ready_marks(self.read(file)?, &local, now_ms, PUSH_CHANGES_MAX);
-            let ready = ready.in_file(file)?.len();
-            if ready >= PUSH_CHANGES_MAX {
+            let ready = count_ready(self.read(file)?, &local, now_ms, PUSH_CHANGES_MAX);
+            if ready.in_file(file)? >= PUSH_CHANGES_MAX {
                 break;
             }
             let mut adopted = Adopted::default();
@@ -103,13 +102,13 @@ impl LocalStore {
                 continue;
             }
             // Looking needs no write lock, and costs no wait for the disk.
-            let ready = ready_marks(self.read(file)?, &local, now_ms, 1);
-            if ready.in_file(file)?.is_empty() {
+            let ready = count_ready(self.read(file)?, &local, now_ms, 1);
+            if ready.in_file(file)? == 0 {
                 return Ok(None);
             }
             break;
         }
-        self.write(file, |work| {
+        let batch = self.write(file, |work| {
             // Another process cannot have made one: the caller holds the lease. But be sure.
             if let Some(stored) = stored_batch(work.tx, file)? {
                 if resends {
@@ -118,7 +117,26 @@ impl LocalStore {
                 drop_batch(work)?;
             }
             make_batch(work, scope, &local, now_ms)
-        })
+        })?;
+        // Where this batch is full of small rows, so will many be.
+        if let Some(batch) = &batch
+            && batch.request.changes.len() >= PUSH_CHANGES_MAX
+        {
+            self.database(file)?.send_much()?;
+        }
+        Ok(batch)
+    }
+
+    /// Gives back the memory that sending a long queue took. Whoever runs the engine calls it when
+    /// the run is over.
+    ///
+    /// # Errors
+    /// When a database fails.
+    pub fn end_run(&mut self) -> Result<()> {
+        self.files
+            .iter()
+            .flatten()
+            .try_for_each(Database::send_little)
     }
 
     /// Returns the batch that waits for its answer.
@@ -220,19 +238,29 @@ fn make_batch(
     Ok(Some(Outgoing { request, bytes }))
 }
 
+/// Condition of the marks of a scope (first parameter) that may be sent now (second, fourth), up to
+/// a number of them (third).
+const READY: &str = "from sync_queue
+     where state = 'queued' and adopted = 1 and row_scope = ?1 and table_name is not null
+       and (not_before_ms <= ?2 or not_before_ms > ?2 + ?4)
+     order by n limit ?3";
+
+/// Returns how many marks may be sent now, `limit` at most.
+fn count_ready(tx: &Connection, local: &str, now_ms: i64, limit: usize) -> rusqlite::Result<usize> {
+    let sql = format!("select count(*) from (select 1 {READY})");
+    tx.prepare_cached(&sql)?
+        .query_row(params![local, now_ms, limit as i64, WAIT_MS_MAX], |row| {
+            row.get(0)
+        })
+}
+
 fn ready_marks(
     tx: &Connection,
     local: &str,
     now_ms: i64,
     limit: usize,
 ) -> rusqlite::Result<Vec<Mark>> {
-    let sql = format!(
-        "select {} from sync_queue
-         where state = 'queued' and adopted = 1 and row_scope = ?1 and table_name is not null
-           and (not_before_ms <= ?2 or not_before_ms > ?2 + ?4)
-         order by n limit ?3",
-        Mark::COLUMNS
-    );
+    let sql = format!("select {} {READY}", Mark::COLUMNS);
     let mut statement = tx.prepare_cached(&sql)?;
     let marks = statement.query_map(
         params![local, now_ms, limit as i64, WAIT_MS_MAX],
@@ -292,12 +320,8 @@ pub(crate) fn store_batch(
         "insert into sync_batch_mark (position, n, table_name, scope, id)
          values (?1, ?2, ?3, ?4, ?5)",
     )?;
-    let mut note = work
-        .tx
-        .prepare_cached("update sync_queue set batch_id = ?2 where n = ?1")?;
     for (position, (n, table, id)) in sent.iter().enumerate() {
         insert.execute(params![position as i64, n, table, local, id])?;
-        note.execute(params![n, batch])?;
     }
     Ok(())
 }
@@ -311,12 +335,12 @@ fn change_of(work: &Work<'_>, mark: &Mark, now_ms: i64) -> Result<Option<Change>
         return Ok(None);
     };
     let base = work.base(table, &mark.scope, id)?;
-    let live = statements::by_key(work.tx, table, &mark.scope, id).in_file(work.file)?;
-    match (live, base) {
+    let live = statements::by_seq_or_key(work.tx, table, mark.row_seq, &mark.scope, id);
+    match (live.in_file(work.file)?, base) {
         (Some(_), Some(base)) if !work.guards.live_row && mark.row_seq.is_none() => {
             delete(work, table, mark, id, &base, now_ms).map(Some)
         }
-        (Some(live), base) => upsert(work, table, mark, &live, base.as_ref(), now_ms).map(Some),
+        (Some(live), base) => upsert(work, table, mark, live, base.as_ref(), now_ms).map(Some),
         (None, Some(base)) => delete(work, table, mark, id, &base, now_ms).map(Some),
         (None, None) => {
             work.remove_mark(mark.n)?;
@@ -329,11 +353,11 @@ fn upsert(
     work: &Work<'_>,
     table: &Table,
     mark: &Mark,
-    live: &LocalRow,
+    live: LocalRow,
     base: Option<&Base>,
     now_ms: i64,
 ) -> Result<Change> {
-    let row = live.canonical(table);
+    let row = canonical::row(table, live.raw);
     let content = hash::content(table, &row);
     let from = base.map(|base| edited_from(work, base));
     let register = match (base, from) {
@@ -372,8 +396,8 @@ fn upsert(
         proposed: proposal(work, mark, made_ms, base),
         register,
         hash: content.to_string(),
-        created_at: live.created_at.clone().unwrap_or_else(|| made_at.clone()),
-        updated_at: live.updated_at.clone().unwrap_or(made_at),
+        created_at: live.created_at.unwrap_or_else(|| made_at.clone()),
+        updated_at: live.updated_at.unwrap_or(made_at),
         counters: counters.collect::<BTreeMap<_, _>>(),
         row: Some(row),
     })

@@ -466,7 +466,8 @@ impl Work<'_> {
             self.rewrite(table, live, &after, now_ms)?;
             return Ok(Put::Updated);
         }
-        if !by_person && self.guards.kept_out && self.was_deleted(table, scope, &text)? {
+        let keeps_out = !by_person && self.guards.kept_out;
+        if keeps_out && self.was_deleted(table, scope, &text)? {
             return Ok(Put::KeptOut);
         }
         let live = LocalRow {
@@ -475,7 +476,14 @@ impl Work<'_> {
             created_at: Some(canonical::time_from_ms(now_ms)),
             ..LocalRow::default()
         };
-        self.rewrite(table, live, row, now_ms)?;
+        if keeps_out {
+            // No mark has the row's key, and none its new number.
+            let (seq, live) = self.store_row(table, live, row, now_ms)?;
+            let id = live.id.as_deref();
+            self.add_mark(table, Some(seq), scope, id, "insert", now_ms, true)?;
+        } else {
+            self.rewrite(table, live, row, now_ms)?;
+        }
         Ok(Put::Inserted(id))
     }
 
@@ -525,22 +533,35 @@ impl Work<'_> {
     fn rewrite(
         &mut self,
         table: &'static Table,
-        mut live: LocalRow,
+        live: LocalRow,
         row: &Row,
         now_ms: i64,
     ) -> Result<()> {
+        let action = if live.seq == 0 { "insert" } else { "update" };
+        let (seq, live) = self.store_row(table, live, row, now_ms)?;
+        let id = live.id.as_deref();
+        self.put_mark(table, Some(seq), &live.scope, id, action, now_ms, true)?;
+        Ok(())
+    }
+
+    /// Writes a row's new content without a mark; returns its number and what was written beside
+    /// the content.
+    fn store_row(
+        &mut self,
+        table: &'static Table,
+        mut live: LocalRow,
+        row: &Row,
+        now_ms: i64,
+    ) -> Result<(i64, LocalRow)> {
         live.content_hash = Some(hash::content(table, row).to_string());
         live.device_id = Some(self.device.to_string());
         live.updated_at = Some(canonical::time_from_ms(now_ms));
         if live.user_id.is_none() {
             live.user_id = self.owner.map(|owner| owner.user.to_string());
         }
-        let action = if live.seq == 0 { "insert" } else { "update" };
         let seq = statements::write(self.tx, table, &live, row).in_file(self.file)?;
         self.index(table, seq, row)?;
-        let id = live.id.as_deref();
-        self.put_mark(table, Some(seq), &live.scope, id, action, now_ms, true)?;
-        Ok(())
+        Ok((seq, live))
     }
 }
 

@@ -5,7 +5,7 @@
 use coditect_core::backoff;
 use coditect_core::hash::ContentHash;
 use coditect_core::sync::{Outgoing, Settled};
-use coditect_protocol::catalogue::{Class, Table};
+use coditect_protocol::catalogue::{Class, Merge, Table};
 use coditect_protocol::limits::ATTEMPTS_MAX;
 use coditect_protocol::wire::push::{Change, Outcome, PushReply, Status};
 use coditect_protocol::wire::{Op, Stored};
@@ -27,6 +27,7 @@ struct Local<'a> {
     table: &'static Table,
     scope: &'a str,
     id: String,
+    /// The row; without its columns where the answer does not depend on them.
     live: Option<LocalRow>,
     base: Option<Base>,
     /// Whether the row is as it was when it was sent.
@@ -226,7 +227,7 @@ fn settle_change(
     if let Some(to) = outcome.moved_to.filter(|_| follows) {
         return crate::moves::retarget(work, table, scope, change, to, stored, now_ms);
     }
-    let local = local_side(work, table, scope, id, change, n)?;
+    let local = local_side(work, table, scope, id, change, n, stored)?;
     keep_losers(work, &local, change, outcome, stored, now_ms)?;
     // What the server was found not to have is no such state, whatever its version.
     let known = |base: &Base| base.generation == work.generation && !base.lost;
@@ -279,8 +280,15 @@ fn local_side<'a>(
     id: String,
     change: &Change,
     n: i64,
+    stored: &Stored,
 ) -> Result<Local<'a>> {
-    let live = statements::by_key(work.tx, table, scope, &id).in_file(work.file)?;
+    let marked = marks::seq_of(work.tx, n).in_file(work.file)?;
+    let is_whole = stored.row.is_some() || table.columns_by(Merge::Counter).next().is_some();
+    let live = match is_whole {
+        true => statements::by_seq_or_key(work.tx, table, marked, scope, &id),
+        false => statements::head_by_seq_or_key(work.tx, table, marked, scope, &id),
+    };
+    let live = live.in_file(work.file)?;
     let base = work.base(table, scope, &id)?;
     let seq = live.as_ref().map(|live| live.seq);
     let mark = marks::of_row(work.tx, table, scope, &id, seq).in_file(work.file)?;
@@ -288,7 +296,10 @@ fn local_side<'a>(
         Some(mark) if !work.guards.mark_number => work.remove_mark(mark.n)?,
         Some(mark) if mark.n == n => work.remove_mark(n)?,
         Some(_) => false,
-        None => no_mark(work, table, scope, &id, live.as_ref(), change)?,
+        None => {
+            let whole = statements::by_key(work.tx, table, scope, &id).in_file(work.file)?;
+            no_mark(work, table, scope, &id, whole.as_ref(), change)?
+        }
     };
     Ok(Local {
         table,
@@ -404,7 +415,8 @@ fn settle_ahead(
     }
     work.set_base(table, scope, id, &base)?;
     if local.settled {
-        work.put_stored(table, scope, id, stored, stored.row.as_ref())?;
+        let (row, live) = (stored.row.as_ref(), local.live.as_ref());
+        work.put_stored_over(table, (scope, id), stored, row, live)?;
     }
     keep_added(work, local, &base)
 }

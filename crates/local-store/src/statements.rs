@@ -5,7 +5,7 @@ use coditect_core::canonical;
 use coditect_protocol::catalogue::{File, TABLES, Table};
 use coditect_protocol::wire::Row;
 use rusqlite::types::{Value as Sql, ValueRef};
-use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -40,9 +40,12 @@ impl LocalRow {
 struct TableSql {
     by_seq: String,
     by_key: String,
+    head_by_seq: String,
+    head_by_key: String,
     by_id: String,
     insert: String,
     update: String,
+    acknowledge: String,
     select: String,
 }
 
@@ -78,6 +81,14 @@ impl TableSql {
         Self {
             by_seq: format!("{select} where seq = ?1"),
             by_key: format!("{select} where scope = ?1 and id = ?2"),
+            head_by_seq: format!(
+                "select seq, id, scope from \"{}\" where seq = ?1",
+                table.local
+            ),
+            head_by_key: format!(
+                "select seq, id, scope from \"{}\" where scope = ?1 and id = ?2",
+                table.local
+            ),
             // The index begins with the scope: each one's part of it is looked into.
             by_id: format!(
                 "{select} where id = ?1 and scope in (
@@ -93,6 +104,14 @@ impl TableSql {
             insert: format!("insert into \"{}\" ({list}) values ({places})", table.local),
             update: format!(
                 "update \"{}\" set {assignments} where seq = ?1",
+                table.local
+            ),
+            // Names no column of a key: SQLite writes the entries of an index anew for each that is
+            // named, whether it changes or not.
+            acknowledge: format!(
+                "update \"{}\" set user_id = ?2, device_id = ?3, content_hash = ?4,
+                   version = ?5, created_at = ?6, updated_at = ?7, deleted_at = null
+                 where seq = ?1",
                 table.local
             ),
             select,
@@ -123,6 +142,56 @@ pub(crate) fn by_key(
     statement
         .query_row([scope, id], |row| read(table, row))
         .optional()
+}
+
+/// Returns the row with that key, looked for under a `seq` first: there are its neighbours by time,
+/// while keys are all over their index.
+pub(crate) fn by_seq_or_key(
+    connection: &Connection,
+    table: &Table,
+    seq: Option<i64>,
+    scope: &str,
+    id: &str,
+) -> rusqlite::Result<Option<LocalRow>> {
+    if let Some(seq) = seq
+        && let Some(live) = by_seq(connection, table, seq)?
+        && live.scope == scope
+        && live.id.as_deref() == Some(id)
+    {
+        return Ok(Some(live));
+    }
+    by_key(connection, table, scope, id)
+}
+
+/// The same without its columns, which may be long: only number and key.
+pub(crate) fn head_by_seq_or_key(
+    connection: &Connection,
+    table: &Table,
+    seq: Option<i64>,
+    scope: &str,
+    id: &str,
+) -> rusqlite::Result<Option<LocalRow>> {
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(LocalRow {
+            seq: row.get(0)?,
+            id: text(row.get_ref(1)?),
+            scope: text(row.get_ref(2)?).unwrap_or_default(),
+            ..LocalRow::default()
+        })
+    };
+    let sql = sql_of(table);
+    if let Some(seq) = seq {
+        let mut statement = connection.prepare_cached(&sql.head_by_seq)?;
+        let head = statement.query_row([seq], read).optional()?;
+        if let Some(head) = head
+            && head.scope == scope
+            && head.id.as_deref() == Some(id)
+        {
+            return Ok(Some(head));
+        }
+    }
+    let mut statement = connection.prepare_cached(&sql.head_by_key)?;
+    statement.query_row([scope, id], read).optional()
 }
 
 /// Returns the row with that id, of the first scope that has it.
@@ -192,6 +261,26 @@ pub(crate) fn write(
     })
 }
 
+/// Writes what was said about a row whose key and columns stay as they are.
+pub(crate) fn acknowledge(
+    connection: &Connection,
+    table: &Table,
+    local: &LocalRow,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(&sql_of(table).acknowledge)?
+        .execute(params![
+            local.seq,
+            local.user_id,
+            local.device_id,
+            local.content_hash,
+            local.version,
+            local.created_at,
+            local.updated_at,
+        ])?;
+    Ok(())
+}
+
 /// Removes the row with that `seq`.
 pub(crate) fn remove(connection: &Connection, table: &Table, seq: i64) -> rusqlite::Result<()> {
     let sql = format!("delete from \"{}\" where seq = ?1", table.local);
@@ -234,6 +323,62 @@ fn text(value: ValueRef<'_>) -> Option<String> {
         ValueRef::Real(number) => Some(number.to_string()),
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
             Some(String::from_utf8_lossy(bytes).into_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Database;
+    use rusqlite::config::DbConfig;
+
+    #[test]
+    fn an_acknowledgement_writes_no_entry_of_an_index() {
+        for file in File::ALL {
+            let connection = Database::in_memory(file).unwrap().connection;
+            // What triggers would do is not looked at.
+            let triggers = DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER;
+            connection.set_db_config(triggers, false).unwrap();
+            for table in file.tables() {
+                let sql = format!("explain {}", sql_of(table).acknowledge);
+                let mut statement = connection.prepare(&sql).unwrap();
+                let none = vec![Sql::Null; statement.parameter_count()];
+                let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(1);
+                let steps = statement.query_map(params_from_iter(none), read);
+                let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+                assert!(steps.iter().any(|step| step == "Insert"), "{steps:?}");
+                let writes = steps.iter().filter(|step| *step == "IdxInsert").count();
+                // The rows that lack a body are found by their time.
+                let may = usize::from(table.body_names().is_some());
+                assert!(writes <= may, "{}: {steps:?}", table.cloud);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_found_under_its_key_when_another_has_the_number() {
+        let table = coditect_protocol::catalogue::by_cloud_name("org_decisions").unwrap();
+        let connection = Database::in_memory(table.file).unwrap().connection;
+        let put = |id: &str| {
+            let local = LocalRow {
+                id: Some(id.to_owned()),
+                scope: "user".to_owned(),
+                ..LocalRow::default()
+            };
+            let title = serde_json::json!({ "title": id });
+            write(&connection, table, &local, title.as_object().unwrap()).unwrap()
+        };
+        let (first, second) = (put("a"), put("b"));
+        for seq in [None, Some(first), Some(second), Some(second + 1)] {
+            let row = by_seq_or_key(&connection, table, seq, "user", "b");
+            let row = row.unwrap().unwrap();
+            assert_eq!((row.seq, row.raw["title"].as_str()), (second, Some("b")));
+            let head = head_by_seq_or_key(&connection, table, seq, "user", "b");
+            let head = head.unwrap().unwrap();
+            assert_eq!((head.seq, head.id.as_deref()), (second, Some("b")));
+            let other = by_seq_or_key(&connection, table, seq, "org", "b");
+            assert_eq!(other.unwrap(), None);
         }
     }
 }
