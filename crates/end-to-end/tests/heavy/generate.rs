@@ -1,6 +1,7 @@
 //! A device folder like that of the measured heavy user: 287,000 messages, a fifth of them with
 //! outputs of tools, 8.2 million finished calls of tools, 17.8 million answers with their tokens.
-//! Seeded, streamed in small transactions through the same door as an import.
+//! Seeded, streamed through the same door as an import, with its memory for pages, but in large
+//! transactions: nobody waits for them here.
 
 use coditect_local_store::LocalStore;
 use coditect_protocol::catalogue::File;
@@ -14,7 +15,7 @@ pub(crate) const MESSAGES: f64 = 287_000.0;
 pub(crate) const TOOL_CALLS: f64 = 8_200_000.0;
 pub(crate) const ANSWERS: f64 = 17_800_000.0;
 /// Rows stored in one transaction.
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 5_000;
 /// Messages of a session.
 const SESSION: u64 = 400;
 /// Files of a project, which its tools read again and again.
@@ -59,6 +60,7 @@ pub(crate) fn fill(
 ) -> Result<(), coditect_local_store::Error> {
     let mut maker = Maker::new(seed);
     let mut done = 0;
+    store.set_bulk(true)?;
     let tables = [
         ("context_messages", wanted.messages),
         ("context_tool_analytics", wanted.tool_calls),
@@ -81,7 +83,7 @@ pub(crate) fn fill(
             observe(done);
         }
     }
-    Ok(())
+    store.set_bulk(false)
 }
 
 /// Stores the messages of a heavy user of which `keep` says so.

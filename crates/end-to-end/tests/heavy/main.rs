@@ -13,6 +13,7 @@
 mod generate;
 mod project;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -86,6 +87,56 @@ fn processor_s(pid: u32) -> f64 {
         / 100.0
 }
 
+/// Seconds of processor time of a process and its children, those that ended included.
+fn family_s(pid: u32) -> f64 {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    let of_family = |it: u32| -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{it}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let is_child = words.get(1)?.parse() == Ok(pid);
+        let ticks = words.get(11..15)?.iter().map(|word| word.parse::<f64>());
+        (it == pid || is_child).then_some(ticks.sum::<Result<f64, _>>().ok()? / 100.0)
+    };
+    pids.filter_map(of_family).sum()
+}
+
+/// Processor time of processes, the highest that was seen of each.
+#[derive(Default)]
+struct Spent(BTreeMap<u32, f64>);
+
+impl Spent {
+    fn see(&mut self, pid: u32, seconds: f64) {
+        let seen = self.0.entry(pid).or_default();
+        *seen = seen.max(seconds);
+    }
+
+    /// Returns the milliseconds for 1,000 rows.
+    fn per_thousand_ms(&self, rows: u64) -> f64 {
+        self.0.values().sum::<f64>() * 1e6 / rows as f64
+    }
+}
+
+/// Processor time of the three programs of a push.
+#[derive(Default)]
+struct Sides {
+    client: Spent,
+    server: Spent,
+    postgres: Spent,
+}
+
+impl Sides {
+    fn see_server(&mut self, server: &Server) {
+        if let Some(pid) = server.pid() {
+            self.server.see(pid, processor_s(pid));
+        }
+        if let Some(pid) = server.postgres_pid() {
+            self.postgres.see(pid, family_s(pid));
+        }
+    }
+}
+
 /// Watches a process until it ends or `until` holds; returns its highest memory.
 fn watch(child: &mut Child, mut until: impl FnMut() -> bool) -> u64 {
     let mut peak = 0;
@@ -145,14 +196,16 @@ fn make(first: &Device, wanted: Made) -> RowWise {
     let folder = first.home().join(".coditect-data/context-storage");
     let mut row_wise = RowWise::default();
     let began = Instant::now();
+    let before_s = processor_s(std::process::id());
     let mut store = LocalStore::open(&folder, 0, Random::Seeded(1)).unwrap();
     fill(&mut store, wanted, 1, |row| row_wise.add(row), |_| {}).unwrap();
     drop(store);
     let made_s = began.elapsed().as_secs_f64();
     println!(
-        "made {} rows, {:.0} rows/s",
+        "made {} rows, {:.0} rows/s, {:.1} ms of processor for 1,000 rows",
         wanted.rows(),
-        wanted.rows() as f64 / made_s
+        wanted.rows() as f64 / made_s,
+        (processor_s(std::process::id()) - before_s) * 1e6 / wanted.rows() as f64,
     );
     row_wise
 }
@@ -161,8 +214,21 @@ fn make(first: &Device, wanted: Made) -> RowWise {
 /// highest memory of the client and of the server that was killed.
 fn push_interrupted(server: &mut Server, first: &Device, wanted: Made) -> (u64, u64) {
     let began = Instant::now();
+    let mut sides = Sides::default();
+    let mut asked = Instant::now();
+    // Asking takes a process: of a long run not more than one a second.
+    let pause = Duration::from_millis((wanted.rows() / 200).min(1_000));
     let mut child = first.spawn(&["sync"]);
-    let mut client_peak = watch(&mut child, || stored(server) * 5 > wanted.rows());
+    let mut until = |client: u32, server: &Server, share: u64, sides: &mut Sides| {
+        sides.client.see(client, processor_s(client));
+        if asked.elapsed() < pause {
+            return false;
+        }
+        asked = Instant::now();
+        stored(server) * 10 > wanted.rows() * share
+    };
+    let client = child.id();
+    let mut client_peak = watch(&mut child, || until(client, server, 2, &mut sides));
     signal(&child, "KILL");
     child.wait().unwrap();
     let at_first = stored(server);
@@ -171,13 +237,18 @@ fn push_interrupted(server: &mut Server, first: &Device, wanted: Made) -> (u64, 
         "it was over before it was interrupted"
     );
     let mut child = first.spawn(&["sync"]);
-    let peak = watch(&mut child, || stored(server) * 2 > wanted.rows());
+    let client = child.id();
+    let peak = watch(&mut child, || until(client, server, 5, &mut sides));
     client_peak = peak.max(client_peak);
     let server_peak = peak_bytes(server.pid().unwrap());
+    sides.see_server(server);
     server.kill();
     server.restart();
-    client_peak = watch(&mut child, || false).max(client_peak);
+    let peak = watch(&mut child, || until(client, server, 100, &mut sides));
+    client_peak = peak.max(client_peak);
     let rest = sync_all(first);
+    sides.client.see(0, rest.processor_s);
+    sides.see_server(server);
     let (said, client_peak) = (rest.said, client_peak.max(rest.peak));
     let up_s = began.elapsed().as_secs_f64();
     assert_eq!(
@@ -187,10 +258,12 @@ fn push_interrupted(server: &mut Server, first: &Device, wanted: Made) -> (u64, 
     );
     assert_stored(server, wanted);
     println!(
-        "up: {:.0} rows/s with both interruptions, the first at {at_first} rows; the last run took \
-         {:.0} s of the client's processor",
+        "up: {:.0} rows/s with both interruptions, the first at {at_first} rows; processor for \
+         1,000 rows: client {:.1} ms, server {:.1} ms, PostgreSQL {:.1} ms",
         wanted.rows() as f64 / up_s,
-        rest.processor_s
+        sides.client.per_thousand_ms(wanted.rows()),
+        sides.server.per_thousand_ms(wanted.rows()),
+        sides.postgres.per_thousand_ms(wanted.rows()),
     );
     (client_peak, server_peak)
 }
