@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use coditect_protocol::{OrganizationId, UserId};
 use coditect_server_store::credential::Secrets;
+use coditect_server_store::identity::Role;
 use coditect_server_store::sync::{catalogue, dump};
 use coditect_server_store::{Db, StoreError, admin, cluster, plans};
 use serde_json::{Value, json};
@@ -11,8 +12,8 @@ use std::io::Write as _;
 mod audit;
 mod backup_key;
 mod backups;
-mod recovery;
 mod erase;
+mod recovery;
 mod scrub;
 mod transfer;
 
@@ -230,24 +231,7 @@ async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<
             email,
             role,
             output,
-        } => {
-            let tenant_id = find_tenant(db, &tenant).await?;
-            let now = Clock::system().now();
-            let made = match admin::create_user(db, tenant_id, &email, role, now).await {
-                Err(StoreError::Conflict { .. }) => {
-                    anyhow::bail!("{email} belongs to the organisation already")
-                }
-                made => made.context("cannot add the person")?,
-            };
-            let result = json!({
-                "tenant_id": tenant_id,
-                "user_id": made.user_id,
-                "email": email.to_lowercase(),
-                "role": role,
-                "password": made.password,
-            });
-            Ok((output, result))
-        }
+        } => Ok((output, create_user(db, &tenant, &email, role).await?)),
         UserCommand::Disable {
             tenant,
             user,
@@ -298,6 +282,24 @@ async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<
             Ok((output, json!({ "users": users })))
         }
     }
+}
+
+async fn create_user(db: &Db, tenant: &str, email: &str, role: Role) -> anyhow::Result<Value> {
+    let tenant_id = find_tenant(db, tenant).await?;
+    let now = Clock::system().now();
+    let made = match admin::create_user(db, tenant_id, email, role, now).await {
+        Err(StoreError::Conflict { .. }) => {
+            anyhow::bail!("{email} belongs to the organisation already")
+        }
+        made => made.context("cannot add the person")?,
+    };
+    Ok(json!({
+        "tenant_id": tenant_id,
+        "user_id": made.user_id,
+        "email": email.to_lowercase(),
+        "role": role,
+        "password": made.password,
+    }))
 }
 
 async fn license(db: &Db, command: LicenseCommand) -> anyhow::Result<(Output, Value)> {

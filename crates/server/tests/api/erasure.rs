@@ -15,6 +15,7 @@ use coditect_server::erasure::{self, ErasureError, Ledger};
 use coditect_server::jobs::audit::{self, Heads};
 use coditect_server::{router, transfer};
 use coditect_server_store::audit::head::HeadKey;
+use coditect_server_store::erasure::{Plan, Receipt, Signed};
 use coditect_server_store::identity::Role;
 use coditect_testkit::{TestTenant, TestUser};
 use serde_json::{Value, json};
@@ -307,38 +308,39 @@ async fn nothing_of_a_person_is_left_and_all_of_others() {
     );
 
     assert_eq!(files(&folder), Vec::<PathBuf>::new(), "the archive went");
+    assert_eq!(receipt.what.backups[0].id, backup.id);
+    tells_all(&world, &plan, &receipt);
+    world.audit_is_whole(app).await;
+    std::fs::create_dir_all(archives[0].parent().unwrap()).unwrap();
+    std::fs::write(&archives[0], copy).unwrap();
+    put_back(&world, &row).await;
+    let request = json!({ "backup_id": backup.id, "mode": "merge" });
+    nothing_brings_it_back(&world, &request).await;
+}
+
+fn tells_all(world: &World, plan: &Plan, receipt: &Signed<Receipt>) {
     let what = &receipt.what;
     assert_eq!((what.rows, what.tables["logins"]), (plan.rows + 1, 1));
     for (table, rows) in &plan.tables {
         assert_eq!(what.tables.get(table), Some(rows), "{table}");
     }
-    assert_eq!((what.backups.len(), what.backups[0].id), (1, backup.id));
+    assert_eq!(what.backups.len(), 1);
     assert!(what.backups[0].removed_at.is_some());
-    assert!(
-        world
-            .key
-            .has_signed(&what.text().unwrap(), &receipt.signature)
-    );
-    world.audit_is_whole(app).await;
+    let text = what.text().unwrap();
+    assert!(world.key.has_signed(&text, &receipt.signature));
+}
 
-    // Neither a device that was away nor an archive that somebody kept brings anything back.
-    let late = push_request(
-        ann.device_id,
-        own_scope(ann),
-        None,
-        vec![decision(fresh_row(), "x", 0)],
-    );
-    app.post_as(ann, PUSH, &late)
-        .await
-        .problem(ErrorCode::Unauthenticated);
-    std::fs::create_dir_all(archives[0].parent().unwrap()).unwrap();
-    std::fs::write(&archives[0], copy).unwrap();
-    put_back(&world, &row).await;
-    let request = json!({ "backup_id": backup.id, "mode": "merge" });
+/// Neither a device that was away nor an archive that somebody kept.
+async fn nothing_brings_it_back(world: &World, request: &Value) {
+    let (app, ann) = (&world.app, &world.ann);
+    let late = vec![decision(fresh_row(), "x", 0)];
+    let late = push_request(ann.device_id, own_scope(ann), None, late);
+    let refused = app.post_as(ann, PUSH, &late).await;
+    refused.problem(ErrorCode::Unauthenticated);
     let as_bob = format!("/api/v1/users/{}/context/restore", ann.user_id);
-    let refused = app.post_as(&world.bob, &as_bob, &request).await;
+    let refused = app.post_as(&world.bob, &as_bob, request).await;
     assert!(refused.status >= 400, "{}", refused.text());
-    assert_eq!(restore(app, ann, &request).await.status, 401);
+    assert_eq!(restore(app, ann, request).await.status, 401);
     assert_eq!(found(app, "mark-ann").await, BTreeMap::new());
 }
 
