@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use coditect_end_to_end::{Device, Server};
 use serde_json::json;
+use tempfile::TempDir;
 
 const MARK: &str = "mark-ann";
 /// How often a command asks whether the server is done; each attempt is a process.
@@ -91,6 +92,36 @@ fn is_told(device: &Device) {
     );
 }
 
+/// Neither hooks nor an import fill the folder again, and the agent never notices.
+fn nothing_fills_it_again(first: &Device) {
+    let input = json!({"hook_event_name": "PostToolUse", "session_id": "s2", "cwd": "/home/ann/app",
+        "tool_name": "Bash", "tool_use_id": "t1", "tool_input": {"command": MARK},
+        "tool_response": {"stdout": MARK}});
+    let ran = first.run_fed(&["hook", "PostToolUse"], &input.to_string());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+    assert_eq!(first.run(&["import", "claude"]).code, 5);
+    assert_eq!(marked(first), Vec::<PathBuf>::new());
+}
+
+/// The database of before is put back: the ledger outside knows better.
+fn put_back(server: &mut Server, older: &TempDir, away: &Device) {
+    let tenant = server.bootstrap("tenant_id");
+    server.stop();
+    server.restore_postgres(older);
+    server.restart();
+    is_told(away);
+    let done = (0..ATTEMPTS_MAX).any(|_| {
+        let receipts = server.admin(&["erasures", "--tenant", &tenant]);
+        !receipts["receipts"].as_array().unwrap().is_empty()
+    });
+    assert!(
+        done && stored(server, MARK).is_empty(),
+        "{:?}",
+        stored(server, MARK)
+    );
+    assert!(!stored(server, "mark-bob").is_empty());
+}
+
 #[test]
 fn devices_of_an_erased_person_keep_nothing_and_bring_nothing_back() {
     let mut server = Server::start();
@@ -140,30 +171,9 @@ fn devices_of_an_erased_person_keep_nothing_and_bring_nothing_back() {
     is_told(second);
     let verified = server.admin(&["audit", "verify", "--tenant", &tenant]);
     assert_eq!(verified["trails"][0]["state"], "whole", "{verified}");
-    // Neither hooks nor an import fill the folder again, and the agent never notices.
-    let input = json!({"hook_event_name": "PostToolUse", "session_id": "s2", "cwd": "/home/ann/app",
-        "tool_name": "Bash", "tool_use_id": "t1", "tool_input": {"command": MARK},
-        "tool_response": {"stdout": MARK}});
-    let ran = first.run_fed(&["hook", "PostToolUse"], &input.to_string());
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
-    assert_eq!(first.run(&["import", "claude"]).code, 5);
-    assert_eq!(marked(first), Vec::<PathBuf>::new());
+    nothing_fills_it_again(first);
 
-    // The database of before is put back: the ledger outside knows better.
-    server.stop();
-    server.restore_postgres(&older);
-    server.restart();
-    is_told(away);
-    let done = (0..ATTEMPTS_MAX).any(|_| {
-        let receipts = server.admin(&["erasures", "--tenant", &tenant]);
-        !receipts["receipts"].as_array().unwrap().is_empty()
-    });
-    assert!(
-        done && stored(&server, MARK).is_empty(),
-        "{:?}",
-        stored(&server, MARK)
-    );
-    assert!(!stored(&server, "mark-bob").is_empty());
+    put_back(&mut server, &older, away);
 
     // A colleague goes on with everything, what the person shared included.
     let _ = colleague.sync();
