@@ -52,12 +52,15 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
+    /// Segments that are written in an hour.
+    const PER_HOUR: u64 = 2;
+
     fn at(hours: i64) -> DateTime<Utc> {
         DateTime::<Utc>::UNIX_EPOCH + TimeDelta::hours(hours)
     }
 
     fn base(hours: i64) -> Base {
-        let segment = hours as u64 * 30 + 1;
+        let segment = hours as u64 * PER_HOUR + 1;
         Base {
             format: FORMAT.to_owned(),
             format_version: FORMAT_VERSION,
@@ -82,7 +85,7 @@ mod tests {
             if hours % 24 == 0 {
                 bases.push(base(hours));
             }
-            let segments = (hours as u64 * 30)..((hours as u64 + 1) * 30);
+            let segments = (hours as u64 * PER_HOUR)..((hours as u64 + 1) * PER_HOUR);
             wal.extend(segments.map(|it| WalName::segment(1, it)));
             let gone = expired(&bases, &wal, at(hours));
             bases.retain(|base| !gone.bases.contains(&base.id));
@@ -101,7 +104,7 @@ mod tests {
                 assert!(planned.is_ok(), "{hours} {until:?} {planned:?}");
             }
         }
-        assert!(wal.len() <= 9 * 24 * 30, "{}", wal.len());
+        assert!(wal.len() as u64 <= 9 * 24 * PER_HOUR, "{}", wal.len());
     }
 
     #[test]
