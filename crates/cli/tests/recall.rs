@@ -29,7 +29,7 @@ impl Home {
             .current_dir(self.path())
             .env("HOME", self.path());
         let ran = run(&mut command, b"");
-        assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
+        assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
         ran
     }
 
