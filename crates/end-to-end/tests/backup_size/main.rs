@@ -3,7 +3,7 @@
 //!
 //! `make test` runs it small. `BACKUP_ROWS` sets the number of messages; `CODITECT_TEST_PROGRAMS`
 //! the folder of the programs, such as `target/release`. At the end devices push at a steady rate,
-//! with and without a backup beside them in turn; `BACKUP_MB_PER_SECOND` is the limit of the backup.
+//! with and without a backup beside them in turn; `BACKUP_MB_PER_SECOND` is the backup's limit.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

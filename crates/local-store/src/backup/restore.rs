@@ -51,7 +51,8 @@ impl Backups {
     /// server has. The lease says that nobody syncs meanwhile.
     ///
     /// # Errors
-    /// [`super::BackupError`]; then nothing was changed, unless the system failed between two files.
+    /// [`super::BackupError`]; then nothing was changed, unless the system failed between two
+    /// files.
     pub fn put_back(
         &self,
         databases: &Path,

@@ -1,10 +1,10 @@
-//! Keeps the write-ahead log (WAL) of a cluster for an archive: PostgreSQL hands every segment to a
-//! spool beside its data, whence somebody else fetches it.
+//! Keeps the write-ahead log (WAL) of a cluster for an archive: PostgreSQL hands every segment to
+//! a spool beside its data, whence somebody else fetches it.
 //!
-//! The spool has a folder for each start of PostgreSQL. So a segment that was written twice, because
-//! an older copy of the data was put back between, never meets its namesake, and who fetches them
-//! sees which came first. `archive.json` beside the data names the archive; where it is, every start
-//! archives, so that no segment is left out, and where it is not, none does.
+//! The spool has a folder for each start of PostgreSQL. So a segment that was written twice,
+//! because an older copy of the data was put back between, never meets its namesake, and who
+//! fetches them sees which came first. `archive.json` beside the data names the archive; where it
+//! is, every start archives, so that no segment is left out, and where it is not, none does.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};

@@ -1,7 +1,8 @@
 //! Recovers a cluster from a base backup and the write-ahead log (WAL) behind it.
 //!
-//! The caller unpacks both into the folder of a cluster that nobody runs; here PostgreSQL is started
-//! on it, replays the WAL as far as it was told, begins a timeline of its own, and is stopped again.
+//! The caller unpacks both into the folder of a cluster that nobody runs; here PostgreSQL is
+//! started on it, replays the WAL as far as it was told, begins a timeline of its own, and is
+//! stopped again.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, lchown};

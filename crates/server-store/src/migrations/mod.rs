@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     /// A merged migration is never edited: what differs needs a new one.
-    const FROZEN: [(i64, &str); 17] = [
+    const FROZEN: [(i64, &str); 18] = [
         (20_261_120_000_001, "5217ae0fc134f326"),
         (20_261_120_000_002, "0d766bc94b7ead46"),
         (20_261_120_000_003, "362049d31a7ebb05"),
@@ -280,6 +280,7 @@ mod tests {
         (20_261_120_000_015, "070730ceeeaefa23"),
         (20_261_120_000_017, "3c4839cb90d2d213"),
         (20_261_120_000_018, "d10bbe0ba0798a21"),
+        (20_261_120_000_019, "9f0984a97f2b7d7d"),
     ];
 
     #[test]

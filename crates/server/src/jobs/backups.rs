@@ -141,6 +141,7 @@ pub async fn sweep(state: &AppState, backups: &Backups) -> Result<u64, BackupErr
         removed += remove_unnamed(state, storage, tenant, &paths).await?;
     }
     if removed > 0 {
+        state.metrics.orphans_removed(removed);
         tracing::warn!(
             backup.orphans = removed,
             "removed archives that attempts had left behind"

@@ -54,16 +54,24 @@ struct Seen {
     cache: (u64, u64),
 }
 
+fn register_build(registry: &mut Registry) {
+    let build = Family::<BuildLabels, Gauge>::default();
+    let version = env!("CARGO_PKG_VERSION");
+    build.get_or_create_owned(&BuildLabels { version }).set(1);
+    registry.register("coditect_build_info", "The program's version", build);
+}
+
 impl Gauges {
     /// Makes and names them.
     pub(super) fn registered(registry: &mut Registry) -> Self {
+        register_build(registry);
         let mut gauge = |name: &str, help: &str| {
             let gauge = Float::default();
             gauge.set(f64::NAN);
             registry.register(name, help, gauge.clone());
             gauge
         };
-        let gauges = Self {
+        Self {
             backup_success: gauge(
                 "context_backup_success_rate",
                 "Percentage of the backups of the last 24 hours that were completed",
@@ -123,12 +131,7 @@ impl Gauges {
             ),
             resident: gauge("process_resident_memory_bytes", "Memory of this process"),
             seen: Mutex::default(),
-        };
-        let build = Family::<BuildLabels, Gauge>::default();
-        let version = env!("CARGO_PKG_VERSION");
-        build.get_or_create_owned(&BuildLabels { version }).set(1);
-        registry.register("coditect_build_info", "The program's version", build);
-        gauges
+        }
     }
 
     /// Reads all of them.
