@@ -5,7 +5,6 @@
 //! Both directions work on pieces: neither holds more than a piece and a line in memory.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use coditect_protocol::wire::Stored;
@@ -13,8 +12,9 @@ use coditect_protocol::{DeviceId, Epoch, OrganizationId, Scope};
 use flate2::Compression;
 use flate2::write::{GzDecoder, GzEncoder};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
+
+use crate::seal::Seal;
 
 /// Name of the format, in the first line of every archive.
 pub const FORMAT: &str = "coditect-backup";
@@ -149,26 +149,11 @@ pub struct Sealed {
     pub records: u64,
 }
 
-/// Size and checksum of the packed bytes as they pass.
-#[derive(Debug, Default)]
-struct Seal {
-    bytes: u64,
-    hash: Sha256,
-}
-
-impl Seal {
-    fn add(&mut self, piece: &[u8]) {
-        self.bytes += piece.len() as u64;
-        self.hash.update(piece);
-    }
-
-    fn close(self, records: u64) -> Sealed {
-        let mut checksum = String::from("sha256:");
-        for byte in self.hash.finalize() {
-            let _infallible = write!(checksum, "{byte:02x}");
-        }
-        Sealed {
-            size_bytes: self.bytes,
+impl Sealed {
+    fn of(packed: Seal, records: u64) -> Self {
+        let (size_bytes, checksum) = packed.close();
+        Self {
+            size_bytes,
             checksum,
             records,
         }
@@ -226,7 +211,7 @@ impl Writer {
         self.line(&Line::End(End { records, to }));
         let last = self.packer.finish().expect(IN_MEMORY);
         self.seal.add(&last);
-        (last, self.seal.close(records))
+        (last, Sealed::of(self.seal, records))
     }
 
     /// Returns how long the lines are so far, in bytes before packing.
@@ -310,7 +295,7 @@ impl Reader {
         let complete = self.unpacker.get_ref().is_empty();
         match (self.manifest, self.end) {
             (Some(manifest), Some(end)) if complete && end.records == self.records => {
-                Ok((manifest, end, self.seal.close(self.records)))
+                Ok((manifest, end, Sealed::of(self.seal, self.records)))
             }
             _ => Err(ArchiveError::Incomplete.into()),
         }

@@ -7,6 +7,7 @@
 mod archive;
 pub mod database;
 mod encryption;
+mod seal;
 mod storage;
 
 pub use archive::{

@@ -17,9 +17,11 @@ use url::Url;
 
 use crate::encryption::{Decryptor, EncryptionError, Encryptor, Keys};
 
-/// Bytes of a part of an upload, and what is held of an archive at once: parts that are on their
-/// way count each.
+/// Bytes of a part of an upload into a bucket, and what is held of an archive at once: parts that
+/// are on their way count each.
 const PART_BYTES: usize = 8 * 1024 * 1024;
+/// The same for a folder, which sets no least size.
+const FOLDER_PART_BYTES: usize = 512 * 1024;
 /// Parts that are on their way at once.
 const PARTS_AT_ONCE: usize = 2;
 
@@ -187,7 +189,8 @@ impl Storage {
     pub fn upload(&self, path: &str) -> Result<Upload, StorageError> {
         let encryptor = self.keys.as_ref().map(Keys::encryptor).transpose()?;
         let store = Arc::clone(&self.store);
-        let writer = BufWriter::with_capacity(store, Path::from(path), PART_BYTES);
+        let part = self.folder.as_ref().map_or(PART_BYTES, |_| FOLDER_PART_BYTES);
+        let writer = BufWriter::with_capacity(store, Path::from(path), part);
         Ok(Upload {
             writer: writer.with_max_concurrency(PARTS_AT_ONCE),
             encryptor,
@@ -289,13 +292,10 @@ impl Storage {
         folder: &str,
         before: DateTime<Utc>,
     ) -> impl Stream<Item = Result<String, StorageError>> + Send + use<> {
-        let found = self.store.list(Some(&Path::from(folder)));
-        found
-            .map_err(StorageError::from)
-            .try_filter_map(move |one| {
-                let old = one.last_modified < before;
-                std::future::ready(Ok(old.then(|| one.location.to_string())))
-            })
+        self.list(folder).try_filter_map(move |one| {
+            let old = one.modified < before;
+            std::future::ready(Ok(old.then_some(one.path)))
+        })
     }
 
     /// Removes what is left of uploads that were cut off before `before`; returns how many files.

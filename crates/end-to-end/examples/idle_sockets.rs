@@ -14,7 +14,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use coditect_client::{CredentialFile, Paths};
-use coditect_end_to_end::{Device, Server};
+use coditect_end_to_end::{Device, Server, process};
 
 /// Connections of one person.
 const PER_PERSON: usize = 50;
@@ -116,10 +116,7 @@ fn frame(stream: &mut TcpStream) -> String {
 
 fn resident(server: &Server) -> u64 {
     let pid = server.pid().unwrap();
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let line = line.unwrap().trim().trim_end_matches("kB");
-    line.trim().parse().unwrap()
+    process::status(pid, "VmRSS:").unwrap()
 }
 
 fn megabytes(kilobytes: u64) -> f64 {

@@ -11,6 +11,7 @@ mod daemon;
 mod device;
 mod ledger;
 mod moments;
+pub mod process;
 mod programs;
 mod proxy;
 mod pusher;

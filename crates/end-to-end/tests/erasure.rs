@@ -3,9 +3,10 @@
 //! colleague loses nothing.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use coditect_end_to_end::{Device, Server};
+use coditect_testkit::files_below;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -13,25 +14,12 @@ const MARK: &str = "mark-ann";
 /// How often a command asks whether the server is done; each attempt is a process.
 const ATTEMPTS_MAX: usize = 1_000;
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
-
 /// Returns the files of a device that hold the mark, but for the archive of transcripts, which
 /// never leaves it.
 fn marked(device: &Device) -> Vec<PathBuf> {
     let data = device.home().join(".coditect-data");
-    let mut found = files(&data);
-    found.extend(files(&device.home().join(".coditect")));
+    let mut found = files_below(&data);
+    found.extend(files_below(&device.home().join(".coditect")));
     found.retain(|path| {
         let bytes = std::fs::read(path).unwrap();
         let is_marked = bytes.windows(MARK.len()).any(|it| it == MARK.as_bytes());
@@ -84,7 +72,7 @@ fn is_told(device: &Device) {
     assert!(!device.database("org").exists());
     let tokens = device.home().join(".coditect/credentials");
     assert_eq!(
-        files(&tokens)
+        files_below(&tokens)
             .iter()
             .filter(|it| it.extension() == Some("json".as_ref()))
             .count(),

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use coditect_end_to_end::{Device, Dump, Server, Work, assert_same, program, read_dump};
-use coditect_testkit::S3;
+use coditect_end_to_end::{Device, Dump, Server, Work, assert_same, pause, program, read_dump};
+use coditect_testkit::{S3, files_below};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// Looks at another process; each takes some milliseconds.
 const LOOKS_MAX: usize = 3_000;
+/// Pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A server whose database is archived somewhere.
 struct Rig {
@@ -56,7 +58,7 @@ impl Rig {
             if last.is_some_and(|last| last.as_str() >= segment) {
                 return;
             }
-            pause();
+            pause(LOOK_AGAIN);
         }
         panic!("{segment} was not archived");
     }
@@ -79,7 +81,7 @@ impl Rig {
             if !Path::new(&format!("/proc/{postgres}")).exists() {
                 break;
             }
-            pause();
+            pause(LOOK_AGAIN);
         }
         std::fs::remove_dir_all(self.server.data_dir().join("postgres")).unwrap();
     }
@@ -132,11 +134,6 @@ impl Rig {
         let own = bases.iter().find(|it| it["archive"]["own"] == true)?;
         Some(own["archive"]["archive_id"].as_str()?.to_owned())
     }
-}
-
-fn pause() {
-    // tidy: may sleep: what is watched is another process
-    std::thread::sleep(Duration::from_millis(50));
 }
 
 fn open_to_all(path: &Path) {
@@ -280,18 +277,9 @@ fn print(place: &str, took: Duration, recovered: &Value) {
 
 /// Finds a file of the archive by how its path ends.
 fn find(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> PathBuf {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if wanted(path.to_str().unwrap()) {
-                return path;
-            }
-        }
-    }
-    panic!("it is not there");
+    let mut files = files_below(folder).into_iter();
+    let found = files.find(|path| wanted(path.to_str().unwrap()));
+    found.expect("it is there")
 }
 
 /// Returns a server that stopped after a base backup and three segments, and their names.
@@ -425,7 +413,7 @@ fn a_copy_that_is_put_back_begins_an_archive_of_its_own() {
     let _ = rig.server.ask("select pg_switch_wal()");
     let second = (0..LOOKS_MAX)
         .filter_map(|_| {
-            pause();
+            pause(LOOK_AGAIN);
             rig.try_archive()
         })
         .find(|it| *it != first);

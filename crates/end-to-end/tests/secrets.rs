@@ -9,10 +9,10 @@
 mod planted;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
 
 use coditect_daemon::archive::Archive;
 use coditect_end_to_end::{Device, Proxy, Server};
+use coditect_testkit::files_below;
 use planted::Planted;
 use serde_json::{Value, json};
 
@@ -23,17 +23,6 @@ const RECORDS: usize = 24;
 
 /// Where something was looked for, and what it held.
 type Looked = Vec<(String, Vec<u8>)>;
-
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            walk(&path, files);
-        } else if path.is_file() {
-            files.push(path);
-        }
-    }
-}
 
 fn hook(device: &Device, input: &Value) {
     let event = input["hook_event_name"].as_str().unwrap();
@@ -142,11 +131,8 @@ fn unpacked(request: &[u8]) -> Vec<u8> {
 
 fn everything(device: &Device, proxy: &Proxy) -> Looked {
     let mut looked = Looked::new();
-    let mut files = Vec::new();
-    for folder in [".coditect", ".coditect-data"] {
-        walk(&device.home().join(folder), &mut files);
-    }
-    for path in files {
+    let folders = [".coditect", ".coditect-data"].map(|folder| device.home().join(folder));
+    for path in folders.iter().flat_map(|folder| files_below(folder)) {
         let name = path
             .strip_prefix(device.home())
             .unwrap()

@@ -195,7 +195,7 @@ fn log_is_handed_over_whole_and_in_order(place: &Place) {
         let names: Vec<&String> = waiting.iter().map(|one| &one.name).collect();
         assert!(names.is_sorted(), "{names:?}");
         for one in &waiting {
-            assert_eq!(one.read(SEGMENT_BYTES).unwrap().len() as u64, SEGMENT_BYTES);
+            assert_eq!(one.open().unwrap().1, SEGMENT_BYTES);
         }
     }
 }

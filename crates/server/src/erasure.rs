@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use coditect_backup::{Storage, StorageError};
+use chrono::TimeDelta;
+use coditect_backup::{Storage, StorageError, Stored};
 use coditect_protocol::{OrganizationId, UserId};
 use coditect_server_store::audit::head::HeadKey;
 use coditect_server_store::erasure::{self, Begun, EraseError, Erasure, Receipt, Signed};
@@ -92,9 +92,7 @@ impl Ledger {
         let signed = erasure.clone().sign(&self.key);
         let line = format!("{}\n", serde_json::json!(signed));
         let path = format!("{FOLDER}/{}/{}.json", erasure.tenant_id, erasure.id);
-        let mut upload = self.storage.upload(&path)?;
-        upload.write(line.clone().into_bytes()).await?;
-        upload.finish().await?;
+        self.storage.write(&path, line.clone().into_bytes()).await?;
         self.append(&line).map_err(|source| self.failed(source))
     }
 
@@ -134,19 +132,11 @@ impl Ledger {
     ///
     /// # Errors
     /// [`ErasureError::Storage`].
-    pub async fn read_storage(&self, now: DateTime<Utc>) -> Result<Vec<Erasure>, ErasureError> {
-        // The storage's clock may be ahead.
-        let paths = self.storage.older(FOLDER, now + TimeDelta::days(365));
-        let paths: Vec<String> = paths.try_collect().await?;
+    pub async fn read_storage(&self) -> Result<Vec<Erasure>, ErasureError> {
+        let entries: Vec<Stored> = self.storage.list(FOLDER).try_collect().await?;
         let mut found = Vec::new();
-        for path in paths {
-            let mut bytes = Vec::new();
-            let mut pieces = std::pin::pin!(self.storage.download(&path).await?);
-            while let Some(piece) = pieces.try_next().await? {
-                if bytes.len() + piece.len() <= ENTRY_BYTES_MAX {
-                    bytes.extend_from_slice(&piece);
-                }
-            }
+        for entry in entries {
+            let bytes = self.storage.read(&entry.path, ENTRY_BYTES_MAX).await?;
             found.extend(self.read(&String::from_utf8_lossy(&bytes)));
         }
         Ok(found)
@@ -157,8 +147,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`ErasureError::File`].
-    pub async fn read_all(&self, now: DateTime<Utc>) -> Result<Vec<Erasure>, ErasureError> {
-        let stored = tokio::time::timeout(STORAGE_WAIT, self.read_storage(now)).await;
+    pub async fn read_all(&self) -> Result<Vec<Erasure>, ErasureError> {
+        let stored = tokio::time::timeout(STORAGE_WAIT, self.read_storage()).await;
         let stored = match stored {
             Ok(Ok(stored)) => stored,
             Ok(Err(error)) => {
@@ -281,7 +271,7 @@ async fn remove_archives(
 /// [`ErasureError::File`], [`ErasureError::Store`].
 pub async fn lock_out(db: &Db, clock: &Clock, ledger: &Ledger) -> Result<(), ErasureError> {
     let now = clock.now();
-    let known = ledger.read_all(now).await?;
+    let known = ledger.read_all().await?;
     for erasure in erasure::unapplied(db, &known, now).await? {
         tracing::warn!(erasure.id = %erasure.id, "what was erased is here again; it goes");
         erasure::begin(db, &erasure, now).await?;

@@ -8,12 +8,14 @@
 )]
 
 mod clock;
+mod files;
 mod postgres;
 mod replica;
 mod s3;
 mod test_db;
 
 pub use clock::FakeClock;
+pub use files::files_below;
 pub use replica::Replicated;
 pub use s3::{S3, s3_options, serve_s3};
 pub use test_db::{TestDb, TestTenant, TestUser};

@@ -14,7 +14,7 @@ mod tar;
 pub use expiry::{Expired, KEPT_DAYS, expired};
 pub use manifest::{Base, FORMAT, FORMAT_VERSION, Head, ManifestError, parse_base, parse_head};
 pub use names::{Lsn, NotAnLsn, SEGMENT_BYTES, WalName};
-pub use pack::{Packer, Unpacker, pack, unpack};
+pub use pack::{Packer, Unpacker};
 pub use plan::{History, Plan, PlanError, Until, plan};
 pub use tar::{Entry, TarError, TarReader};
 

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write as _};
 
-use sha2::{Digest as _, Sha256};
 use zstd::stream::write::{Decoder, Encoder};
+
+use crate::seal::Seal;
 
 /// Level of the packing: the log of a busy database must be packed while it is written.
 const LEVEL: i32 = 1;
@@ -11,15 +12,14 @@ const LEVEL: i32 = 1;
 /// Packs a stream, and sums up what went in.
 pub struct Packer {
     encoder: Encoder<'static, Vec<u8>>,
-    bytes: u64,
-    hash: Sha256,
+    seal: Seal,
 }
 
 impl std::fmt::Debug for Packer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Packer")
-            .field("bytes", &self.bytes)
-            .finish()
+            .field("seal", &self.seal)
+            .finish_non_exhaustive()
     }
 }
 
@@ -33,8 +33,7 @@ impl Packer {
         encoder.include_checksum(true)?;
         Ok(Self {
             encoder,
-            bytes: 0,
-            hash: Sha256::new(),
+            seal: Seal::default(),
         })
     }
 
@@ -43,8 +42,7 @@ impl Packer {
     /// # Errors
     /// Those of the packing.
     pub fn feed(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
-        self.bytes += piece.len() as u64;
-        self.hash.update(piece);
+        self.seal.add(piece);
         self.encoder.write_all(piece)?;
         Ok(std::mem::take(self.encoder.get_mut()))
     }
@@ -55,22 +53,22 @@ impl Packer {
     /// Those of the packing.
     pub fn finish(self) -> io::Result<(Vec<u8>, u64, String)> {
         let last = self.encoder.finish()?;
-        Ok((last, self.bytes, checksum(self.hash)))
+        let (bytes, checksum) = self.seal.close();
+        Ok((last, bytes, checksum))
     }
 }
 
 /// Unpacks a stream, and sums up what comes out.
 pub struct Unpacker {
     decoder: Decoder<'static, Vec<u8>>,
-    bytes: u64,
-    hash: Sha256,
+    seal: Seal,
 }
 
 impl std::fmt::Debug for Unpacker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Unpacker")
-            .field("bytes", &self.bytes)
-            .finish()
+            .field("seal", &self.seal)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,8 +80,7 @@ impl Unpacker {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             decoder: Decoder::new(Vec::new())?,
-            bytes: 0,
-            hash: Sha256::new(),
+            seal: Seal::default(),
         })
     }
 
@@ -105,62 +102,36 @@ impl Unpacker {
         self.decoder.flush()?;
         self.decoder.do_finish()?;
         let last = self.taken();
-        Ok((last, self.bytes, checksum(self.hash)))
+        let (bytes, checksum) = self.seal.close();
+        Ok((last, bytes, checksum))
     }
 
     fn taken(&mut self) -> Vec<u8> {
         let taken = std::mem::take(self.decoder.get_mut());
-        self.bytes += taken.len() as u64;
-        self.hash.update(&taken);
+        self.seal.add(&taken);
         taken
     }
-}
-
-/// Packs a whole file.
-///
-/// # Errors
-/// Those of the packing.
-pub fn pack(content: &[u8]) -> io::Result<Vec<u8>> {
-    let mut packer = Packer::new()?;
-    let mut packed = packer.feed(content)?;
-    packed.extend(packer.finish()?.0);
-    Ok(packed)
-}
-
-/// Unpacks a whole file of at most `bytes_max` bytes.
-///
-/// # Errors
-/// When it is damaged, not complete or longer.
-pub fn unpack(packed: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
-    let (mut unpacker, mut content) = (Unpacker::new()?, Vec::new());
-    let bounded = |content: &Vec<u8>| match content.len() <= bytes_max {
-        true => Ok(()),
-        false => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it is longer than such a file can be",
-        )),
-    };
-    for piece in packed.chunks(4096) {
-        content.extend(unpacker.feed(piece)?);
-        bounded(&content)?;
-    }
-    content.extend(unpacker.finish()?.0);
-    bounded(&content)?;
-    Ok(content)
-}
-
-fn checksum(hash: Sha256) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::from("sha256:");
-    for byte in hash.finalize() {
-        let _infallible = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pack(content: &[u8]) -> Vec<u8> {
+        let mut packer = Packer::new().unwrap();
+        let mut packed = packer.feed(content).unwrap();
+        packed.extend(packer.finish().unwrap().0);
+        packed
+    }
+
+    fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
+        let (mut unpacker, mut content) = (Unpacker::new()?, Vec::new());
+        for piece in packed.chunks(4096) {
+            content.extend(unpacker.feed(piece)?);
+        }
+        content.extend(unpacker.finish()?.0);
+        Ok(content)
+    }
 
     fn content() -> Vec<u8> {
         let noise =
@@ -171,12 +142,10 @@ mod tests {
     #[test]
     fn a_file_comes_back() {
         for content in [Vec::new(), b"short".to_vec(), content()] {
-            let packed = pack(&content).unwrap();
-            assert!(unpack(&packed, content.len()).unwrap() == content);
+            assert!(unpack(&pack(&content)).unwrap() == content);
         }
-        let packed = pack(&content()).unwrap();
+        let packed = pack(&content());
         assert!(packed.len() < 400_000, "{}", packed.len());
-        assert!(unpack(&packed, 999_999).is_err());
     }
 
     #[test]
@@ -199,14 +168,14 @@ mod tests {
 
     #[test]
     fn flipped_bits_and_cuts_are_found() {
-        let packed = pack(&content()).unwrap();
+        let packed = pack(&content());
         for at in (0..packed.len()).step_by(997) {
             let mut damaged = packed.clone();
             damaged[at] ^= 16;
-            if let Ok(read) = unpack(&damaged, 2_000_000) {
+            if let Ok(read) = unpack(&damaged) {
                 assert!(read == content(), "byte {at} changed what came out");
             }
-            assert!(unpack(&packed[..at], 2_000_000).is_err(), "cut at {at}");
+            assert!(unpack(&packed[..at]).is_err(), "cut at {at}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use coditect_end_to_end::{Daemon, Device};
+use coditect_end_to_end::{Daemon, Device, process};
 
 use crate::crowd::wait_for_rest;
 use crate::trace::Records;
@@ -19,12 +19,15 @@ pub(crate) fn measure(devices: &[Device], rounds: usize, records: &Records) {
     let seconds = number("LATENCY_IDLE_SECONDS", 60);
     // tidy: may sleep: what they do meanwhile is what is measured
     std::thread::sleep(Duration::from_secs(3));
-    let before: Vec<u64> = daemons.iter().map(|daemon| ticks(daemon.pid())).collect();
+    let before: Vec<u64> = daemons
+        .iter()
+        .map(|daemon| process::processor(daemon.pid()).unwrap())
+        .collect();
     // tidy: may sleep: idleness takes time
     std::thread::sleep(Duration::from_secs(seconds as u64));
     for (daemon, before) in daemons.iter().zip(before) {
-        let used = (ticks(daemon.pid()) - before) * 10;
-        let megabytes = resident(daemon.pid()) as f64 / 1024.0;
+        let used = (process::processor(daemon.pid()).unwrap() - before) * 10;
+        let megabytes = process::status(daemon.pid(), "VmRSS:").unwrap() as f64 / 1024.0;
         println!("daemon idle for {seconds} s: {used} ms of processor, {megabytes:.1} MB resident");
     }
 
@@ -45,24 +48,4 @@ pub(crate) fn measure(devices: &[Device], rounds: usize, records: &Records) {
          included)",
         started.elapsed().as_millis()
     );
-}
-
-/// Returns the processor time of a process in hundredths of a second.
-fn ticks(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = text.rsplit(')').next().unwrap();
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
-/// Returns the resident memory of a process in kilobytes.
-pub(crate) fn resident(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.unwrap()
-        .trim()
-        .trim_end_matches("kB")
-        .trim()
-        .parse()
-        .unwrap()
 }

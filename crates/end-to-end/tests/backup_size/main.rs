@@ -14,7 +14,7 @@ mod steady;
 
 use std::time::{Duration, Instant};
 
-use coditect_end_to_end::{Pusher, Server, pause, rounds_asked_for};
+use coditect_end_to_end::{Pusher, Server, pause, process, rounds_asked_for};
 use coditect_protocol::catalogue::File;
 use serde_json::{Value, json};
 
@@ -24,7 +24,6 @@ use steady::{Beside, Steady};
 const ROWS: u64 = 1_000;
 /// Messages of a push.
 const BATCH: u64 = 500;
-const MIB: f64 = 1024.0 * 1024.0;
 /// How much the server may grow above what it took before, MiB.
 const GROWTH_MAX: f64 = 100.0;
 /// Megabytes a second that a backup may read.
@@ -222,22 +221,10 @@ fn words(n: u64) -> String {
 
 /// Returns a field of the process's status, MiB.
 fn memory(pid: u32, field: &str) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kib = line.unwrap().trim().trim_end_matches("kB").trim();
-    kib.parse::<f64>().unwrap() * 1024.0 / MIB
+    process::status(pid, field).unwrap() as f64 / 1024.0
 }
 
 /// Returns the processor's time that the process has taken, seconds.
 fn processor(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name before it may hold anything; user and system time are 12 and 13 behind it.
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .unwrap()
-        .1
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
-    (ticks(11) + ticks(12)) / 100.0
+    process::processor(pid).unwrap() as f64 / 100.0
 }

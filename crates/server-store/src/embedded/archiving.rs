@@ -290,12 +290,12 @@ fn files(folder: &Path) -> io::Result<Vec<Waiting>> {
 }
 
 impl Waiting {
-    /// Reads the file, which belongs to PostgreSQL's user; at most `bytes_max` bytes of it.
+    /// Opens the file, which belongs to PostgreSQL's user, for reading; returns its bytes, too.
     ///
     /// # Errors
-    /// [`EmbeddedError::Io`] when it is no plain file, or longer.
-    pub fn read(&self, bytes_max: u64) -> Result<Vec<u8>, EmbeddedError> {
-        guarded::read_bounded(&self.path, bytes_max).map_err(EmbeddedError::io("read", &self.path))
+    /// [`EmbeddedError::Io`] when it is no plain file.
+    pub fn open(&self) -> Result<(File, u64), EmbeddedError> {
+        guarded::open(&self.path).map_err(EmbeddedError::io("read", &self.path))
     }
 
     /// Removes the file, which is kept elsewhere by now.
@@ -353,8 +353,8 @@ mod tests {
         let names: Vec<&str> = waiting.iter().map(|it| it.name.as_str()).collect();
         assert_eq!(names, ["B", "A"]);
         assert_eq!((spool.size().files, spool.size().bytes), (2, 3));
-        assert_eq!(waiting[0].read(2).unwrap(), b"12");
-        assert!(waiting[0].read(1).is_err());
+        let (file, bytes) = waiting[0].open().unwrap();
+        assert_eq!((io::read_to_string(file).unwrap().as_str(), bytes), ("12", 2));
         for one in &waiting {
             one.remove().unwrap();
         }

@@ -32,41 +32,30 @@ pub(super) fn file(path: &Path) -> io::Result<File> {
     ))
 }
 
-/// Reads a plain file that is no link; nothing where there is none.
-pub(super) fn read(path: &Path) -> Vec<u8> {
-    let open = || -> io::Result<Vec<u8>> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)?;
-        let mut bytes = Vec::new();
-        if file.metadata()?.is_file() {
-            file.read_to_end(&mut bytes)?;
-        }
-        Ok(bytes)
-    };
-    open().unwrap_or_default()
-}
-
-/// Reads a plain file that is no link and has at most `bytes_max` bytes.
+/// Opens a plain file that is no link, for reading; returns its bytes, too.
 ///
 /// # Errors
 /// Those of the system; anything else is refused.
-pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)?;
     let about = file.metadata()?;
-    if !about.is_file() || about.len() > bytes_max {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is no plain file, or too long",
-        ));
+    if about.is_file() {
+        return Ok((file, about.len()));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
-    file.take(bytes_max).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "it is no plain file",
+    ))
+}
+
+/// Reads a plain file that is no link; nothing where there is none.
+pub(super) fn read(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = open(path).and_then(|(mut file, _)| file.read_to_end(&mut bytes));
+    read.map(|_| bytes).unwrap_or_default()
 }
 
 /// Makes a folder unless it is there, gives it to `account`, and closes it to everybody else.

@@ -1,15 +1,20 @@
-//! Fetches the write-ahead log (WAL) from the spool: packs each piece, keeps it, and only then
-//! removes it from the spool.
+//! Fetches the write-ahead log (WAL) from the spool: packs each piece, keeps it, reads it back, and
+//! only then removes it from the spool.
+
+use std::io::{self, ErrorKind};
 
 use chrono::{DateTime, Utc};
-use coditect_backup::database::{self, Head, SEGMENT_BYTES, WalName};
+use coditect_backup::Upload;
+use coditect_backup::database::{self, Head, Packer, SEGMENT_BYTES, WalName};
 use coditect_server_store::embedded::Waiting;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 
-use super::{Archive, ArchiveError, blocking};
+use super::{Archive, ArchiveError, base, blocking};
 
-/// A packed segment is no longer than this, encrypted.
-const KEPT_BYTES_MAX: usize = 2 * SEGMENT_BYTES as usize;
+/// What is held of a piece at once, so that the server stays small beside a busy database.
+const PART_BYTES: usize = 128 * 1024;
 
 /// Keeps all that waits, in order; returns how many pieces.
 ///
@@ -76,35 +81,33 @@ pub async fn is_kept(
 /// # Errors
 /// [`ArchiveError::Damaged`], and those of the storage.
 pub async fn read(storage: &coditect_backup::Storage, path: &str) -> Result<Vec<u8>, ArchiveError> {
-    let packed = storage.read(path, KEPT_BYTES_MAX).await?;
-    let path = path.to_owned();
-    blocking(move || {
-        let content = database::unpack(&packed, SEGMENT_BYTES as usize);
-        content.map_err(|source| ArchiveError::Damaged { path, source })
-    })
-    .await
+    let mut content = Vec::new();
+    let read = base::read(storage, path, |part| {
+        content.extend_from_slice(part);
+        if content.len() as u64 <= SEGMENT_BYTES {
+            return Ok(());
+        }
+        let source = io::Error::new(ErrorKind::InvalidData, "it is longer than a segment");
+        let path = path.to_owned();
+        Err(ArchiveError::Damaged { path, source })
+    });
+    read.await?;
+    Ok(content)
 }
 
 async fn keep(archive: &Archive, waiting: Waiting, now: DateTime<Utc>) -> Result<(), ArchiveError> {
-    let (waiting, content, packed) = blocking(move || {
-        let content = waiting.read(SEGMENT_BYTES)?;
-        let is_segment = matches!(
-            WalName::parse(&waiting.name),
-            Some(WalName::Segment { .. } | WalName::Partial { .. })
-        );
-        if is_segment && content.len() as u64 != SEGMENT_BYTES {
-            return Err(ArchiveError::SegmentSize {
-                name: waiting.name,
-                bytes: content.len() as u64,
-            });
-        }
-        let packed = database::pack(&content).map_err(ArchiveError::file("pack", &waiting.name))?;
-        Ok((waiting, content, packed))
-    })
-    .await?;
+    let is_segment = matches!(
+        WalName::parse(&waiting.name),
+        Some(WalName::Segment { .. } | WalName::Partial { .. })
+    );
+    let bytes = waiting.open()?.1;
+    if bytes > SEGMENT_BYTES || is_segment && bytes != SEGMENT_BYTES {
+        let name = waiting.name;
+        return Err(ArchiveError::SegmentSize { name, bytes });
+    }
     begin(archive, now).await?;
     let mut path = database::wal_path(archive.id(), &waiting.name);
-    match kept_already(archive, &path, &content).await? {
+    match kept_already(archive, &path, &waiting).await? {
         Kept::Same => {}
         Kept::Another => {
             let next = archive.replace()?;
@@ -114,11 +117,56 @@ async fn keep(archive: &Archive, waiting: Waiting, now: DateTime<Utc>) -> Result
             );
             begin(archive, now).await?;
             path = database::wal_path(next.archive_id, &waiting.name);
-            archive.storage.write(&path, packed).await?;
+            write(archive, &path, &waiting).await?;
         }
-        Kept::Not => archive.storage.write(&path, packed).await?,
+        Kept::Not => write(archive, &path, &waiting).await?,
     }
     blocking(move || Ok(waiting.remove()?)).await
+}
+
+/// Packs the piece into the storage, and reads it back from there.
+async fn write(archive: &Archive, path: &str, waiting: &Waiting) -> Result<(), ArchiveError> {
+    let mut upload = archive.storage.upload(path)?;
+    let written = match pack(waiting, Some(&mut upload)).await {
+        Ok(written) => written,
+        Err(error) => {
+            upload.abort().await;
+            return Err(error);
+        }
+    };
+    upload.finish().await?;
+    let read = base::read(&archive.storage, path, |_| Ok(())).await?;
+    if read == written {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    Err(ArchiveError::Different { path })
+}
+
+/// Packs the piece, into the upload if there is one; returns its bytes and checksum.
+async fn pack(
+    waiting: &Waiting,
+    mut upload: Option<&mut Upload>,
+) -> Result<(u64, String), ArchiveError> {
+    let failed = || ArchiveError::file("pack", &waiting.name);
+    let mut packer = Packer::new().map_err(failed())?;
+    let mut file = File::from_std(waiting.open()?.0);
+    let mut part = vec![0; PART_BYTES];
+    loop {
+        let length = file.read(&mut part).await.map_err(failed())?;
+        if length == 0 {
+            break;
+        }
+        let packed = packer.feed(&part[..length]).map_err(failed())?;
+        if let Some(upload) = &mut upload {
+            upload.write(packed).await?;
+        }
+    }
+    let (last, bytes, checksum) = packer.finish().map_err(failed())?;
+    if let Some(upload) = upload {
+        upload.write(last).await?;
+    }
+    Ok((bytes, checksum))
 }
 
 enum Kept {
@@ -129,12 +177,16 @@ enum Kept {
 
 /// Looks whether the piece is kept already: by an attempt that was cut off before it left the
 /// spool, or because the same name was written twice.
-async fn kept_already(archive: &Archive, path: &str, content: &[u8]) -> Result<Kept, ArchiveError> {
+async fn kept_already(
+    archive: &Archive,
+    path: &str,
+    waiting: &Waiting,
+) -> Result<Kept, ArchiveError> {
     if !archive.storage.has(path).await? {
         return Ok(Kept::Not);
     }
-    match read(&archive.storage, path).await {
-        Ok(kept) if kept == content => Ok(Kept::Same),
+    match base::read(&archive.storage, path, |_| Ok(())).await {
+        Ok(kept) if kept == pack(waiting, None).await? => Ok(Kept::Same),
         Ok(_) => Ok(Kept::Another),
         // Written again, it is whole.
         Err(ArchiveError::Damaged { .. }) => Ok(Kept::Not),

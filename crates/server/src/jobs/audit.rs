@@ -9,7 +9,6 @@ use coditect_protocol::OrganizationId;
 use coditect_server_store::audit::chain::{self, Closing, Fault, Outside, Verdict};
 use coditect_server_store::audit::head::{Head, HeadKey, NotSigned, Tip};
 use coditect_server_store::{Db, StoreError};
-use futures_util::TryStreamExt as _;
 
 use crate::metrics::Metrics;
 use crate::state::{AppState, Clock};
@@ -71,19 +70,12 @@ impl Heads {
     /// [`AuditError`] but for [`AuditError::Store`].
     pub async fn read(&self, tenant: OrganizationId) -> Result<Option<Tip>, AuditError> {
         let path = Self::path(tenant);
-        let mut bytes = Vec::new();
-        match self.storage.download(&path).await {
+        let bytes = match self.storage.read(&path, HEAD_BYTES_MAX + 1).await {
             Err(StorageError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-            Ok(pieces) => {
-                let mut pieces = std::pin::pin!(pieces);
-                while let Some(piece) = pieces.try_next().await? {
-                    bytes.extend_from_slice(&piece);
-                    if bytes.len() > HEAD_BYTES_MAX {
-                        return Err(AuditError::NoHead { path });
-                    }
-                }
-            }
+            read => read?,
+        };
+        if bytes.len() > HEAD_BYTES_MAX {
+            return Err(AuditError::NoHead { path });
         }
         let head: Head = match serde_json::from_slice(&bytes) {
             Ok(head) => head,
@@ -99,9 +91,7 @@ impl Heads {
     async fn write(&self, tip: Tip) -> Result<(), AuditError> {
         let path = Self::path(tip.tenant_id);
         let text = format!("{:#}\n", serde_json::json!(self.key.sign(tip)));
-        let mut upload = self.storage.upload(&path)?;
-        upload.write(text.into_bytes()).await?;
-        Ok(upload.finish().await?)
+        Ok(self.storage.write(&path, text.into_bytes()).await?)
     }
 }
 

@@ -41,7 +41,7 @@ async fn look(
     patience: TimeDelta,
 ) -> Result<usize, ErasureError> {
     let known = match storage {
-        true => ledger.read_all(state.clock.now()).await?,
+        true => ledger.read_all().await?,
         false => ledger.read_file()?,
     };
     if known.is_empty() {

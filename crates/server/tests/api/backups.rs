@@ -9,7 +9,7 @@ use coditect_protocol::{ErrorCode, RowId, Scope, Version};
 use coditect_server::jobs;
 use coditect_server_store::StoreError;
 use coditect_server_store::sync::dump::{self, DumpLine};
-use coditect_testkit::TestUser;
+use coditect_testkit::{TestUser, files_below};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -122,20 +122,7 @@ async fn lines(app: &TestApp, user: &TestUser) -> Vec<DumpLine> {
 }
 
 pub(crate) fn archives(app: &TestApp) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![app.backups.path().to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
+    files_below(app.backups.path())
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Erasure: of a person, of an organisation, and that nothing brings them back.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -17,7 +17,7 @@ use coditect_server::{router, transfer};
 use coditect_server_store::audit::head::HeadKey;
 use coditect_server_store::erasure::{Plan, Receipt, Signed};
 use coditect_server_store::identity::Role;
-use coditect_testkit::{TestTenant, TestUser};
+use coditect_testkit::{TestTenant, TestUser, files_below};
 use serde_json::{Value, json};
 
 use crate::backups::{back_up, restore};
@@ -246,19 +246,6 @@ fn everywhere() -> Vec<&'static str> {
     tables
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
-
 #[tokio::test]
 async fn nothing_of_a_person_is_left_and_all_of_others() {
     let world = World::start().await;
@@ -278,7 +265,7 @@ async fn nothing_of_a_person_is_left_and_all_of_others() {
         .backups
         .path()
         .join(format!("tenants/{}/users", world.tenant.id));
-    let archives = files(&folder);
+    let archives = files_below(&folder);
     assert_eq!(archives.len(), 1);
     let (copy, row) = (std::fs::read(&archives[0]).unwrap(), backup_row(app).await);
 
@@ -307,7 +294,11 @@ async fn nothing_of_a_person_is_left_and_all_of_others() {
         "{named:?}"
     );
 
-    assert_eq!(files(&folder), Vec::<PathBuf>::new(), "the archive went");
+    assert_eq!(
+        files_below(&folder),
+        Vec::<PathBuf>::new(),
+        "the archive went"
+    );
     assert_eq!(receipt.what.backups[0].id, backup.id);
     tells_all(&world, &plan, &receipt);
     world.audit_is_whole(app).await;
@@ -447,11 +438,11 @@ async fn an_older_state_loses_again_what_the_ledger_names() {
     // Either half of the ledger is enough.
     for known in [
         ledger.read_file().unwrap(),
-        ledger.read_storage(clock.now()).await.unwrap(),
+        ledger.read_storage().await.unwrap(),
     ] {
         assert_eq!(known.iter().map(|it| it.id).collect::<Vec<_>>(), [id]);
     }
-    let known = ledger.read_all(clock.now()).await.unwrap();
+    let known = ledger.read_all().await.unwrap();
     let again = async |app: &TestApp, patience: TimeDelta| {
         let done = erasure::apply_again(app.db.db(), clock, &ledger, &known, patience).await;
         done.unwrap()
@@ -504,7 +495,7 @@ async fn the_last_owner_stays_and_the_ledger_does_not_name_anybody() {
         "{refused:?}"
     );
     assert_eq!(found(app, "mark-bob").await, before);
-    assert_eq!(ledger.read_all(clock.now()).await.unwrap(), []);
+    assert_eq!(ledger.read_all().await.unwrap(), []);
     // A person of another organisation is nobody here.
     let stranger = Some(world.stranger.user_id);
     let refused = erasure::erase(db, clock, &ledger, world.tenant.id, stranger).await;
@@ -531,7 +522,7 @@ async fn what_somebody_else_wrote_into_the_ledger_does_not_count() {
     );
     forged.add(&order.await.unwrap()).await.unwrap();
     let ledger = world.ledger();
-    assert_eq!(ledger.read_all(clock.now()).await.unwrap(), []);
+    assert_eq!(ledger.read_all().await.unwrap(), []);
     erasure::lock_out(db, clock, &ledger).await.unwrap();
     assert!(found(app, "mark-ann").await.len() > 20);
 }

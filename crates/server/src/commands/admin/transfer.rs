@@ -76,7 +76,7 @@ async fn erase_again(
     ledger: &Ledger,
     tenant: OrganizationId,
 ) -> Result<(), ErasureError> {
-    let mut known = ledger.read_all(clock.now()).await?;
+    let mut known = ledger.read_all().await?;
     known.retain(|erasure| erasure.tenant_id == tenant);
     let patience = chrono::TimeDelta::zero();
     erasure::apply_again(db, clock, ledger, &known, patience)
