@@ -1,6 +1,7 @@
 //! The database's own archive: a server loses its PostgreSQL, `kill -9` and the folder removed, and
 //! is recovered to a noted moment and to the last piece of the log that was archived; devices bring
-//! back the rest. In a bucket of an S3 API server, and encrypted in a folder.
+//! back the rest. In a bucket of an S3 API server, and encrypted in a folder. `RECOVERY_MB` sets the
+//! size of the database whose recovery is timed.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::collections::BTreeSet;
@@ -8,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use coditect_end_to_end::{Device, Dump, Server, Work, assert_same, pause, program, read_dump};
+use coditect_end_to_end::{
+    Device, Dump, Server, Work, assert_same, pause, process, program, read_dump, rounds_asked_for,
+};
 use coditect_testkit::{S3, files_below};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -17,6 +20,11 @@ use tempfile::TempDir;
 const LOOKS_MAX: usize = 3_000;
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Size of an ordinary run's database, MB, and of the rows that it grows by at once.
+const MEGABYTES: u64 = 12;
+const GROWTH_MB: u64 = 4;
+/// What the server may take while it archives, MiB.
+const SERVER_MIB_MAX: u64 = 100;
 
 /// A server whose database is archived somewhere.
 struct Rig {
@@ -257,6 +265,56 @@ fn drilled(place: &str, variables: Vec<(String, String)>) {
     assert_eq!(again["base_id"], base["base_id"]);
     assert!(rig.dump_of(&drill) == stored, "the second recovery differs");
     print(place, took, &recovered);
+}
+
+/// Makes the database larger by rows of a kilobyte that hardly pack.
+fn grow(server: &Server, megabytes: u64) {
+    for _ in 0..megabytes / GROWTH_MB {
+        let _ = server.ask(&format!(
+            "insert into filler select string_agg(md5(random()::text), '')
+             from generate_series(1, {}) n group by n / 32",
+            GROWTH_MB * 32_000
+        ));
+    }
+}
+
+#[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "the time and the memory it takes are the result"
+)]
+fn a_database_of_any_size_is_archived_in_little_memory_and_recovered() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start(in_folder(&folder));
+    let half = rounds_asked_for("RECOVERY_MB").unwrap_or(MEGABYTES) / 2;
+    let _ = rig.server.ask("create table filler (text text not null)");
+    grow(&rig.server, half);
+    let _ = rig.server.admin(&["database", "base"]);
+    grow(&rig.server, half);
+    rig.archive_all();
+    let content = "select count(*), sum(hashtext(text)) from filler";
+    let before = rig.server.ask(content);
+    let size = rig
+        .server
+        .ask("select pg_database_size(current_database()) / 1000000")[0]
+        .clone();
+    let peak = process::status(rig.server.pid().unwrap(), "VmHWM:").unwrap() / 1024;
+    rig.lose_database();
+    let started = Instant::now();
+    let into = rig.server.data_dir().join("postgres");
+    let recover = ["database", "recover", "--latest", "--into"];
+    let recovered = rig
+        .server
+        .admin(&[&recover[..], &[into.to_str().unwrap()]].concat());
+    rig.server.restart();
+    print(
+        &format!("a database of {size} MB"),
+        started.elapsed(),
+        &recovered,
+    );
+    println!("the server took {peak} MiB at most while it archived");
+    assert_eq!(rig.server.ask(content), before);
+    assert!(peak < SERVER_MIB_MAX, "{peak} MiB");
 }
 
 #[expect(
