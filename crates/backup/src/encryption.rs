@@ -25,6 +25,12 @@ const HEAD_BYTES: usize = MAGIC.len() + KEY_ID_BYTES + SALT_BYTES;
 const SEGMENT_BYTES: usize = 64 * 1024;
 const SEALED_BYTES: usize = SEGMENT_BYTES + MAX_TAG_LEN;
 
+/// Returns whether what begins so is an encrypted archive.
+#[must_use]
+pub fn is_encrypted(beginning: &[u8]) -> bool {
+    beginning.starts_with(MAGIC)
+}
+
 /// Why archives cannot be encrypted or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncryptionError {

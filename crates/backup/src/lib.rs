@@ -14,5 +14,5 @@ pub use archive::{
     ArchiveError, BYTES_PER_LINE_MAX, CounterPart, End, FORMAT, FORMAT_VERSION, Kind, Line,
     Manifest, Reader, Record, Sealed, Writer,
 };
-pub use encryption::{EncryptionError, Keys};
+pub use encryption::{EncryptionError, Keys, is_encrypted};
 pub use storage::{Settings, Storage, StorageError, Stored, Upload};

@@ -53,6 +53,25 @@ pub async fn record(tx: &mut TenantTx, entry: &Entry<'_>) -> Result<(), StoreErr
     tx.execute(sql, &params).await.map(drop)
 }
 
+/// Records `entry` as done by the operator, who has no account, in a transaction that acts for
+/// somebody.
+///
+/// # Errors
+///
+/// Those of the database.
+pub(crate) async fn record_by_operator(
+    tx: &mut TenantTx,
+    entry: &Entry<'_>,
+) -> Result<(), StoreError> {
+    let prepared = Prepared {
+        user: None,
+        device: None,
+        ..Prepared::new(tx, entry)?
+    };
+    let Statement { sql, params } = prepared.statement();
+    tx.execute(sql, &params).await.map(drop)
+}
+
 /// An entry done by the caller of a transaction, to be written together with other statements;
 /// owns the parameters.
 #[derive(Debug)]

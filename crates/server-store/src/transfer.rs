@@ -1,8 +1,11 @@
-//! A tenant's complete data, out of one database and into another; and a person's, out of it.
+//! A tenant's complete data, out of one database and into another; and a person's, out of it and
+//! into another account of the person.
 //!
 //! Rows leave and arrive as they are stored: versions, cursors, history, conflicts, bodies, the
 //! audit trail. Which tables there are the database says itself, so that none is forgotten when
 //! one is added; what is left out is listed here with the reason.
+
+mod person;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +21,9 @@ use crate::audit::{self, Entry};
 use crate::credential::{TenantId, generate_password, hash_password};
 use crate::db::{Db, Isolation, Param, Retryable, SystemTask, SystemTx};
 use crate::migrations;
+pub use person::{
+    Account, Imported, PersonFile, PersonImport, email_of, import_person, read_person,
+};
 
 /// Tables with a tenant that are not part of its data.
 ///
@@ -93,6 +99,39 @@ pub enum TransferError {
         ours: String,
     },
     /// The tenant is there already.
+    /// The file is of a later form than this program reads.
+    #[error("the file has format version {theirs}, this program reads {ours}")]
+    Newer {
+        /// Of the file.
+        theirs: u32,
+        /// The latest that is read.
+        ours: u32,
+    },
+    /// The file is encrypted.
+    #[error("the file is encrypted; exports are not, it is a backup's archive")]
+    Encrypted,
+    /// The file is of somebody whose address is not the account's.
+    #[error("the file is of {theirs}, the account is of {ours}")]
+    OtherPerson {
+        /// Address in the file.
+        theirs: String,
+        /// Address of the account.
+        ours: String,
+    },
+    /// The account's role does not write its own scope.
+    #[error("the role of the account does not allow to write")]
+    Denied,
+    /// The account was erased.
+    #[error("the account was erased")]
+    Erased,
+    /// The organisation's plan has no room for it.
+    #[error("the plan {plan} has not enough {what} left")]
+    Full {
+        /// Name of the plan.
+        plan: String,
+        /// `rows` or `storage`.
+        what: &'static str,
+    },
     #[error("the organisation {tenant} is there already")]
     Exists {
         /// Which.

@@ -417,6 +417,38 @@ pub enum LicenseCommand {
     Revoke {
         /// Organisation: its id, or its name if only one has it
         #[arg(long)]
+    /// Take a person's file into an account of the person, which may have another id elsewhere
+    ///
+    /// What is in the file's scope comes into the account's own one: ids and content hashes stay,
+    /// versions are new, and devices get it when they sync. A row that is here stays as it is, so
+    /// that doing it again adds nothing; what was deleted there, and never was here, stays deleted.
+    /// Devices, licences, memberships, history and the trail belong to the account there and stay
+    /// out; the receipt counts them. All of it comes, or nothing: the role and the plan hold, and a
+    /// file that is damaged, of a newer format or of somebody else changes nothing.
+    #[command(
+        after_help = "Examples:\n  coditect-server admin user import --tenant acme --user a@b.c \
+                            --dry-run ann.jsonl.gz\n  coditect-server admin user import --tenant \
+                            acme --user a@b.c --from ann@old.example ann.jsonl.gz"
+    )]
+    Import {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Person: id or e-mail address
+        #[arg(long)]
+        user: String,
+        /// Address that the person has in the file, when it is another than here
+        #[arg(long, value_parser = email)]
+        from: Option<String>,
+        /// Say what would come, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: std::path::PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
         tenant: String,
         /// Id of the licence, as listed
         license: uuid::Uuid,

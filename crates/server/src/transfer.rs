@@ -2,9 +2,11 @@
 //! line says what it is, each following one is a row, the last one is the manifest that proves the
 //! rest.
 
+pub mod person;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read as _, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read as _, Seek as _, Write};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -22,7 +24,7 @@ use serde_json::value::RawValue;
 use crate::state::Clock;
 
 const FORMAT: &str = "coditect-organization";
-/// Of a person's file, which is read by the person and by no import.
+/// Of a person's file.
 const PERSON_FORMAT: &str = "coditect-person";
 const FORMAT_VERSION: u32 = 1;
 /// Longest line: a value of 16 MiB, packed and written in hexadecimal, with room for the rest.
@@ -187,13 +189,13 @@ pub async fn import(db: &Db, clock: &Clock, file: &Path) -> Result<Receipt, Tran
     // Read once for its manifest: the database never sees a damaged file.
     let mut checked = Source::open(file)?;
     let ours = transfer::schema();
-    let theirs = checked.header()?.schema;
+    let theirs = checked.header(FORMAT)?.schema;
     if theirs != ours {
         return Err(TransferError::OtherSchema { theirs, ours });
     }
     while checked.next()?.is_some() {}
     let mut source = Source::open(file)?;
-    let header = source.header()?;
+    let header = source.header(FORMAT)?;
     let source = std::cell::RefCell::new(source);
     transfer::import(
         db,
@@ -230,8 +232,15 @@ struct Source {
 
 impl Source {
     fn open(file: &Path) -> Result<Self, TransferError> {
+        let mut file = File::open(file)?;
+        let mut beginning = Vec::new();
+        (&mut file).take(16).read_to_end(&mut beginning)?;
+        if coditect_backup::is_encrypted(&beginning) {
+            return Err(TransferError::Encrypted);
+        }
+        file.rewind()?;
         Ok(Self {
-            lines: BufReader::new(GzDecoder::new(File::open(file)?)),
+            lines: BufReader::new(GzDecoder::new(file)),
             line: Vec::new(),
             hash: Context::new(&SHA256),
             seen: BTreeMap::new(),
@@ -254,14 +263,19 @@ impl Source {
         }
     }
 
-    fn header(&mut self) -> Result<Header, TransferError> {
+    fn header(&mut self, format: &str) -> Result<Header, TransferError> {
         self.read()?;
         let header: Header = parse(&self.line)?;
-        if header.format != FORMAT || header.format_version != FORMAT_VERSION {
+        let theirs = header.format_version;
+        if header.format != format || theirs == 0 {
             return Err(TransferError::damaged(format!(
-                "it says that it is {} of version {}",
-                header.format, header.format_version
+                "it says that it is {} of version {theirs}, not {format}",
+                header.format
             )));
+        }
+        if theirs > FORMAT_VERSION {
+            let ours = FORMAT_VERSION;
+            return Err(TransferError::Newer { theirs, ours });
         }
         self.hash.update(&self.line);
         Ok(header)

@@ -72,6 +72,18 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Makes the caller for whom the operator acts on the command line, without a device; no
+    /// request gets here.
+    pub(crate) const fn by_operator(tenant: TenantId, user_id: UserId, role: Role) -> Self {
+        Self {
+            tenant,
+            user_id,
+            device_id: DeviceId::new(Uuid::nil()),
+            role,
+            checked: true,
+        }
+    }
+
     /// Returns whether the program itself decides what the caller may do.
     pub(crate) const fn is_checked(&self) -> bool {
         self.checked

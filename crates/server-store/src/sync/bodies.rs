@@ -211,6 +211,21 @@ pub(super) async fn fill_as_system(
     table: &Table,
     row: &mut Row,
 ) -> Result<(), StoreError> {
+    fill_by(tx, PACKED, &place, table, row).await
+}
+
+/// The same with bodies that `sql` returns: their hashes are `$3`.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] when one is not there.
+pub(super) async fn fill_by(
+    tx: &mut SystemTx,
+    sql: &str,
+    place: &Place,
+    table: &Table,
+    row: &mut Row,
+) -> Result<(), StoreError> {
     let names = wanted(table, row);
     if names.is_empty() {
         return Ok(());
@@ -219,7 +234,7 @@ pub(super) async fn fill_as_system(
         .iter()
         .filter_map(|(_, it)| digits(&it.hash))
         .collect();
-    let rows = tx.query(PACKED, &place.params(&hashes)).await?;
+    let rows = tx.query(sql, &place.params(&hashes)).await?;
     join(table, row, &names, &unpacked(&rows)?)
 }
 

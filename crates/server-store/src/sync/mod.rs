@@ -18,6 +18,7 @@ mod guards;
 mod heads;
 mod held;
 mod history;
+pub(crate) mod person;
 #[cfg(test)]
 mod plans;
 pub mod progress;
@@ -41,9 +42,10 @@ pub use guards::{Guard, without};
 pub use heads::{Readable, readable};
 pub use history::{Settlement, VERSIONS_MAX, history, restore_version, settle};
 pub use pull::{Gate, Looked, Lookups, PageCache, Pulled, look, pull};
+pub(crate) use push::take_in;
 pub use push::{
     ArchivedPart, ArchivedRow, PushContext, PushQueue, Restore, RestoreError, RestoreMode,
-    Restored, TrialError, Tried, move_rows, push, restore, try_restore,
+    Restored, TakenIn, TrialError, Tried, move_rows, push, restore, try_restore,
 };
 pub use sql::{insert_text, page_text};
 pub use token::TokenKey;

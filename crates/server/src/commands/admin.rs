@@ -246,20 +246,7 @@ async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<
             tenant,
             user,
             output,
-        } => {
-            let tenant_id = find_tenant(db, &tenant).await?;
-            let user_id = find_user(db, tenant_id, &user).await?;
-            let reset = admin::reset_password(db, tenant_id, user_id, Clock::system().now())
-                .await
-                .context("cannot reset the password")?;
-            let result = json!({
-                "tenant_id": tenant_id,
-                "user_id": user_id,
-                "email": reset.email,
-                "password": reset.password,
-            });
-            Ok((output, result))
-        }
+        } => Ok((output, reset_password(db, &tenant, &user).await?)),
         UserCommand::Export {
             tenant,
             user,
@@ -271,6 +258,19 @@ async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<
         )),
         UserCommand::Erase {
             tenant,
+        UserCommand::Import {
+            tenant,
+            user,
+            from,
+            dry_run,
+            file,
+            output,
+        } => {
+            let account = (tenant.as_str(), user.as_str());
+            let from = from.as_deref();
+            let done = transfer::import_person(db, account, from, dry_run, &file).await?;
+            Ok((output, done))
+        }
             user,
             how,
             output,
@@ -286,6 +286,20 @@ async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<
 
 async fn create_user(db: &Db, tenant: &str, email: &str, role: Role) -> anyhow::Result<Value> {
     let tenant_id = find_tenant(db, tenant).await?;
+async fn reset_password(db: &Db, tenant: &str, user: &str) -> anyhow::Result<Value> {
+    let tenant_id = find_tenant(db, tenant).await?;
+    let user_id = find_user(db, tenant_id, user).await?;
+    let reset = admin::reset_password(db, tenant_id, user_id, Clock::system().now())
+        .await
+        .context("cannot reset the password")?;
+    Ok(json!({
+        "tenant_id": tenant_id,
+        "user_id": user_id,
+        "email": reset.email,
+        "password": reset.password,
+    }))
+}
+
     let now = Clock::system().now();
     let made = match admin::create_user(db, tenant_id, email, role, now).await {
         Err(StoreError::Conflict { .. }) => {

@@ -305,7 +305,8 @@ async fn write(
     Ok((from, digest, sealed))
 }
 
-fn record(row: ArchivedRow) -> Record {
+/// Returns a row as archives and spools have it.
+pub(crate) fn record(row: ArchivedRow) -> Record {
     let part = |part: ArchivedPart| CounterPart {
         device: part.device,
         seq: part.seq,

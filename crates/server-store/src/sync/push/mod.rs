@@ -18,8 +18,9 @@ mod write;
 
 pub use moves::move_rows;
 pub use queue::PushQueue;
+pub(crate) use restore::take_in;
 pub use restore::{
-    ArchivedPart, ArchivedRow, Restore, RestoreError, RestoreMode, Restored, restore,
+    ArchivedPart, ArchivedRow, Restore, RestoreError, RestoreMode, Restored, TakenIn, restore,
 };
 pub use trial::{TrialError, Tried, try_restore};
 

@@ -3,6 +3,11 @@
 //!
 //! A counter is not set back: what devices added since the backup stays added.
 
+mod taken;
+
+pub use taken::TakenIn;
+pub(crate) use taken::take_in;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use coditect_core::body;

@@ -1,6 +1,6 @@
 //! Statements over copies of the synced tables that live as long as one transaction, for trial
-//! restores. Every name has the schema of temporary tables before it, so that none of these
-//! statements can meet a table of somebody's rows.
+//! restores, and over rows that are given. Every name of a copy has the schema of temporary tables
+//! before it, so that none of these statements can meet a table of somebody's rows.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -18,6 +18,9 @@ pub(in crate::sync) struct ScratchSql {
     pub(in crate::sync) insert: String,
     /// Rows behind id `$1` in order, at most `$2`.
     pub(in crate::sync) rows: String,
+    /// Rows that are given as a JSON array of objects, `$1`, as far as they are of tenant `$2` and
+    /// scope `$3`.
+    pub(in crate::sync) given: String,
 }
 
 static STATEMENTS: LazyLock<Vec<(&'static str, ScratchSql)>> = LazyLock::new(|| {
@@ -49,5 +52,9 @@ fn make(table: &Table) -> ScratchSql {
              from unnest({arrays}) as given ({names})"
         ),
         rows: format!("select {columns} from pg_temp.{name} where id > $1 order by id limit $2"),
+        given: format!(
+            "select {columns} from jsonb_populate_recordset(null::{name}, $1::text::jsonb) \
+             where tenant_id = $2 and scope_id = $3"
+        ),
     }
 }

@@ -108,20 +108,11 @@ impl Spool {
         scope: Scope,
         chain: &[Backup],
     ) -> Result<Self, SpoolError> {
-        let mut out = BufWriter::new(tempfile::tempfile()?);
-        let mut lines = Lines::new()?;
+        let mut filling = Filling::new()?;
         for backup in chain {
             let mut reader = Reader::default();
             let mut pieces = std::pin::pin!(storage.download(&backup.path).await?);
-            let mut each = |_, record: Record| {
-                let key = key(&record.stored).filter(|_| is_whole(&record.stored));
-                let (table, id) =
-                    key.ok_or(SpoolError::Damaged("a row is not what its hash says"))?;
-                serde_json::to_writer(&mut out, &record).map_err(io::Error::from)?;
-                out.write_all(b"\n")?;
-                lines.push(table, id)?;
-                Ok::<_, SpoolError>(())
-            };
+            let mut each = |_, record: Record| filling.push(&record);
             while let Some(piece) = pieces.try_next().await? {
                 reader.feed(&piece, &mut each)?;
             }
@@ -139,9 +130,7 @@ impl Spool {
                 ));
             }
         }
-        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let counting = lines.finish()?;
-        Ok(Self { file, counting })
+        filling.finish()
     }
 
     /// Returns the rows from the beginning.
@@ -152,6 +141,38 @@ impl Spool {
             lines: BufReader::new(file),
             number: 0,
             counting: &self.counting,
+        })
+    }
+}
+
+/// Takes rows, and becomes a spool.
+pub(crate) struct Filling {
+    out: BufWriter<File>,
+    lines: Lines,
+}
+
+impl Filling {
+    pub(crate) fn new() -> Result<Self, SpoolError> {
+        Ok(Self {
+            out: BufWriter::new(tempfile::tempfile()?),
+            lines: Lines::new()?,
+        })
+    }
+
+    /// Adds a row; one that comes again takes the place of the one before.
+    pub(crate) fn push(&mut self, record: &Record) -> Result<(), SpoolError> {
+        let key = key(&record.stored).filter(|_| is_whole(&record.stored));
+        let (table, id) = key.ok_or(SpoolError::Damaged("a row is not what its hash says"))?;
+        serde_json::to_writer(&mut self.out, record).map_err(io::Error::from)?;
+        self.out.write_all(b"\n")?;
+        Ok(self.lines.push(table, id)?)
+    }
+
+    pub(crate) fn finish(self) -> Result<Spool, SpoolError> {
+        let file = self.out.into_inner();
+        Ok(Spool {
+            file: file.map_err(io::IntoInnerError::into_error)?,
+            counting: self.lines.finish()?,
         })
     }
 }
