@@ -8,6 +8,7 @@ mod archive;
 pub mod database;
 mod encryption;
 mod seal;
+mod staged;
 mod storage;
 
 pub use archive::{

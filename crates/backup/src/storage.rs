@@ -1,5 +1,6 @@
 //! Where archives are kept: a folder, or a bucket of S3, Google Cloud Storage or Azure.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,12 +17,11 @@ use tokio::io::AsyncWriteExt as _;
 use url::Url;
 
 use crate::encryption::{Decryptor, EncryptionError, Encryptor, Keys};
+use crate::staged::Staged;
 
 /// Bytes of a part of an upload into a bucket, and what is held of an archive at once: parts that
 /// are on their way count each.
 const PART_BYTES: usize = 8 * 1024 * 1024;
-/// The same for a folder, which sets no least size.
-const FOLDER_PART_BYTES: usize = 512 * 1024;
 /// Parts that are on their way at once.
 const PARTS_AT_ONCE: usize = 2;
 
@@ -57,7 +57,7 @@ pub enum StorageError {
         /// Which one.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The archive cannot be encrypted, or not be read back.
     #[error(transparent)]
@@ -188,13 +188,17 @@ impl Storage {
     /// [`StorageError::Encryption`].
     pub fn upload(&self, path: &str) -> Result<Upload, StorageError> {
         let encryptor = self.keys.as_ref().map(Keys::encryptor).transpose()?;
-        let store = Arc::clone(&self.store);
-        let part = self.folder.as_ref().map_or(PART_BYTES, |_| FOLDER_PART_BYTES);
-        let writer = BufWriter::with_capacity(store, Path::from(path), part);
+        let writer = match &self.folder {
+            Some(folder) => Writer::Folder(Some(Staged::new(folder.join(path)))),
+            None => {
+                let store = Arc::clone(&self.store);
+                let writer = BufWriter::with_capacity(store, Path::from(path), PART_BYTES);
+                Writer::Bucket(writer.with_max_concurrency(PARTS_AT_ONCE))
+            }
+        };
         Ok(Upload {
-            writer: writer.with_max_concurrency(PARTS_AT_ONCE),
+            writer,
             encryptor,
-            file: self.folder.as_ref().map(|folder| folder.join(path)),
             address: self.address(path),
         })
     }
@@ -310,7 +314,7 @@ impl Storage {
         let root = folder.clone();
         let removal =
             tokio::task::spawn_blocking(move || remove_unfinished(&root, SystemTime::from(before)));
-        let removed = removal.await.map_err(std::io::Error::from);
+        let removed = removal.await.map_err(io::Error::from);
         removed.flatten().map_err(|source| StorageError::Folder {
             path: folder,
             source,
@@ -330,13 +334,14 @@ impl Storage {
 }
 
 /// Removes what uploads into a folder left behind that were cut off before `before`; returns how
-/// many files. The store gives a file that is being written a name that ends in `#` and digits.
-fn remove_unfinished(folder: &std::path::Path, before: SystemTime) -> std::io::Result<u64> {
+/// many files. The name of a file that is being written ends in `#` and digits, which the store
+/// leaves out when it lists.
+fn remove_unfinished(folder: &std::path::Path, before: SystemTime) -> io::Result<u64> {
     let (mut removed, mut folders) = (0, vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         let entries = match std::fs::read_dir(&folder) {
             // Others clean up, too.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries?,
         };
         for entry in entries {
@@ -363,11 +368,39 @@ fn remove_unfinished(folder: &std::path::Path, before: SystemTime) -> std::io::R
 
 /// An archive on its way into the storage. Dropped before it is finished, nothing appears.
 pub struct Upload {
-    writer: BufWriter,
+    writer: Writer,
     encryptor: Option<Encryptor>,
-    /// The file, where the storage is a folder.
-    file: Option<PathBuf>,
     address: String,
+}
+
+enum Writer {
+    Bucket(BufWriter),
+    /// None once it failed.
+    Folder(Option<Staged>),
+}
+
+impl Writer {
+    async fn write(&mut self, piece: Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Bucket(writer) => writer.write_all(&piece).await,
+            Self::Folder(staged) => {
+                *staged = Some(taken(staged)?.write(piece).await?);
+                Ok(())
+            }
+        }
+    }
+
+    async fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Bucket(writer) => writer.shutdown().await,
+            Self::Folder(staged) => taken(staged)?.finish().await,
+        }
+    }
+}
+
+fn taken(staged: &mut Option<Staged>) -> io::Result<Staged> {
+    let failed = || io::Error::other("writing it failed before");
+    staged.take().ok_or_else(failed)
 }
 
 impl std::fmt::Debug for Upload {
@@ -386,7 +419,7 @@ impl Upload {
             Some(encryptor) => encryptor.feed(&piece),
             None => piece,
         };
-        let written = self.writer.write_all(&stored).await;
+        let written = self.writer.write(stored).await;
         written.map_err(|source| self.failed(source))
     }
 
@@ -398,36 +431,24 @@ impl Upload {
         if let Some(encryptor) = self.encryptor.take() {
             self.write(encryptor.finish()).await?;
         }
-        let shut = self.writer.shutdown().await;
-        shut.map_err(|source| self.failed(source))?;
-        // The store renames a file into place without asking the disk.
-        let synced = match &self.file {
-            Some(file) => sync(file).await,
-            None => Ok(()),
-        };
-        synced.map_err(|source| self.failed(source))
+        let finished = self.writer.finish().await;
+        finished.map_err(|source| self.failed(source))
     }
 
     /// Gives the archive up.
-    pub async fn abort(mut self) {
-        // What was written so far goes by itself if this fails: with the folder, or when the
-        // bucket ends uploads that were left.
-        let _ = self.writer.abort().await;
+    pub async fn abort(self) {
+        if let Writer::Bucket(mut writer) = self.writer {
+            // What was written so far goes by itself if this fails: the bucket ends uploads that
+            // were left.
+            let _ = writer.abort().await;
+        }
     }
 
-    fn failed(&self, source: std::io::Error) -> StorageError {
+    fn failed(&self, source: io::Error) -> StorageError {
         StorageError::Folder {
             path: PathBuf::from(&self.address),
             source,
         }
-    }
-}
-
-async fn sync(file: &std::path::Path) -> std::io::Result<()> {
-    tokio::fs::File::open(file).await?.sync_all().await?;
-    match file.parent() {
-        Some(folder) => tokio::fs::File::open(folder).await?.sync_all().await,
-        None => Ok(()),
     }
 }
 
