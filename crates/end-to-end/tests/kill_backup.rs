@@ -1,6 +1,6 @@
 //! `kill -9` of the server, of PostgreSQL and of the object store at random moments while backups
-//! are written and restored: a scope is as it was before a restore or as it is after it, and what
-//! counts as a complete backup is one.
+//! are written and restored: a scope is as it was before a restore or as it is after it, a restore
+//! that was asked for is finished by whoever comes next, and what counts as a complete backup is one.
 //!
 //! The object store is a server of the S3 API in a process of its own (`cargo build -p
 //! coditect-end-to-end --examples`). Archives are read by the rig itself, past the server.
@@ -40,6 +40,13 @@ const LONG: usize = 20_000;
 /// Looks at the jobs before another one is asked for, which wakes the server.
 const LOOKS: usize = 60;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Pause between two times at which waiting jobs are let go on while a restore is waited for.
+const HASTEN_AGAIN: Duration = Duration::from_millis(500);
+/// What the pauses after failures would bring.
+const SKIP_PAUSES: &str = "with backups as (update context_backups set not_before = null
+        where not_before is not null and status = 'pending')
+    update context_restores set not_before = null
+        where not_before is not null and status = 'queued'";
 const BUCKET: &str = "bkt";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,7 +163,7 @@ impl World {
             failed_attempts: 0,
         };
         world.write(u64::MAX);
-        world.settle();
+        world.settle(None);
         let took = world
             .server
             .ask("select extract(epoch from max(completed_at - created_at)) from context_backups");
@@ -184,7 +191,7 @@ impl World {
             "select status in ('pending', 'running') from context_backups where id = '{id}'"
         ));
         let under_way = state == ["t"];
-        self.settle();
+        self.settle(Some(target));
         let done = self.taken.contains_key(id);
         let end = match (under_way, done) {
             (false, _) => End::Missed,
@@ -208,6 +215,7 @@ impl World {
             _ => archived.into_iter().chain(before.clone()).collect(),
         };
         let wait = self.usual[&work].mul_f64(1.1 * fraction(round + 7));
+        let last = self.last_restore();
         let (done, under_way) = self.restore_and_kill(work, &backup, target, wait);
         let now = self.contents();
         assert!(
@@ -217,17 +225,43 @@ impl World {
             after.len(),
             now.len()
         );
-        if done.is_ok() {
+        // An answer without it says that the restore goes on.
+        if done.is_ok_and(|reply| reply["restored"].is_u64()) {
             assert!(now == after, "{work:?} of {backup}: acknowledged and lost");
         }
-        let end = match (under_way, now == after) {
-            (false, _) => End::Missed,
-            (true, true) => End::Done,
-            (true, false) => End::Undone,
+        self.settle(Some(target));
+        let now = self.contents();
+        let end = match self.last_restore() {
+            // The server was dead before it knew of it.
+            asked if asked == last => {
+                assert!(now == before, "{work:?} of {backup}: nobody asked for it");
+                End::Undone
+            }
+            Some((id, status)) if status == "completed" => {
+                assert!(
+                    now == after,
+                    "{id}, {work:?} of {backup}: completed and not done"
+                );
+                if under_way { End::Done } else { End::Missed }
+            }
+            asked => {
+                assert!(
+                    now == before,
+                    "{asked:?}, {work:?} of {backup}: failed and done"
+                );
+                End::Undone
+            }
         };
         *self.met.entry((work, target, end)).or_default() += 1;
-        self.settle();
-        assert!(self.contents() == now, "it went on after it had ended");
+    }
+
+    /// Returns id and status of the restore that was asked for last.
+    fn last_restore(&self) -> Option<(String, String)> {
+        let last = self
+            .server
+            .ask("select id, status from context_restores order by created_at desc limit 1");
+        let (id, status) = last.first()?.split_once('|')?;
+        Some((id.to_owned(), status.to_owned()))
     }
 
     /// Returns what the restore was answered, and whether it was under way at the kill.
@@ -253,7 +287,12 @@ impl World {
             let early = answered.try_recv().ok();
             kill(server, store, target);
             let under_way = early.is_none();
-            let done = early.unwrap_or_else(|| answered.recv().unwrap());
+            let mut done = early;
+            while done.is_none() {
+                done = answered.recv_timeout(HASTEN_AGAIN).ok();
+                let _ = server.ask(SKIP_PAUSES);
+            }
+            let done = done.unwrap();
             // Its transaction, which holds the stream, may still be there when its caller is gone.
             let _ = server.ask("select n from streams for update");
             (done, under_way)
@@ -264,23 +303,31 @@ impl World {
         kill(&mut self.server, &mut self.store, target);
     }
 
-    /// Waits until nobody works on a backup and a further one is complete; then reads all that
-    /// count as complete and were not read yet.
-    fn settle(&mut self) {
+    /// Waits until nobody works on a backup or a restore and a further backup is complete; then
+    /// reads all that count as complete and were not read yet.
+    fn settle(&mut self, killed: Option<Target>) {
         let mut last = None;
         for look in 0.. {
             if look % LOOKS == 0 {
-                // Its server is dead, or has been cut off from the database: what two minutes
+                // The server is dead, or has been cut off from the database: what two minutes
                 // would bring.
-                let _ = self.server.ask(
-                    "update context_backups set lease_until = now() - interval '1 second'
-                     where status = 'running'",
-                );
+                if look > 0 || killed == Some(Target::Server) {
+                    for table in ["context_backups", "context_restores"] {
+                        let _ = self.server.ask(&format!(
+                            "update {table} set lease_until = now() - interval '1 second'
+                             where status = 'running'"
+                        ));
+                    }
+                }
+                let _ = self.server.ask(SKIP_PAUSES);
+                // Which wakes the server, for restores as well.
                 last = Some(self.ask_backup("incremental").unwrap());
             }
-            let open = self
-                .server
-                .ask("select count(*) from context_backups where status in ('pending', 'running')");
+            let open = self.server.ask(
+                "select (select count(*) from context_backups
+                    where status in ('pending', 'running'))
+                 + (select count(*) from context_restores where status in ('queued', 'running'))",
+            );
             if open == ["0"] {
                 break;
             }
@@ -486,12 +533,17 @@ impl World {
             .server
             .ask("select count(*), min(failure) from context_backups where status = 'failed'");
         self.failed_attempts = again[0].parse().unwrap();
+        let restores = self.server.ask(
+            "select count(*), count(*) filter (where attempts > 1),
+             count(*) filter (where status = 'failed'), min(fault) from context_restores",
+        );
         println!(
             "{rounds} backups and {rounds} restores, {} complete backups read; {} begun again, \
-             {} given up; usual {:?}",
+             {} given up; restores, begun again, given up: {}; usual {:?}",
             self.read.len(),
             self.failed_attempts,
             failed[0],
+            restores[0],
             self.usual
         );
         println!("{:<8} {:<9} {ENDS:?}", "work", "target");

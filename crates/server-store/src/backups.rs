@@ -1,7 +1,9 @@
 //! Backups of scopes: requests, the jobs that carry them out, and what is known of each archive.
 
 pub mod jobs;
+pub mod restores;
 pub mod retention;
+pub mod retries;
 pub mod schedule;
 pub mod trials;
 
@@ -20,8 +22,6 @@ use crate::memberships;
 
 /// How long a server may go without a sign of life before its job is another's.
 const LEASE: Duration = Duration::minutes(2);
-/// Most attempts of a job.
-pub const ATTEMPTS_MAX: i32 = 3;
 /// Most backups in a list; the newest.
 pub const LIST_MAX: i64 = 1_000;
 
@@ -37,21 +37,22 @@ const NEWEST: &str = "select id, epoch, to_n from context_backups
 const CURRENT_EPOCH: &str = "select epoch from cluster";
 /// One job at a time for a scope: of two servers the second skips the row that the first locks.
 const CLAIM: &str = "select tenant_id, scope_id, scope_kind, id, path, base_id, from_n, epoch,
-    attempts from context_backups as job
-    where (status = 'pending' or (status = 'running' and lease_until < $1))
+    attempts, failures from context_backups as job
+    where ((status = 'pending' and coalesce(not_before <= $1, true)) or (status = 'running' and lease_until < $1))
     and not exists (select from context_backups as other
         where other.tenant_id = job.tenant_id and other.scope_id = job.scope_id
         and other.id <> job.id and other.status = 'running' and other.lease_until >= $1)
     order by created_at, id limit 1 for update skip locked";
 const RUN: &str = "update context_backups set status = 'running', attempts = attempts + 1,
-    lease_until = $4 where tenant_id = $1 and scope_id = $2 and id = $3";
+    not_before = null, lease_until = $4 where tenant_id = $1 and scope_id = $2 and id = $3";
 const RENEW: &str = "update context_backups set lease_until = $5
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
 const COMPLETE: &str = "update context_backups set status = 'completed', lease_until = null,
     failure = null, path = $5, to_n = $6, size_bytes = $7, record_count = $8, checksum = $9,
     completed_at = $10, key_id = $11, content_digest = $12
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
-const FAIL: &str = "update context_backups set status = $5, lease_until = null, failure = $6
+const FAIL: &str = "update context_backups set status = $5, lease_until = null, failure = $6,
+    failures = failures + 1, not_before = $7
     where tenant_id = $1 and scope_id = $2 and id = $3 and status = 'running' and attempts = $4";
 
 /// A backup, as asked for or as it is.
@@ -230,6 +231,8 @@ pub struct Job {
     pub epoch: Epoch,
     /// Which attempt this is, from 1.
     pub attempt: i32,
+    /// How many of the earlier ones failed; the others were cut off.
+    pub failures: i32,
 }
 
 impl Job {
@@ -304,6 +307,7 @@ pub async fn claim(db: &Db, now: DateTime<Utc>) -> Result<Option<Job>, StoreErro
             from: row.try_get(6)?,
             epoch: epoch(row.try_get(7)?)?.ok_or_else(|| corrupt("epoch"))?,
             attempt: row.try_get::<_, i32>(8)? + 1,
+            failures: row.try_get(9)?,
         }))
     })
     .await
@@ -344,24 +348,26 @@ pub async fn complete(
     change(db, job, COMPLETE, &params).await
 }
 
-/// Records why the attempt failed; the job is tried again until [`ATTEMPTS_MAX`].
+/// Records why the attempt failed; the job is tried again after a pause, until it failed too often
+/// ([`retries`]).
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn fail(db: &Db, job: &Job, reason: &str) -> Result<bool, StoreError> {
-    let status = if job.attempt < ATTEMPTS_MAX {
-        "pending"
-    } else {
-        "failed"
-    };
-    change(
-        db,
-        job,
-        FAIL,
-        &[(&status, Type::TEXT), (&reason, Type::TEXT)],
-    )
-    .await
+pub async fn fail(
+    db: &Db,
+    job: &Job,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let again = retries::not_before(job.failures + 1, now);
+    let status = if again.is_some() { "pending" } else { "failed" };
+    let values: [crate::db::Param<'_>; 3] = [
+        (&status, Type::TEXT),
+        (&reason, Type::TEXT),
+        (&again, Type::TIMESTAMPTZ),
+    ];
+    change(db, job, FAIL, &values).await
 }
 
 async fn change(

@@ -30,7 +30,7 @@ pub use person::{
 /// Logins of running and of erased programs and the tokens of their files belong to the server that
 /// gave them;
 /// how far devices have read, how often people asked and how far the scrub came, to its database;
-/// backups lie in its storage.
+/// backups lie in its storage, and restores were from there.
 pub const LEFT_OUT: &[&str] = &[
     "refresh_tokens",
     "device_tokens",
@@ -38,6 +38,7 @@ pub const LEFT_OUT: &[&str] = &[
     "request_rates",
     "scrub_rounds",
     "context_backups",
+    "context_restores",
     "erased_logins",
 ];
 /// Tables that name the person whom a row is about, and in which column. Of a table with a scope

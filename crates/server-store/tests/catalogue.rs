@@ -361,10 +361,12 @@ async fn grants_of_the_app_role_are_the_expected_ones() {
     updated.extend(["scopes", "scope_members", "project_teams", "invitations"].map(str::to_owned));
     assert_eq!(names(&client, &granted("update")).await, updated);
     synced.extend(["audit_log", "record_history", "sync_conflicts"].map(str::to_owned));
+    updated.insert("context_restores".to_owned());
     synced.extend(["scopes", "scope_members", "project_teams", "invitations"].map(str::to_owned));
     synced.extend(["project_repositories", "context_backups"].map(str::to_owned));
     synced.extend(["bodies", "body_links", "row_moves"].map(str::to_owned));
     assert_eq!(names(&client, &granted("insert")).await, synced);
+    synced.insert("context_restores".to_owned());
     let deletable = "select relname::text from pg_class
         where relnamespace = 'public'::regnamespace and relkind = 'r'
             and has_table_privilege('coditect_app', oid, 'delete, truncate, trigger, references')";

@@ -158,8 +158,8 @@ pub enum AdminCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// List the backups that are on their way or were given up, and restores on trial: those in
-    /// progress and those that failed
+    /// List the backups and restores that are on their way, wait for another attempt or were given
+    /// up, and restores on trial: those in progress and those that failed
     Jobs {
         /// Organisation: its id, or its name if only one has it; without one, all
         #[arg(long)]

@@ -8,4 +8,5 @@ pub mod erasure;
 mod pace;
 mod quiet;
 pub mod scrub;
+pub mod restores;
 pub mod trials;

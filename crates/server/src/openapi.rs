@@ -69,6 +69,8 @@ pub enum Reply {
     JsonOrCreated(&'static str),
     /// 202 with a JSON body of this schema.
     Accepted(&'static str),
+    /// 200 with a JSON body of the first schema, or 202 with one of the second and a Location.
+    JsonOrAccepted(&'static str, &'static str),
     /// 204.
     Empty,
     /// 200 or 503 with the health schema.
@@ -129,6 +131,12 @@ fn operation(endpoint: &Endpoint) -> Value {
     if let Reply::JsonOrCreated(schema) = operation.reply {
         responses.insert("201".to_owned(), json_response("Created", schema));
     }
+    if let Reply::JsonOrAccepted(_, schema) = operation.reply {
+        let mut accepted = json_response("Accepted", schema);
+        accepted["headers"] = json!({ "Location": { "schema": { "type": "string" },
+            "description": "Where to look how it goes on" } });
+        responses.insert("202".to_owned(), accepted);
+    }
     for (status, codes) in refusals(operation) {
         responses
             .entry(status)
@@ -178,7 +186,14 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
                 1970; goes before the time in the body, which is that of the batch",
             "schema": { "type": "integer", "format": "int64" } })
     });
-    let in_header = in_header.into_iter().chain(device_time);
+    let may_wait = matches!(endpoint.operation.reply, Reply::JsonOrAccepted(..));
+    let prefer = may_wait.then(|| {
+        json!({ "name": "Prefer", "in": "header", "required": false,
+            "description": "RFC 7240: respond-async not to wait for the work, wait=N to wait N \
+                seconds at most",
+            "schema": { "type": "string" } })
+    });
+    let in_header = in_header.into_iter().chain(device_time).chain(prefer);
     in_path.chain(in_query).chain(in_header).collect()
 }
 
@@ -195,7 +210,7 @@ fn query_schema(name: &str, kind: &str) -> Value {
 
 fn success(reply: Reply) -> (&'static str, Value) {
     match reply {
-        Reply::Json(schema) | Reply::JsonOrCreated(schema) => {
+        Reply::Json(schema) | Reply::JsonOrCreated(schema) | Reply::JsonOrAccepted(schema, _) => {
             ("200", json_response("Success", schema))
         }
         Reply::Accepted(schema) => ("202", json_response("Accepted", schema)),
@@ -385,6 +400,9 @@ fn add_backups(schemas: &mut Map<String, Value>) {
     add::<backups::RestoreRequest>(schemas);
     add::<backups::RestoreReply>(schemas);
     add::<backups::RestoredBackup>(schemas);
+    add::<backups::RestoreStatus>(schemas);
+    add::<backups::RestoreJob>(schemas);
+    add::<backups::RestoreJobList>(schemas);
 }
 
 fn add_membership(schemas: &mut Map<String, Value>) {

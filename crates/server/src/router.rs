@@ -269,7 +269,8 @@ fn records() -> Vec<Endpoint> {
 fn backups() -> Vec<Endpoint> {
     use context::backups::{
         Organizations, Projects, Teams, Users, create, create_operation, list, list_operation,
-        restore, restore_operation,
+        restore, restore_operation, restores, restores_operation, show_restore,
+        show_restore_operation,
     };
     macro_rules! of {
         ($kind:ident, $folder:literal, $name:literal) => {
@@ -288,6 +289,16 @@ fn backups() -> Vec<Endpoint> {
                     concat!("/api/v1/", $folder, "/{id}/context/restore"),
                     restore::<$kind>,
                     const { &restore_operation(concat!("restore", $name)) },
+                ),
+                gets(
+                    concat!("/api/v1/", $folder, "/{id}/context/restores"),
+                    restores::<$kind>,
+                    const { &restores_operation(concat!("list", $name, "Restores")) },
+                ),
+                gets(
+                    concat!("/api/v1/", $folder, "/{id}/context/restores/{restore_id}"),
+                    show_restore::<$kind>,
+                    const { &show_restore_operation(concat!("show", $name, "Restore")) },
                 ),
             ]
         };

@@ -7,4 +7,5 @@ pub(crate) mod devices;
 pub(crate) mod health;
 pub(crate) mod membership;
 pub(crate) mod openapi_json;
+pub(crate) mod prefer;
 pub(crate) mod sync;

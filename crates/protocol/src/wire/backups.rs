@@ -1,7 +1,7 @@
 //! `…/context/backup`, `…/context/backups`, `…/context/restore`: the seeds' shapes, with more
-//! fields beside the printed ones.
+//! fields beside the printed ones. `…/context/restores`: restores as jobs.
 
-use crate::OrganizationId;
+use crate::{DeviceId, ErrorCode, OrganizationId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -146,4 +146,72 @@ pub struct RestoredBackup {
     pub created_at: String,
     /// Number of its records.
     pub record_count: i64,
+}
+
+/// Where a restore stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum RestoreStatus {
+    /// Waits for its turn, or for its next attempt.
+    Queued,
+    /// Is being done.
+    Running,
+    /// Was done.
+    Completed,
+    /// Changed nothing, and is not tried again.
+    Failed,
+}
+
+/// A restore that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RestoreJob {
+    /// Its id.
+    pub id: Uuid,
+    /// `user`, `team`, `project` or `org`.
+    pub scope_type: String,
+    /// The user, team, project or organisation.
+    pub scope_id: Uuid,
+    /// Where it stands.
+    pub status: RestoreStatus,
+    /// From which backup.
+    pub backup_id: Uuid,
+    /// What to do with rows that are there.
+    pub mode: RestoreMode,
+    /// Who asked.
+    pub requested_by: UserId,
+    /// The device that it counts for.
+    pub device_id: DeviceId,
+    /// When it was asked for, RFC 3339 UTC.
+    pub created_at: String,
+    /// When it was begun first, RFC 3339 UTC.
+    pub started_at: Option<String>,
+    /// When it was completed or given up, RFC 3339 UTC.
+    pub finished_at: Option<String>,
+    /// How often it was begun.
+    pub attempts: i32,
+    /// When it is tried again after a failure, RFC 3339 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<String>,
+    /// The backup that is taken before a replacing restore, as soon as there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety_backup_id: Option<Uuid>,
+    /// What it did, once it is completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<RestoreReply>,
+    /// Code of the last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
+    /// Why it failed last; no content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// Reply of `GET …/context/restores`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RestoreJobList {
+    /// The restores, newest first, at most 1,000.
+    pub restores: Vec<RestoreJob>,
 }

@@ -13,23 +13,29 @@ use crate::db::{Db, SystemTask};
 pub const LIST_MAX: i64 = 1_000;
 
 const OPEN: &str = "select 'backup', tenant_id, scope_kind, scope_id, id, status, attempts,
-    created_at, failure from context_backups
+    created_at, failure, not_before, null::uuid from context_backups
     where status in ('pending', 'running', 'failed', 'expiring')
     and ($1::uuid is null or tenant_id = $1)
     union all
     select 'trial', tenant_id, scope_kind, scope_id, id,
     case when trial_until > $2 then 'running' else 'failed' end, 1,
-    coalesce(tried_at, created_at), trial_failure from context_backups
+    coalesce(tried_at, created_at), trial_failure, null, null from context_backups
     where status = 'completed' and (trial_until > $2 or trial_failure is not null)
+    and ($1::uuid is null or tenant_id = $1)
+    union all
+    select 'restore', tenant_id, scope_kind, scope_id, backup_id, status, attempts,
+    created_at, coalesce(fault, failure), not_before, id from context_restores
+    where status in ('queued', 'running', 'failed')
     and ($1::uuid is null or tenant_id = $1)
     order by 8 desc, 5 limit $3";
 
 /// A job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OpenJob {
-    /// `backup`, or `trial` of one.
+    /// `backup`, `trial` of one, or `restore` from one.
     pub kind: String,
-    /// `pending`, `running`, `failed`, or `expiring` while an archive is removed.
+    /// `pending` (of a restore `queued`), `running`, `failed`, or `expiring` while an archive is
+    /// removed.
     pub status: String,
     /// When it was asked for; of a trial that failed, when it was made.
     pub since: DateTime<Utc>,
@@ -43,8 +49,12 @@ pub struct OpenJob {
     pub backup_id: Uuid,
     /// How often it was begun.
     pub attempts: i32,
-    /// Why it failed.
+    /// Why it failed last.
     pub failure: Option<String>,
+    /// When it is tried again, after a failure.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Id of the restore.
+    pub restore_id: Option<Uuid>,
 }
 
 /// Returns what is under way or was given up, newest first, at most [`LIST_MAX`].
@@ -77,6 +87,8 @@ pub async fn open(
                     attempts: row.try_get(6)?,
                     since: row.try_get(7)?,
                     failure: row.try_get(8)?,
+                    not_before: row.try_get(9)?,
+                    restore_id: row.try_get(10)?,
                 })
             })
             .collect()

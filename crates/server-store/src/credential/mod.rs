@@ -72,6 +72,23 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Makes the one in whose name a job is done, from the job's row: a verified caller asked for
+    /// it. Whether the person and the device are still let in is looked at in every transaction.
+    pub(crate) const fn of_job(
+        tenant: TenantId,
+        user_id: UserId,
+        device_id: DeviceId,
+        role: Role,
+    ) -> Self {
+        Self {
+            tenant,
+            user_id,
+            device_id,
+            role,
+            checked: true,
+        }
+    }
+
     /// Makes the caller for whom the operator acts on the command line, without a device; no
     /// request gets here.
     pub(crate) const fn by_operator(tenant: TenantId, user_id: UserId, role: Role) -> Self {

@@ -21,6 +21,7 @@ mod m20261120_000015_backup_schedule;
 mod m20261120_000017_audit_chain;
 mod m20261120_000018_backup_trials;
 mod m20261120_000019_erasures;
+mod m20261120_000021_restores;
 mod synced;
 mod template;
 
@@ -93,6 +94,7 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000018_backup_trials::migration(),
         m20261120_000019_erasures::migration(),
     ]
+        m20261120_000021_restores::migration(),
 }
 
 /// Returns a name for the state after all migrations: 16 hexadecimal digits that change with

@@ -1,34 +1,25 @@
-//! Backups: asking for one, listing them, and restoring from one.
+//! Backups: asking for one, and listing them.
 
+pub mod restores;
 pub(crate) mod spool;
-
-use std::time::Duration;
 
 use coditect_core::{canonical, hash};
 use coditect_protocol::permissions::Permission;
-use coditect_protocol::wire::backups::{
-    BackupMetadata, BackupRequest, BackupStatus, BackupType, RestoreMode, RestoreReply,
-    RestoreRequest, RestoredBackup,
-};
-use coditect_protocol::{DeviceId, ErrorCode, Scope};
+use coditect_protocol::wire::backups::{BackupMetadata, BackupRequest, BackupStatus, BackupType};
+use coditect_protocol::{ErrorCode, Scope};
 use coditect_server_store::StoreError;
 use coditect_server_store::backups::{self, Backup, Request};
 use coditect_server_store::credential::Caller;
-use coditect_server_store::sync::{self, Restore, RestoreError, Restored, SyncError};
+use coditect_server_store::sync::{self, SyncError};
 use uuid::Uuid;
 
 use crate::app::context::{Asker, as_device};
 use crate::backups::Backups;
 use crate::error::AppError;
-use crate::jobs;
 use crate::state::AppState;
-use spool::Spool;
 
 /// Longest chain of incremental backups that a restore follows.
 const CHAIN_MAX: usize = 1_000;
-/// How long a replacing restore waits for the backup that it takes before.
-const SAFETY_TRIES: u32 = 300;
-const SAFETY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks for a backup of the scope, and has it written.
 ///
@@ -69,63 +60,6 @@ pub async fn list(
     .await?;
     let found = found.into_iter();
     Ok(found.map(|one| metadata(caller, backups, one)).collect())
-}
-
-/// Restores the scope from a backup, or says what that would change.
-///
-/// # Errors
-/// `SYNC_003` when the scope has no such complete backup, `SYNC_004` when the archive is damaged
-/// or another's; nothing is changed then. Else as [`create`].
-pub async fn restore(
-    state: &AppState,
-    asker: Asker<'_>,
-    scope: Scope,
-    request: &RestoreRequest,
-) -> Result<RestoreReply, AppError> {
-    let (backups, caller) = (place(state)?, asker.caller);
-    let now = state.clock.now();
-    state.limits.check_storage(&state.db, caller, now).await?;
-    let chain = as_device(state, asker, |device| async move {
-        let read = state
-            .db
-            .tenant_snapshot("backups.restore", caller, |mut tx| async move {
-                sync::require(&mut tx, device, Permission::BackupsRestore, scope).await?;
-                // It writes, which must be known before anything is taken for it.
-                sync::require(&mut tx, device, Permission::SyncPush, scope).await?;
-                Ok(chain(&mut tx, scope, request.backup_id).await?)
-            });
-        read.await
-    })
-    .await?;
-    let Some(wanted) = chain.last().cloned() else {
-        return Err(not_there());
-    };
-    let spool = &Spool::fill(
-        &backups.storage,
-        caller.tenant().organization(),
-        scope,
-        &chain,
-    )
-    .await?;
-    let replaces = request.mode == RestoreMode::Replace && !request.dry_run;
-    let safety = match replaces {
-        true => Some(take_safety(state, backups, asker, scope).await?),
-        false => None,
-    };
-    let done = apply(state, asker, scope, request, spool).await?;
-    Ok(RestoreReply {
-        restored: done.restored,
-        skipped: done.skipped,
-        mode: request.mode,
-        backup: RestoredBackup {
-            id: wanted.id,
-            created_at: time(wanted.created_at),
-            record_count: wanted.record_count.unwrap_or_default(),
-        },
-        removed: done.removed,
-        dry_run: request.dry_run,
-        safety_backup_id: safety,
-    })
 }
 
 fn place(state: &AppState) -> Result<&Backups, AppError> {
@@ -182,81 +116,6 @@ async fn chain(
     }
     chain.reverse();
     Ok(chain)
-}
-
-/// Takes a full backup and waits for it: a replacing restore can be undone.
-async fn take_safety(
-    state: &AppState,
-    backups: &Backups,
-    asker: Asker<'_>,
-    scope: Scope,
-) -> Result<Uuid, AppError> {
-    let backup = ask(state, asker, scope, BackupType::Full).await?;
-    let caller = asker.caller;
-    for _ in 0..SAFETY_TRIES {
-        jobs::backups::run_pending(state, backups).await?;
-        let found = state
-            .db
-            .tenant_snapshot("backups.find", caller, |mut tx| async move {
-                backups::find(&mut tx, scope, backup.id).await
-            })
-            .await?;
-        match found.status.as_str() {
-            "completed" => return Ok(found.id),
-            "failed" => break,
-            // Another server writes it.
-            _ => tokio::time::sleep(SAFETY_PAUSE).await,
-        }
-    }
-    Err(AppError::Unavailable {
-        reason: "the backup that a replacing restore takes before could not be taken",
-    })
-}
-
-async fn apply(
-    state: &AppState,
-    asker: Asker<'_>,
-    scope: Scope,
-    request: &RestoreRequest,
-    spool: &Spool,
-) -> Result<Restored, AppError> {
-    let caller = asker.caller;
-    let now_ms = state.clock.now().timestamp_millis();
-    let done = as_device(state, asker, |device: DeviceId| async move {
-        let wanted = &Restore {
-            scope,
-            device,
-            mode: match request.mode {
-                RestoreMode::Merge => sync::RestoreMode::Merge,
-                RestoreMode::Replace => sync::RestoreMode::Replace,
-            },
-            dry_run: request.dry_run,
-            backup: request.backup_id,
-            now_ms,
-        };
-        let applied = state
-            .db
-            .tenant("backups.apply", caller, |mut tx| async move {
-                let mut rows = spool.rows()?;
-                sync::restore(&mut tx, wanted, || rows.next_batch()).await
-            })
-            .await;
-        match applied {
-            Err(RestoreError::DryRun(done)) => Ok(Ok(done)),
-            Err(RestoreError::Sync(error)) => Err(error),
-            other => Ok(other),
-        }
-    })
-    .await?;
-    match done {
-        Ok(done) => Ok(done),
-        Err(RestoreError::Erased) => Err(AppError::refused(
-            ErrorCode::ScopeErased,
-            "what the backup holds was erased, and does not come back",
-        )),
-        Err(RestoreError::Unfit) => Err(spool::damaged("a row fits no table of this server")),
-        Err(error) => Err(AppError::Spool(error.to_string())),
-    }
 }
 
 fn time(moment: chrono::DateTime<chrono::Utc>) -> String {

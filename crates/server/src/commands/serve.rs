@@ -194,6 +194,7 @@ pub(super) fn start_jobs(config: &Config, state: &AppState) -> anyhow::Result<()
             tokio::spawn(jobs::trials::run(state.clone(), storage, every));
         }
         tokio::spawn(jobs::backups::run(state.clone(), backups));
+        tokio::spawn(jobs::restores::run(state.clone(), backups.clone()));
     }
     tokio::spawn(jobs::scrub::run(state.clone()));
     tokio::spawn(jobs::bodies::run(state.clone()));

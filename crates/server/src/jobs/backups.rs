@@ -186,7 +186,7 @@ pub async fn run_pending(state: &AppState, backups: &Backups) -> Result<u64, Sto
                 let reason = causes(&error);
                 tracing::error!(backup.id = %job.id, attempt = job.attempt, error = reason,
                     "backup failed");
-                backups::fail(&state.db, &job, &reason).await?;
+                backups::fail(&state.db, &job, &reason, state.clock.now()).await?;
             }
         }
     }

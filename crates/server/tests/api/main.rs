@@ -27,6 +27,7 @@ mod plans;
 mod problems;
 mod replica;
 mod roles;
+mod restores;
 mod scrub;
 mod seed_page;
 mod seed_routes;

@@ -327,6 +327,18 @@ const PROBES: &[Probe] = &[
         request: |target, _, _| post(&backups_of("users", target, "restore"), &restore_nothing()),
     },
     Probe {
+        route: "GET /api/v1/users/{id}/context/restores",
+        bearer: true,
+        own_status: 200,
+        request: |target, _, _| get(&backups_of("users", target, "restores")),
+    },
+    Probe {
+        route: "GET /api/v1/users/{id}/context/restores/{restore_id}",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("users", target, &one_restore())),
+    },
+    Probe {
         route: "POST /api/v1/teams/{id}/context/backup",
         bearer: true,
         own_status: 404,
@@ -348,6 +360,18 @@ const PROBES: &[Probe] = &[
         bearer: true,
         own_status: 404,
         request: |target, _, _| post(&backups_of("teams", target, "restore"), &restore_nothing()),
+    },
+    Probe {
+        route: "GET /api/v1/teams/{id}/context/restores",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("teams", target, "restores")),
+    },
+    Probe {
+        route: "GET /api/v1/teams/{id}/context/restores/{restore_id}",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("teams", target, &one_restore())),
     },
     Probe {
         route: "POST /api/v1/projects/{id}/context/backup",
@@ -378,6 +402,18 @@ const PROBES: &[Probe] = &[
         },
     },
     Probe {
+        route: "GET /api/v1/projects/{id}/context/restores",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("projects", target, "restores")),
+    },
+    Probe {
+        route: "GET /api/v1/projects/{id}/context/restores/{restore_id}",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("projects", target, &one_restore())),
+    },
+    Probe {
         route: "POST /api/v1/organizations/{id}/context/backup",
         bearer: true,
         own_status: 404,
@@ -406,6 +442,18 @@ const PROBES: &[Probe] = &[
         },
     },
     Probe {
+        route: "GET /api/v1/organizations/{id}/context/restores",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("organizations", target, "restores")),
+    },
+    Probe {
+        route: "GET /api/v1/organizations/{id}/context/restores/{restore_id}",
+        bearer: true,
+        own_status: 404,
+        request: |target, _, _| get(&backups_of("organizations", target, &one_restore())),
+    },
+    Probe {
         route: "GET /api/v1/openapi.json",
         bearer: false,
         own_status: 200,
@@ -427,6 +475,10 @@ const PROBES: &[Probe] = &[
 
 fn backups_of(folder: &str, target: &Target, what: &str) -> String {
     format!("/api/v1/{folder}/{}/context/{what}", target.scope.id())
+}
+
+fn one_restore() -> String {
+    format!("restores/{}", Uuid::nil())
 }
 
 fn restore_nothing() -> Value {
