@@ -18,6 +18,7 @@ pub mod embedded;
 pub mod erasure;
 mod error;
 pub mod hints;
+pub mod history;
 pub mod identity;
 pub mod invitations;
 pub mod measure;

@@ -130,6 +130,12 @@ pub enum AdminCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Say how many old versions of records are kept, how many would go, and what holds the others
+    ///
+    /// A version goes when it was replaced longer ago than the organisation's retention (365 days
+    /// unless the plan, history_days or `retention` say otherwise), and every device that asked
+    /// within 90 days holds the one in its place. The servers see to that once a day.
+    History(HistoryArgs),
     /// The audit trail's chain
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -196,16 +202,64 @@ pub struct Output {
     pub json: bool,
 }
 
-/// How to erase.
+/// How to remove something for good.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Consent {
-    /// Only say what would be erased
+    /// Only say what would be removed
     #[arg(long, conflicts_with = "yes")]
     pub dry_run: bool,
     /// Do it; without it nothing is done
     #[arg(long)]
     pub yes: bool,
 }
+
+/// Old versions of records.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct HistoryArgs {
+    /// What to do; without it, say how things stand
+    #[command(subcommand)]
+    pub command: Option<HistoryCommand>,
+    /// Organisation: its id, or its name if only one has it; without one, all
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// Form of the output.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What is done about old versions.
+#[derive(Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// Remove what may go now, and settled conflicts of the same age
+    Purge {
+        /// Organisation: its id, or its name if only one has it; without one, all
+        #[arg(long)]
+        tenant: Option<String>,
+        #[command(flatten)]
+        how: Consent,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Set how long an organisation's versions are kept
+    #[command(
+        after_help = "Example: coditect-server admin history retention --tenant acme --days 730"
+    )]
+    Retention {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Days; `forever` for good; `plan` for what the server's configuration or the plan says
+        #[arg(long, value_parser = kept_days)]
+        days: KeptDays,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Days for which versions are kept: 0 for good, none for what the plan says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptDays(pub Option<u32>);
 
 /// Organisations.
 #[derive(Debug, Subcommand)]
@@ -363,6 +417,38 @@ pub enum UserCommand {
         #[command(flatten)]
         output: Output,
     },
+    /// Take a person's file into an account of the person, which may have another id elsewhere
+    ///
+    /// What is in the file's scope comes into the account's own one: ids and content hashes stay,
+    /// versions are new, and devices get it when they sync. A row that is here stays as it is, so
+    /// that doing it again adds nothing; what was deleted there, and never was here, stays deleted.
+    /// Devices, licences, memberships, history and the trail belong to the account there and stay
+    /// out; the receipt counts them. All of it comes, or nothing: the role and the plan hold, and a
+    /// file that is damaged, of a newer format or of somebody else changes nothing.
+    #[command(
+        after_help = "Examples:\n  coditect-server admin user import --tenant acme --user a@b.c \
+                            --dry-run ann.jsonl.gz\n  coditect-server admin user import --tenant \
+                            acme --user a@b.c --from ann@old.example ann.jsonl.gz"
+    )]
+    Import {
+        /// Organisation: its id, or its name if only one has it
+        #[arg(long)]
+        tenant: String,
+        /// Person: id or e-mail address
+        #[arg(long)]
+        user: String,
+        /// Address that the person has in the file, when it is another than here
+        #[arg(long, value_parser = email)]
+        from: Option<String>,
+        /// Say what would come, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: std::path::PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Erase a person: everything in the own scope, and what says who the person is
     ///
     /// Rows with their history, conflicts and long values, devices, licences, logins, the address
@@ -417,38 +503,6 @@ pub enum LicenseCommand {
     Revoke {
         /// Organisation: its id, or its name if only one has it
         #[arg(long)]
-    /// Take a person's file into an account of the person, which may have another id elsewhere
-    ///
-    /// What is in the file's scope comes into the account's own one: ids and content hashes stay,
-    /// versions are new, and devices get it when they sync. A row that is here stays as it is, so
-    /// that doing it again adds nothing; what was deleted there, and never was here, stays deleted.
-    /// Devices, licences, memberships, history and the trail belong to the account there and stay
-    /// out; the receipt counts them. All of it comes, or nothing: the role and the plan hold, and a
-    /// file that is damaged, of a newer format or of somebody else changes nothing.
-    #[command(
-        after_help = "Examples:\n  coditect-server admin user import --tenant acme --user a@b.c \
-                            --dry-run ann.jsonl.gz\n  coditect-server admin user import --tenant \
-                            acme --user a@b.c --from ann@old.example ann.jsonl.gz"
-    )]
-    Import {
-        /// Organisation: its id, or its name if only one has it
-        #[arg(long)]
-        tenant: String,
-        /// Person: id or e-mail address
-        #[arg(long)]
-        user: String,
-        /// Address that the person has in the file, when it is another than here
-        #[arg(long, value_parser = email)]
-        from: Option<String>,
-        /// Say what would come, and change nothing
-        #[arg(long)]
-        dry_run: bool,
-        /// The file
-        #[arg(value_name = "FILE")]
-        file: std::path::PathBuf,
-        #[command(flatten)]
-        output: Output,
-    },
         tenant: String,
         /// Id of the licence, as listed
         license: uuid::Uuid,
@@ -624,6 +678,16 @@ fn not_empty(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("must not be empty".to_owned()),
         trimmed => Ok(trimmed.to_owned()),
+    }
+}
+
+fn kept_days(text: &str) -> Result<KeptDays, String> {
+    let most = coditect_server_store::history::DAYS_MAX;
+    match (text, text.parse::<u32>()) {
+        ("plan", _) => Ok(KeptDays(None)),
+        ("forever", _) => Ok(KeptDays(Some(0))),
+        (_, Ok(days)) if days <= most => Ok(KeptDays(Some(days))),
+        _ => Err(format!("expected 0 to {most}, forever or plan")),
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Config {
     pub backup_mb_per_second: usize,
     /// Hours between two restores on trial; 0 for none.
     pub backup_trial_hours: usize,
+    /// Days for which versions of records are kept where an organisation has no number of its own;
+    /// 0 for good, none where its plan decides.
+    pub history_days: Option<u32>,
     /// Longest time that a change of the embedded PostgreSQL waits before it is archived, in
     /// seconds; 0 for no archive of it.
     pub database_archive_seconds: u32,
@@ -182,6 +185,7 @@ impl Config {
             backup_key_file: values.text("backup_key_file").map(PathBuf::from),
             backup_mb_per_second: values.number("backup_mb_per_second", 0, 100_000)?,
             backup_trial_hours: values.number("backup_trial_hours", 0, 8_760)?,
+            history_days: history_days(values)?,
             database_archive_seconds: values
                 .number("database_archive_seconds", 0, 3_600)?
                 .try_into()
@@ -271,6 +275,19 @@ fn tls_files(values: &Values) -> Result<Option<TlsFiles>, ConfigError> {
         (None, None) => Ok(None),
         (Some(_), None) => Err(values.wrong("tls_cert", "it needs tls_key, too")),
         (None, Some(_)) => Err(values.wrong("tls_key", "it needs tls_cert, too")),
+    }
+}
+
+/// Reads for how many days versions are kept: 0 for good, none where plans decide.
+fn history_days(values: &Values) -> Result<Option<u32>, ConfigError> {
+    const DAYS_MAX: usize = coditect_server_store::history::DAYS_MAX as usize;
+    match values.text("history_days").as_deref() {
+        None => Ok(None),
+        Some("forever") => Ok(Some(0)),
+        Some(_) => {
+            let days = values.number("history_days", 0, DAYS_MAX)?;
+            Ok(Some(u32::try_from(days).unwrap_or(0)))
+        }
     }
 }
 

@@ -77,6 +77,7 @@ struct Inner {
     queries: Histograms<QueryLabels>,
     audit_faults: Counter,
     orphans: Counter,
+    history_purged: Counter,
     gauges: Gauges,
 }
 
@@ -100,6 +101,7 @@ impl Default for Metrics {
             queries: Family::new_with_constructor(queries),
             audit_faults: Counter::default(),
             orphans: Counter::default(),
+            history_purged: Counter::default(),
             gauges: Gauges::registered(&mut registry),
             registry,
         };
@@ -150,6 +152,11 @@ impl Inner {
             "coditect_backup_orphans",
             "Archives that attempts left behind and that were removed",
             self.orphans.clone(),
+        );
+        registry.register(
+            "coditect_history_purged",
+            "Old versions and settled conflicts that were removed",
+            self.history_purged.clone(),
         );
         self
     }
@@ -217,6 +224,11 @@ impl Metrics {
     /// Counts archives that attempts had left behind.
     pub(crate) fn orphans_removed(&self, count: u64) {
         self.0.orphans.inc_by(count);
+    }
+
+    /// Counts old versions and settled conflicts that were removed.
+    pub(crate) fn history_purged(&self, count: u64) {
+        self.0.history_purged.inc_by(count);
     }
 
     /// Times every transaction of the database from now on.

@@ -36,6 +36,9 @@ pub struct RecordVersion {
 pub struct RecordHistory {
     /// The versions, the one that holds first, then the latest; at most 200.
     pub versions: Vec<RecordVersion>,
+    /// Versions that were replaced before this time may be gone, RFC 3339 UTC; without it none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete_since: Option<String>,
 }
 
 /// Asks for a version to hold again.

@@ -34,6 +34,8 @@ pub enum SystemTask {
     ChainAudit,
     /// Removing bodies that no row names any more.
     Collect,
+    /// Removing old versions that no device needs any more, and settled conflicts.
+    Purge,
     /// Reading a caller's plan and usage, and counting requests.
     Limit,
     /// Reading figures of the service as a whole.
@@ -62,6 +64,7 @@ impl SystemTask {
             Self::Scrub => "scrub",
             Self::ChainAudit => "chain_audit",
             Self::Collect => "collect",
+            Self::Purge => "purge",
             Self::Limit => "limit",
             Self::Measure => "measure",
             Self::Transfer => "transfer",

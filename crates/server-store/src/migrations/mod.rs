@@ -21,6 +21,7 @@ mod m20261120_000015_backup_schedule;
 mod m20261120_000017_audit_chain;
 mod m20261120_000018_backup_trials;
 mod m20261120_000019_erasures;
+mod m20261120_000020_history_retention;
 mod m20261120_000021_restores;
 mod synced;
 mod template;
@@ -93,8 +94,9 @@ pub(crate) fn all() -> Vec<Migration> {
         m20261120_000017_audit_chain::migration(),
         m20261120_000018_backup_trials::migration(),
         m20261120_000019_erasures::migration(),
-    ]
+        m20261120_000020_history_retention::migration(),
         m20261120_000021_restores::migration(),
+    ]
 }
 
 /// Returns a name for the state after all migrations: 16 hexadecimal digits that change with

@@ -46,6 +46,17 @@ pub enum SyncError {
     /// The token is none of the two that the file may send: the file is a copy or was restored.
     #[error("the file's token was replaced already")]
     Fenced,
+    /// The version was removed, as old ones are, or never was.
+    #[error(
+        "there is no such version: those that were replaced before {before} are older than the \
+         retention of {days} days and may be gone"
+    )]
+    VersionPurged {
+        /// Since when the history is complete, RFC 3339 UTC.
+        before: String,
+        /// How long versions were kept when that was last seen to.
+        days: i32,
+    },
     /// The cursor lies beyond the stream's head.
     #[error("the cursor lies in the stream's future")]
     InvalidCursor,
@@ -58,7 +69,7 @@ impl SyncError {
     pub const fn code(&self) -> Option<ErrorCode> {
         Some(match self {
             Self::Store(_) => return None,
-            Self::ScopeNotFound => ErrorCode::NotFound,
+            Self::ScopeNotFound | Self::VersionPurged { .. } => ErrorCode::NotFound,
             Self::PermissionDenied => ErrorCode::PermissionDenied,
             Self::DeviceUnknown => ErrorCode::DeviceUnknown,
             Self::DirectionRefused => ErrorCode::DirectionRefused,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use coditect_protocol::catalogue::{Class, Table, by_cloud_name};
 use coditect_protocol::permissions::Permission;
-use coditect_protocol::wire::history::{RecordVersion, RestoreVersion, Take};
+use coditect_protocol::wire::history::{RecordHistory, RecordVersion, RestoreVersion, Take};
 use coditect_protocol::wire::push::Status;
 use coditect_protocol::wire::{Op, Row, Stored};
 use coditect_protocol::{DeviceId, ErrorCode, RowId, Scope, UserId, Version};
@@ -30,13 +30,15 @@ const LIST: &str = "select version, device_id, user_id, deleted, reason, recorde
     from sync_conflicts
     where tenant_id = $1 and scope_id = $2 and table_name = $3 and row_id = $4
     order by 1 desc, 6 desc limit $5";
+const FLOOR: &str = "select complete_since, days from history_floors
+    where tenant_id = $1 and scope_id = $2";
 const CONFLICT: &str = "select table_name, row_id, loser_deleted, row, resolved_at is not null
     from sync_conflicts where tenant_id = $1 and scope_id = $2 and id = $3 for update";
 const SETTLE: &str = "update sync_conflicts set resolved_at = $4, resolved_by = $5, resolution = $6
     where tenant_id = $1 and scope_id = $2 and id = $3";
 
-/// Returns the versions of a record, the one that holds first; none for a record that does not
-/// exist.
+/// Returns the versions of a record, the one that holds first, and since when none of them is gone;
+/// none for a record that does not exist.
 ///
 /// # Errors
 ///
@@ -47,10 +49,15 @@ pub async fn history(
     scope: Scope,
     table: &str,
     id: RowId,
-) -> Result<Vec<RecordVersion>, SyncError> {
+) -> Result<RecordHistory, SyncError> {
     let table = record_table(table)?;
     access::require(tx, device, Permission::SyncPull, scope).await?;
     let stored = fetch(tx, scope, table, id).await?;
+    let floor = floor(tx, scope).await?;
+    // What was made later than that has lost nothing.
+    let since = floor.map(|floor| columns::time_text(floor.since));
+    let created_at = stored.as_ref().map(|stored| stored.created_at.clone());
+    let complete_since = since.filter(|since| created_at.is_none_or(|at| at < *since));
     let mut versions: Vec<RecordVersion> = stored.into_iter().map(of_stored).collect();
     let (tenant, scope_id, id) = (tx.tenant().get(), scope.id(), id.get());
     let params = [
@@ -64,24 +71,68 @@ pub async fn history(
         versions.push(read(&row)?);
     }
     versions.truncate(VERSIONS_MAX as usize);
-    Ok(versions)
+    Ok(RecordHistory {
+        versions,
+        complete_since,
+    })
+}
+
+/// Up to where versions of a stream were removed.
+#[derive(Clone, Copy)]
+struct Floor {
+    since: DateTime<Utc>,
+    days: i32,
+}
+
+async fn floor(tx: &mut TenantTx, scope: Scope) -> Result<Option<Floor>, StoreError> {
+    let (tenant, scope) = (tx.tenant().get(), scope.id());
+    let params = [(&tenant as _, Type::UUID), (&scope as _, Type::UUID)];
+    let row = tx.query_opt(FLOOR, &params).await?;
+    let read = |row: DbRow| {
+        Ok(Floor {
+            since: row.try_get(0)?,
+            days: row.try_get(1)?,
+        })
+    };
+    row.map(read).transpose()
+}
+
+/// Returns why a version is not there: it may have been removed if it is older than what is kept.
+async fn lacking(
+    tx: &mut TenantTx,
+    scope: Scope,
+    version: Version,
+) -> Result<SyncError, StoreError> {
+    let floor = floor(tx, scope).await?;
+    let before = |floor: &Floor| {
+        let ms = floor.since.timestamp_millis().max(0).cast_unsigned();
+        version.unix_ms() <= ms
+    };
+    Ok(match floor.filter(before) {
+        Some(floor) => SyncError::VersionPurged {
+            before: columns::time_text(floor.since),
+            days: floor.days,
+        },
+        None => SyncError::ScopeNotFound,
+    })
 }
 
 /// Makes an earlier version of a record hold again, under a new version.
 ///
 /// # Errors
 ///
-/// [`SyncError::ScopeNotFound`] when the record has no such version; as a push.
+/// [`SyncError::ScopeNotFound`] when the record has no such version,
+/// [`SyncError::VersionPurged`] when it may have had it; as a push.
 pub async fn restore_version(
     tx: &mut TenantTx,
     writer: Writer,
     wanted: &RestoreVersion,
 ) -> Result<Stored, SyncError> {
-    let versions = history(tx, writer.device, writer.scope, &wanted.table, wanted.id).await?;
-    let found = versions
-        .into_iter()
-        .find(|one| one.version == wanted.version);
-    let found = found.ok_or(SyncError::ScopeNotFound)?;
+    let known = history(tx, writer.device, writer.scope, &wanted.table, wanted.id).await?;
+    let mut versions = known.versions.into_iter();
+    let Some(found) = versions.find(|one| one.version == wanted.version) else {
+        return Err(lacking(tx, writer.scope, wanted.version).await?);
+    };
     put(
         tx,
         writer,

@@ -1,7 +1,8 @@
 //! How far each device has read: noted after pulls, shown by the status.
 //!
-//! What is noted is the position that a reply gave out. Whether the device got the reply, only its
-//! next request says: a floor below which something is purged needs that, not this.
+//! Noted are two positions: the one that a reply gave out, which the status shows; and the one that
+//! the request named. Whether a device got a reply only its next request says, so the floor below
+//! which old versions are removed looks at the second (ADR 0037).
 
 use chrono::{DateTime, Utc};
 use coditect_protocol::{DeviceId, Epoch, Scope};
@@ -15,11 +16,12 @@ use crate::db::TenantTx;
 pub const VIEW: &str = "view";
 
 const NOTE: &str = "insert into device_cursors
-    (tenant_id, device_id, scope_id, file, epoch, n, rows_pulled, last_pull_at)
-    select $1, $2, scope_id, file, $3, n, rows, $4
-    from unnest($5::uuid[], $6::text[], $7::bigint[], $8::bigint[]) as t (scope_id, file, n, rows)
+    (tenant_id, device_id, scope_id, file, epoch, n, acked_n, rows_pulled, last_pull_at)
+    select $1, $2, scope_id, file, $3, n, held, rows, $4
+    from unnest($5::uuid[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[])
+    as t (scope_id, file, n, held, rows)
     on conflict (tenant_id, device_id, scope_id, file) do update set
-    epoch = excluded.epoch, n = excluded.n,
+    epoch = excluded.epoch, n = excluded.n, acked_n = excluded.acked_n,
     rows_pulled = device_cursors.rows_pulled + excluded.rows_pulled,
     last_pull_at = excluded.last_pull_at";
 
@@ -32,6 +34,8 @@ pub struct Reading {
     pub file: &'static str,
     /// The position.
     pub n: i64,
+    /// The position that the device asked from: it holds everything up to there.
+    pub held: i64,
     /// Rows that the reply has.
     pub rows: usize,
 }
@@ -63,6 +67,7 @@ pub async fn note(
     let scopes: Vec<Uuid> = readings.iter().map(|reading| reading.scope.id()).collect();
     let files: Vec<&str> = readings.iter().map(|reading| reading.file).collect();
     let positions: Vec<i64> = readings.iter().map(|reading| reading.n).collect();
+    let held: Vec<i64> = readings.iter().map(|reading| reading.held).collect();
     let rows: Vec<i64> = readings.iter().map(|reading| reading.rows as i64).collect();
     tx.execute(
         NOTE,
@@ -74,6 +79,7 @@ pub async fn note(
             (&scopes, Type::UUID_ARRAY),
             (&files, Type::TEXT_ARRAY),
             (&positions, Type::INT8_ARRAY),
+            (&held, Type::INT8_ARRAY),
             (&rows, Type::INT8_ARRAY),
         ],
     )

@@ -257,6 +257,10 @@ async fn a_body_outlives_its_row_and_every_backup_of_it() {
     half.remove("content_blocks");
     let half = insert(table(MESSAGES), half, ann.device);
     assert_eq!(ann.push_one(ann.own(), half).await.status, Status::Applied);
+    // What the deleted row was is not kept any more.
+    let client = db.superuser_client().await;
+    let purge = "delete from record_history";
+    client.batch_execute(purge).await.unwrap();
     let late = collect(368).await.unwrap();
     assert_eq!((late.removed, late.marked), (1, 0));
     assert_eq!(count(&db, "bodies").await, 3);
@@ -266,4 +270,29 @@ async fn a_body_outlives_its_row_and_every_backup_of_it() {
         .await
         .unwrap();
     assert_eq!(reply.bodies[0].text, text);
+}
+
+#[tokio::test]
+async fn a_kept_version_keeps_the_body_that_it_names() {
+    let db = TestDb::new().await;
+    let acme = db.with_tenant("acme").await;
+    let mut ann = Peer::new(&db, &db.with_user(&acme, "ann@x.example").await);
+    let text = long("one");
+    let row = ann.push_one(ann.own(), change(&ann, "m1", &text)).await;
+    let row = row.stored.unwrap();
+    let delete = delete(&row, Some(row.version), NOW_MS);
+    ann.push_one(ann.own(), delete).await;
+    let now: DateTime<Utc> = DateTime::from_timestamp_millis(NOW_MS).unwrap();
+    let tenant = acme.id.get();
+    let collect = |days: i64| {
+        let at = now + TimeDelta::days(days);
+        bodies::collect(db.db(), tenant, at, bodies::KEPT)
+    };
+    assert_eq!(collect(0).await.unwrap().marked, 2);
+    assert_eq!(collect(367).await.unwrap(), bodies::Collected::default());
+    let client = db.superuser_client().await;
+    let purge = "delete from record_history";
+    client.batch_execute(purge).await.unwrap();
+    assert_eq!(collect(367).await.unwrap().removed, 2);
+    assert_eq!(count(&db, "bodies").await, 0);
 }

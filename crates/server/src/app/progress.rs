@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use coditect_protocol::wire::pull::Page;
+use coditect_protocol::wire::pull::{Page, PullRequest};
 use coditect_protocol::{DeviceId, Epoch};
 use coditect_server_store::credential::Caller;
 use coditect_server_store::sync::progress::{self, Reading, VIEW};
@@ -83,13 +83,24 @@ impl Noted {
     }
 }
 
-/// Notes what a pull gave out.
-pub(super) async fn of_pull(state: &AppState, caller: &Caller, device: DeviceId, pulled: &Pulled) {
-    let reply = pulled.heads();
+/// Notes what a pull gave out, and up to where its device says that it holds everything.
+pub(super) async fn of_pull(
+    state: &AppState,
+    caller: &Caller,
+    request: &PullRequest,
+    pulled: &Pulled,
+) {
+    let (reply, device) = (pulled.heads(), request.device);
+    let held = |page: &Page| {
+        let mut asked = request.positions.iter();
+        let asked = asked.find(|asked| (asked.scope, asked.file) == (page.scope, page.file));
+        asked.and_then(|asked| asked.cursor).map_or(0, |at| at.n)
+    };
     let reading = |(page, rows): (&Page, usize)| Reading {
         scope: page.scope,
         file: page.file.as_str(),
         n: page.cursor.n,
+        held: held(page),
         rows,
     };
     let pages = reply.pages.iter().zip(pulled.counts());
@@ -106,6 +117,8 @@ pub(super) async fn of_view(state: &AppState, asker: Asker<'_>, listed: &Listed)
         scope: asker.scope,
         file: VIEW,
         n: listed.cursor,
+        // A view is written on what is stored; its reader holds nothing.
+        held: listed.cursor,
         rows: listed.rows.len(),
     };
     let at_head = !listed.has_more;

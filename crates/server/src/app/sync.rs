@@ -127,7 +127,7 @@ pub async fn pull(
     };
     // A single table that was asked for says nothing about the rest of its file.
     if request.table.is_none() {
-        progress::of_pull(state, caller, request.device, &pulled).await;
+        progress::of_pull(state, caller, request, &pulled).await;
     }
     Ok(pulled)
 }

@@ -13,6 +13,7 @@ mod audit;
 mod backup_key;
 mod backups;
 mod erase;
+mod history;
 mod recovery;
 mod scrub;
 mod transfer;
@@ -105,6 +106,7 @@ async fn act(
             all,
             output,
         } => (output, scrub::findings(db, tenant.as_deref(), all).await?),
+        AdminCommand::History(wanted) => history::run(config, db, wanted).await?,
         AdminCommand::Audit(command) => audit::run(config, db, command).await?,
         AdminCommand::BackupKey { file, output } => (output, backup_key::add(&file)?),
         AdminCommand::Database(command) => recovery::run(config, command).await?,
@@ -256,8 +258,6 @@ async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<
             output,
             transfer::export_person(db, &tenant, &user, &file).await?,
         )),
-        UserCommand::Erase {
-            tenant,
         UserCommand::Import {
             tenant,
             user,
@@ -271,6 +271,8 @@ async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<
             let done = transfer::import_person(db, account, from, dry_run, &file).await?;
             Ok((output, done))
         }
+        UserCommand::Erase {
+            tenant,
             user,
             how,
             output,
@@ -284,8 +286,6 @@ async fn user(config: &Config, db: &Db, command: UserCommand) -> anyhow::Result<
     }
 }
 
-async fn create_user(db: &Db, tenant: &str, email: &str, role: Role) -> anyhow::Result<Value> {
-    let tenant_id = find_tenant(db, tenant).await?;
 async fn reset_password(db: &Db, tenant: &str, user: &str) -> anyhow::Result<Value> {
     let tenant_id = find_tenant(db, tenant).await?;
     let user_id = find_user(db, tenant_id, user).await?;
@@ -300,6 +300,8 @@ async fn reset_password(db: &Db, tenant: &str, user: &str) -> anyhow::Result<Val
     }))
 }
 
+async fn create_user(db: &Db, tenant: &str, email: &str, role: Role) -> anyhow::Result<Value> {
+    let tenant_id = find_tenant(db, tenant).await?;
     let now = Clock::system().now();
     let made = match admin::create_user(db, tenant_id, email, role, now).await {
         Err(StoreError::Conflict { .. }) => {

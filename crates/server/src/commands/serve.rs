@@ -193,11 +193,12 @@ pub(super) fn start_jobs(config: &Config, state: &AppState) -> anyhow::Result<()
             let storage = backups.storage.clone();
             tokio::spawn(jobs::trials::run(state.clone(), storage, every));
         }
-        tokio::spawn(jobs::backups::run(state.clone(), backups));
         tokio::spawn(jobs::restores::run(state.clone(), backups.clone()));
+        tokio::spawn(jobs::backups::run(state.clone(), backups));
     }
     tokio::spawn(jobs::scrub::run(state.clone()));
     tokio::spawn(jobs::bodies::run(state.clone()));
+    tokio::spawn(jobs::history::run(state.clone(), config.history_days));
     Ok(())
 }
 

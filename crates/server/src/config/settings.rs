@@ -150,6 +150,12 @@ pub const SETTINGS: &[Setting] = &[
         "hours between two restores of a random backup on trial; 0 for none",
     ),
     setting(
+        "history_days",
+        "CODITECT_HISTORY_DAYS",
+        None,
+        "days for which versions of records are kept; forever for good",
+    ),
+    setting(
         "database_archive_seconds",
         "CODITECT_DATABASE_ARCHIVE_SECONDS",
         Some("120"),

@@ -1,5 +1,6 @@
 //! Removal of bodies that no row names any more: marked first, removed when the longest kept
-//! backup of the time of the mark is gone, and only if still nothing names them.
+//! backup of the time of the mark is gone, and only if still nothing names them: no row, no version
+//! and no conflict.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::types::Type;
@@ -18,10 +19,18 @@ const MARK: &str = "update bodies b set unused_since = $2
     where b.tenant_id = $1 and b.unused_since is null and not exists (
         select from body_links l where l.tenant_id = $1 and l.scope_id = b.scope_id
         and l.hash = b.hash)";
+/// A kept version or a conflict of a message names bodies as well; there are few of them, and only
+/// what is due to go is compared with them.
 const REMOVE: &str = "delete from bodies b
     where b.tenant_id = $1 and b.unused_since < $2 and not exists (
         select from body_links l where l.tenant_id = $1 and l.scope_id = b.scope_id
         and l.hash = b.hash)
+    and not exists (select from record_history h where h.tenant_id = $1
+        and h.scope_id = b.scope_id and h.table_name = 'context_messages'
+        and strpos(h.row ->> 'bodies', encode(b.hash, 'hex')) > 0)
+    and not exists (select from sync_conflicts c where c.tenant_id = $1
+        and c.scope_id = b.scope_id and c.table_name = 'context_messages'
+        and strpos(c.row ->> 'bodies', encode(b.hash, 'hex')) > 0)
     returning b.scope_id, b.byte_count";
 const FREE: &str = "update streams set byte_count = greatest(0, byte_count - $3)
     where tenant_id = $1 and scope_id = $2";

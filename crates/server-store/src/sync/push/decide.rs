@@ -47,6 +47,8 @@ pub(super) struct Kept {
     pub(super) user: Option<Uuid>,
     pub(super) reason: &'static str,
     pub(super) row: Option<Row>,
+    /// Number of the version that holds in its place.
+    pub(super) cursor: i64,
 }
 
 /// A version that lost, with the one that won.
@@ -305,6 +307,7 @@ fn kept(change: &Numbered<'_>, held: &Held, reason: &'static str) -> Kept {
         user: held.user,
         reason,
         row: held.existing.row.clone(),
+        cursor: change.cursor,
     }
 }
 
@@ -317,6 +320,7 @@ fn incoming(batch: &Batch<'_>, change: &Numbered<'_>, reason: &'static str) -> K
         user: Some(batch.user),
         reason,
         row: change.valid.change.row.clone(),
+        cursor: change.cursor,
     }
 }
 
@@ -340,6 +344,7 @@ fn conflict(loser: Kept, winner: &Held, changed: &mut Changed) {
         user,
         reason,
         ref row,
+        cursor: _,
     } = loser;
     changed.history.push(Kept {
         table,
@@ -349,6 +354,7 @@ fn conflict(loser: Kept, winner: &Held, changed: &mut Changed) {
         user,
         reason,
         row: row.clone(),
+        cursor: winner.cursor,
     });
     changed.conflicts.push(Conflict {
         loser,

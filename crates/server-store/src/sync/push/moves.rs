@@ -411,7 +411,7 @@ impl Work {
         self.left
             .changed
             .history
-            .push(kept(table, &before, "moved"));
+            .push(kept(table, &before, tombstone.cursor));
         self.left.put(table, Some(&before), tombstone.clone());
         self.moved.push(key);
         let twin = there.as_ref().filter(|there| !there.deleted());
@@ -421,7 +421,7 @@ impl Work {
                 let fact = table.class == Class::Fact;
                 if twin.existing.hash != before.existing.hash && !fact {
                     self.entered.changed.conflicts.push(Conflict {
-                        loser: kept(table, &before, "moved"),
+                        loser: kept(table, &before, twin.cursor),
                         winner_version: twin.existing.version,
                         winner_device: twin.existing.device,
                     });
@@ -552,15 +552,16 @@ fn minted(
     clock::mint(proposed, known.max())
 }
 
-fn kept(table: &'static Table, held: &Held, reason: &'static str) -> Kept {
+fn kept(table: &'static Table, held: &Held, cursor: i64) -> Kept {
     Kept {
         table: table.cloud,
         id: held.id,
         version: held.existing.version,
         device: held.existing.device,
         user: held.user,
-        reason,
+        reason: "moved",
         row: held.existing.row.clone(),
+        cursor,
     }
 }
 

@@ -451,6 +451,7 @@ fn note(
             user: before.user,
             reason,
             row: before.existing.row.clone(),
+            cursor: after.cursor,
         });
     }
     changed.put(table, before, after);

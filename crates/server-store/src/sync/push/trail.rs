@@ -14,12 +14,12 @@ use crate::db::{Param, Statement};
 use crate::sync::{SyncError, escape};
 
 const KEEP_HISTORY: &str = "insert into record_history (tenant_id, scope_id, id, table_name,
-    row_id, version, device_id, user_id, deleted, reason, row, batch_id, recorded_at)
+    row_id, version, device_id, user_id, deleted, reason, row, batch_id, recorded_at, cursor)
     select $1, $2, id, table_name, row_id, version, device_id, user_id, deleted, reason, row,
-    $12, $13
+    $12, $13, cursor
     from unnest($3::uuid[], $4::text[], $5::uuid[], $6::bigint[], $7::uuid[], $8::uuid[],
-    $9::boolean[], $10::text[], $11::jsonb[])
-    as given (id, table_name, row_id, version, device_id, user_id, deleted, reason, row)
+    $9::boolean[], $10::text[], $11::jsonb[], $14::bigint[])
+    as given (id, table_name, row_id, version, device_id, user_id, deleted, reason, row, cursor)
     on conflict do nothing";
 const KEEP_CONFLICTS: &str = "insert into sync_conflicts (tenant_id, scope_id, id, table_name,
     row_id, reason, winner_version, winner_device, loser_version, loser_device, loser_user,
@@ -44,6 +44,7 @@ struct Versions {
     deleted: Vec<bool>,
     reasons: Vec<&'static str>,
     contents: Vec<Json<Value>>,
+    cursors: Vec<i64>,
 }
 
 impl Versions {
@@ -60,6 +61,7 @@ impl Versions {
         self.users.push(kept.user);
         self.deleted.push(kept.row.is_none());
         self.reasons.push(kept.reason);
+        self.cursors.push(kept.cursor);
         let content = Value::Object(kept.row.clone().unwrap_or_default());
         self.contents
             .push(Json(escape::json(&content).into_owned()));
@@ -99,7 +101,8 @@ impl History {
     }
 
     pub(super) fn statement<'b>(&'b self, batch: &'b Batch<'_>) -> Option<Statement<'b>> {
-        let params = self.0.params(batch);
+        let mut params = self.0.params(batch);
+        params.push((&self.0.cursors, Type::INT8_ARRAY));
         (!self.0.ids.is_empty()).then_some(Statement {
             sql: KEEP_HISTORY,
             params,
