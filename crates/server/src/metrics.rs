@@ -73,6 +73,8 @@ struct Inner {
     request_seconds: Histograms<EndpointLabels>,
     push_seconds: Histogram,
     pull_seconds: Histogram,
+    search_seconds: Histogram,
+    semantic_search_ms: Histogram,
     changes: Family<OutcomeLabels, Counter>,
     queries: Histograms<QueryLabels>,
     audit_faults: Counter,
@@ -97,6 +99,8 @@ impl Default for Metrics {
             request_seconds: Family::new_with_constructor(requests),
             push_seconds: requests(),
             pull_seconds: requests(),
+            search_seconds: requests(),
+            semantic_search_ms: Histogram::new(REQUEST_SECONDS.map(|seconds| seconds * 1_000.0)),
             changes: Family::default(),
             queries: Family::new_with_constructor(queries),
             audit_faults: Counter::default(),
@@ -132,6 +136,16 @@ impl Inner {
             "context_sync_pull_latency",
             "Seconds that a pull took, of every route that gives changes",
             self.pull_seconds.clone(),
+        );
+        registry.register(
+            "coditect_search_duration_seconds",
+            "Time of a search by words, of every route that searches",
+            self.search_seconds.clone(),
+        );
+        registry.register(
+            "coditect_semantic_search_latency_ms",
+            "Milliseconds of a search by meaning, of every route that searches so",
+            self.semantic_search_ms.clone(),
         );
         registry.register(
             "context_sync_changes",
@@ -176,15 +190,20 @@ impl Metrics {
             request_seconds,
             push_seconds,
             pull_seconds,
+            search_seconds,
+            semantic_search_ms,
             ..
         } = &*self.0;
         let seconds = took.as_secs_f64();
         // One name for both spellings.
         let endpoint = route.trim_end_matches('/').to_owned();
         let method = name(method);
-        match endpoint.rsplit('/').next() {
-            Some("push") => push_seconds.observe(seconds),
-            Some("pull") => pull_seconds.observe(seconds),
+        let mut parts = endpoint.rsplit('/');
+        match (parts.next(), parts.next()) {
+            (Some("push"), _) => push_seconds.observe(seconds),
+            (Some("pull"), _) => pull_seconds.observe(seconds),
+            (Some("semantic"), Some("search")) => semantic_search_ms.observe(seconds * 1_000.0),
+            (Some("search"), _) => search_seconds.observe(seconds),
             _ => {}
         }
         request_seconds
@@ -291,5 +310,35 @@ async fn serve(State(scraped): State<Scraped>) -> Response {
     match prometheus_client::encoding::text::encode(&mut text, &inner.registry) {
         Ok(()) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn searches_are_timed_by_the_end_of_their_route_and_those_by_meaning_apart() {
+        let metrics = Metrics::default();
+        for (route, took_ms) in [
+            ("/api/v1/search", 20),
+            ("/api/v1/projects/{id}/search/", 30),
+            ("/api/v1/search/semantic/", 40),
+            ("/api/v1/searches", 50),
+        ] {
+            let took = Duration::from_millis(took_ms);
+            metrics.answered(route, &Method::POST, StatusCode::OK, took);
+        }
+        let mut text = String::new();
+        let encoded = prometheus_client::encoding::text::encode(&mut text, &metrics.0.registry);
+        encoded.unwrap();
+        for line in [
+            "coditect_search_duration_seconds_count 2\n",
+            "coditect_semantic_search_latency_ms_count 1\n",
+            "coditect_semantic_search_latency_ms_sum 40.0\n",
+            "coditect_semantic_search_latency_ms_bucket{le=\"50.0\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
     }
 }

@@ -263,6 +263,38 @@ fn alerts_have_the_thresholds_times_and_channels_of_the_design() {
     serde_yaml_ng::from_str::<serde_yaml_ng::Value>(&file("prometheus/prometheus.yml")).unwrap();
 }
 
+/// The metrics that the seeds name, and those of recovery and search that the board has to show.
+const NAMED: [&str; 10] = [
+    "context_sync_push_latency",
+    "context_sync_pull_latency",
+    "context_backup_success_rate",
+    "context_dedup_rate",
+    "context_cursor_drift",
+    "coditect_api_requests_total",
+    "coditect_db_query_duration_seconds",
+    "coditect_cache_hit_ratio",
+    "coditect_semantic_search_latency_ms",
+    "coditect_active_sessions",
+];
+const ON_THE_BOARD: [&str; 9] = [
+    "coditect_database_wal_age_seconds",
+    "coditect_database_spool_age_seconds",
+    "coditect_database_spool_bytes",
+    "coditect_database_base_age_seconds",
+    "coditect_database_archiver_failing",
+    "coditect_backup_orphans_total",
+    "coditect_backup_trials_failed",
+    "coditect_backup_trial_age_seconds",
+    "coditect_search_duration_seconds",
+];
+
+/// Returns the metric that a sample is of.
+fn family(sample: &str) -> &str {
+    let cut = ["_bucket", "_sum", "_count"];
+    let cut = cut.iter().find_map(|end| sample.strip_suffix(end));
+    cut.unwrap_or(sample)
+}
+
 #[tokio::test]
 async fn alerts_and_board_read_metrics_that_are_served() {
     let app = TestApp::start().await;
@@ -282,6 +314,15 @@ async fn alerts_and_board_read_metrics_that_are_served() {
     let mut asked: Vec<String> = asked
         .map(|target| target["expr"].as_str().unwrap().to_owned())
         .collect();
+    let shown: BTreeSet<String> = asked.iter().flat_map(|text| metrics_of(text)).collect();
+    let shown: BTreeSet<&str> = shown.iter().map(|name| family(name)).collect();
+    let families: BTreeSet<&str> = served.iter().map(|name| family(name)).collect();
+    for name in NAMED.into_iter().chain(ON_THE_BOARD) {
+        assert!(families.contains(name), "{name} is not served");
+        assert!(shown.contains(name), "{name} is not on the board");
+    }
+    let places: BTreeSet<String> = panels.iter().map(|it| it["gridPos"].to_string()).collect();
+    assert_eq!(places.len(), panels.len(), "two panels lie on each other");
     asked.extend(rules().into_iter().map(|rule| rule.expr));
     assert!(asked.len() > 20);
     for text in &asked {
