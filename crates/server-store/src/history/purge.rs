@@ -40,9 +40,10 @@ const HOLD: &str = "update history_retention set lease_until = $3
 const COUNT: &str = "update history_retention set versions = versions + $3,
     conflicts = conflicts + $4 where tenant_id = $1 and lease_id = $2";
 const STREAMS: &str = "select scope_id from streams where tenant_id = $1 order by scope_id";
-/// Backups and erasures that are under way. A restore is one transaction that shows nothing of
-/// itself before its end, and needs no versions.
+/// Backups, restores and erasures that are under way.
 const BUSY: &str = "select exists (select from context_backups where tenant_id = $1
+        and scope_id = $2 and status = 'running' and lease_until >= $3)
+    or exists (select from context_restores where tenant_id = $1
         and scope_id = $2 and status = 'running' and lease_until >= $3)
     or exists (select from erasures where tenant_id = $1 and finished_at is null
         and (user_id is null or user_id = $2))";

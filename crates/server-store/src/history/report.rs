@@ -99,6 +99,35 @@ fn floors() -> String {
     )
 }
 
+/// Counts versions, by what becomes of them.
+fn counts() -> String {
+    let floors = floors();
+    format!(
+        "with {floors}, judged as (select is_aged, coalesce(cursor <= floor, false) as is_free,
+            exists (select from sync_conflicts c where c.tenant_id = $1
+                and c.scope_id = v.scope_id and c.table_name = v.table_name
+                and c.row_id = v.row_id and c.resolved_at is null) as is_open
+            from versions v)
+        select count(*), count(*) filter (where is_aged),
+            count(*) filter (where is_aged and is_free and not is_open),
+            count(*) filter (where is_aged and not is_free and not is_open),
+            count(*) filter (where is_aged and is_open) from judged"
+    )
+}
+
+/// Finds the devices that hold old versions back.
+fn holders() -> String {
+    let floors = floors();
+    format!(
+        "with {floors} select live.device_id, live.user_id, live.scope_id, live.file,
+            live.position, floors.head, live.heard
+            from live join floors on floors.scope_id = live.scope_id and floors.file = live.file
+            where exists (select from versions v where v.scope_id = live.scope_id
+                and v.file = live.file and v.is_aged and v.cursor > live.position)
+            order by live.heard, live.device_id, live.scope_id, live.file limit {HOLDERS_MAX}"
+    )
+}
+
 /// Reads the report of an organisation, as of one moment. Nothing is removed. It reads every
 /// version: an operator's tool.
 ///
@@ -111,26 +140,7 @@ pub async fn report(
     server: Option<u32>,
     now: DateTime<Utc>,
 ) -> Result<Report, StoreError> {
-    let floors = floors();
-    let counts = &format!(
-        "with {floors}, judged as (select is_aged, coalesce(cursor <= floor, false) as is_free,
-            exists (select from sync_conflicts c where c.tenant_id = $1
-                and c.scope_id = v.scope_id and c.table_name = v.table_name
-                and c.row_id = v.row_id and c.resolved_at is null) as is_open
-            from versions v)
-        select count(*), count(*) filter (where is_aged),
-            count(*) filter (where is_aged and is_free and not is_open),
-            count(*) filter (where is_aged and not is_free and not is_open),
-            count(*) filter (where is_aged and is_open) from judged"
-    );
-    let holders = &format!(
-        "with {floors} select live.device_id, live.user_id, live.scope_id, live.file,
-            live.position, floors.head, live.heard
-            from live join floors on floors.scope_id = live.scope_id and floors.file = live.file
-            where exists (select from versions v where v.scope_id = live.scope_id
-                and v.file = live.file and v.is_aged and v.cursor > live.position)
-            order by live.heard, live.device_id, live.scope_id, live.file limit {HOLDERS_MAX}"
-    );
+    let (counts, holders) = (&counts(), &holders());
     let tenant = tenant_id.get();
     let tasks = |mut tx: crate::db::SystemTx| async move {
         let row = tx.query_opt(ONE, &[(&tenant, Type::UUID)]).await?;

@@ -338,6 +338,19 @@ async fn a_backup_under_way_is_waited_for_and_backups_still_work() {
     assert_eq!(world.purge().await, versions(0));
     let free = "update context_backups set status = 'completed', lease_until = null";
     client.batch_execute(free).await.unwrap();
+    let restoring = format!(
+        "insert into context_restores (tenant_id, scope_id, id, scope_kind, backup_id,
+        backup_created_at, backup_records, mode, status, requested_by, login_device, device_id,
+        created_at, lease_until) select tenant_id, scope_id, id, scope_kind, id, created_at, 1,
+        'merge', 'running', requested_by, requested_by, requested_by, created_at, '{}'
+        from context_backups",
+        lease.to_rfc3339()
+    );
+    client.batch_execute(&restoring).await.unwrap();
+    world.days_pass(1);
+    assert_eq!(world.purge().await, versions(0));
+    let restored = "delete from context_restores";
+    client.batch_execute(restored).await.unwrap();
     world.days_pass(1);
     assert_eq!(world.purge().await, versions(1));
 

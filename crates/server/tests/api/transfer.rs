@@ -496,5 +496,5 @@ async fn every_table_says_what_a_person_has_of_it() {
         without.push(table);
     }
     // What the organisation has beside its people and scopes.
-    assert_eq!(without, ["audit_blocks", "tenants"]);
+    assert_eq!(without, ["audit_blocks", "history_retention", "tenants"]);
 }
