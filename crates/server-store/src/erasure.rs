@@ -167,6 +167,9 @@ pub struct Receipt {
     pub backups: Vec<ErasedBackup>,
     /// Refresh tokens by which the devices will be told.
     pub logins: u64,
+    /// Archives of the database itself that hold what it was before; only where there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub database_archives: Vec<ErasedArchive>,
 }
 
 impl Receipt {
@@ -205,6 +208,19 @@ pub struct ErasedBackup {
     /// When the archive was removed; none while it still lies there, because the storage refused:
     /// the server tries again every minute.
     pub removed_at: Option<DateTime<Utc>>,
+}
+
+/// A part of an archive of the database itself: what was erased is in it until it expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedArchive {
+    /// The archive.
+    pub archive_id: Uuid,
+    /// `base_backups`, or `log` for the write-ahead log.
+    pub kind: String,
+    /// By when it is gone, if the server goes on making a base backup a day; none for an archive
+    /// that nobody goes on with and no server removes: that is the operator's to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_by: Option<DateTime<Utc>>,
 }
 
 /// Why nothing was erased, or not all.

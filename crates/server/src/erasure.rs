@@ -11,15 +11,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use coditect_backup::database::KEPT_DAYS;
 use coditect_backup::{Storage, StorageError, Stored};
 use coditect_protocol::{OrganizationId, UserId};
 use coditect_server_store::audit::head::HeadKey;
-use coditect_server_store::erasure::{self, Begun, EraseError, Erasure, Receipt, Signed};
+use coditect_server_store::embedded::ArchiveRecord;
+use coditect_server_store::erasure::{
+    self, Begun, EraseError, ErasedArchive, Erasure, Receipt, Signed,
+};
 use coditect_server_store::{Db, StoreError};
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;
 
+use crate::database_archive::ArchiveError;
+use crate::database_archive::contents::{Contents, contents};
 use crate::state::Clock;
 
 /// Name of the file in the data folder.
@@ -230,6 +236,7 @@ async fn carry_out(
 ) -> Result<Signed<Receipt>, ErasureError> {
     let mut begun = erasure::begin(db, erasure, clock.now()).await?;
     remove_archives(db, clock, ledger, erasure, &mut begun).await?;
+    begun.database_archives = database_archives(ledger, clock.now()).await;
     for _ in 0..ROUNDS_MAX {
         erasure::remove(db, erasure, &mut begun.tables).await?;
         let done = erasure::finish(db, erasure, &begun, &ledger.key, clock.now()).await?;
@@ -262,6 +269,47 @@ async fn remove_archives(
         }
     }
     Ok(())
+}
+
+/// Returns the archives of the embedded PostgreSQL that hold what it was: its own, those of before,
+/// and the one that it was recovered from. A storage that does not answer may hold all of them.
+async fn database_archives(ledger: &Ledger, now: DateTime<Utc>) -> Vec<ErasedArchive> {
+    // The next base backup comes within a day, and what it made superfluous goes with the one that
+    // is made when it is old enough itself.
+    let gone_by = now + TimeDelta::days(KEPT_DAYS + 2);
+    let folder = ledger.file.with_file_name("postgres");
+    let Some(record) = ArchiveRecord::last(&folder) else {
+        return Vec::new();
+    };
+    let seen_to = |id: &Uuid| *id == record.archive_id || record.former.contains(id);
+    let mut ids = vec![record.archive_id];
+    ids.extend(record.former.iter().chain(&record.parent_id));
+    ids.dedup();
+    let mut found = Vec::new();
+    for id in ids {
+        let (has_bases, has_log) = match contents(&ledger.storage, id).await {
+            Err(ArchiveError::NoArchive(_)) => continue,
+            Err(error) => {
+                tracing::warn!(archive.id = %id, %error, "cannot look into an archive");
+                (true, true)
+            }
+            Ok(Contents {
+                bases, wal, tars, ..
+            }) => (!bases.is_empty() || !tars.is_empty(), !wal.is_empty()),
+        };
+        // Without an archive that is kept nothing expires.
+        let gone_by = Some(gone_by).filter(|_| record.seconds > 0 && seen_to(&id));
+        for (kind, is_there) in [("base_backups", has_bases), ("log", has_log)] {
+            if is_there {
+                found.push(ErasedArchive {
+                    archive_id: id,
+                    kind: kind.to_owned(),
+                    gone_by,
+                });
+            }
+        }
+    }
+    found
 }
 
 /// Locks out whom the ledger names and the database knows again, before anybody is served. Their

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{ErasedBackup, Erasure, Receipt, Signed};
+use super::{ErasedArchive, ErasedBackup, Erasure, Receipt, Signed};
 use crate::StoreError;
 use crate::audit::head::HeadKey;
 use crate::audit::{self, Entry};
@@ -213,6 +213,8 @@ pub struct Begun {
     pub tables: BTreeMap<String, u64>,
     /// Archives that are to be removed.
     pub backups: Vec<ErasedBackup>,
+    /// Archives of the database itself that expire later.
+    pub database_archives: Vec<ErasedArchive>,
 }
 
 /// Locks the person, or everybody of the organisation, out, forgets who that was, ends the backups,
@@ -381,6 +383,7 @@ pub async fn finish(
             tables: begun.tables.clone(),
             backups: begun.backups.clone(),
             logins: one(&mut tx, LOGINS, &ids).await?,
+            database_archives: begun.database_archives.clone(),
         };
         let receipt = receipt.sign(key)?;
         let json = serde_json::to_value(&receipt).map_err(|_| StoreError::Aborted)?;

@@ -7,7 +7,9 @@ use coditect_backup::database::SEGMENT_BYTES;
 use coditect_backup::{Settings, Storage};
 use coditect_server::database_archive::contents::contents;
 use coditect_server::database_archive::{Archive, ArchiveError, wal};
+use coditect_server::erasure::{self, Ledger};
 use coditect_server::metrics;
+use coditect_server_store::audit::head::HeadKey;
 use coditect_server_store::embedded::{ArchiveRecord, BaseBackup};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -168,4 +170,55 @@ async fn an_operator_sees_what_waits_and_how_old_the_archive_is() {
         0.0
     );
     assert!(shown(&app, "coditect_database_wal_age_seconds").await < 60.0);
+}
+
+/// Hands a segment over in a cluster's folder, and has it archived.
+async fn archived(folder: &std::path::Path, storage: &Storage, record: ArchiveRecord) {
+    std::fs::create_dir_all(folder.join("spool/00000001")).unwrap();
+    let content = vec![7; SEGMENT_BYTES as usize];
+    std::fs::write(folder.join("spool/00000001").join(FIRST), content).unwrap();
+    record.write(folder).unwrap();
+    let program = BaseBackup::new(PathBuf::from("/none"), String::new(), 18);
+    let archive = Archive::new(storage.clone(), folder.to_owned(), program, record, now());
+    assert_eq!(wal::fetch(&archive, now).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_receipt_of_an_erasure_names_the_archives_that_hold_what_was() {
+    let app = TestApp::start().await;
+    let tenant = app.db.with_tenant("acme").await;
+    let ann = app.db.with_user(&tenant, "ann@acme.example").await;
+    let bob = app.db.with_user(&tenant, "bob@acme.example").await;
+    let storage = app.state.backups.clone().unwrap().storage;
+    let key = HeadKey::load_or_create(&app.db.secrets_folder()).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(data.path(), storage.clone(), key.into());
+    let erase = |user| {
+        let (db, clock) = (app.db.db(), &app.state.clock);
+        erasure::erase(db, clock, &ledger, tenant.id, Some(user))
+    };
+    let without = erase(bob.user_id).await.unwrap();
+    assert_eq!(without.what.database_archives, []);
+    assert!(!without.what.text().unwrap().contains("database_archives"));
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let parent = ArchiveRecord::fresh(None, 60).unwrap();
+    archived(elsewhere.path(), &storage, parent.clone()).await;
+    let mut own = ArchiveRecord::fresh(Some(parent.archive_id), 60).unwrap();
+    // It was removed when its time was over.
+    own.former.push(uuid::Uuid::from_u128(1));
+    archived(&data.path().join("postgres"), &storage, own.clone()).await;
+    let receipt = erase(ann.user_id).await.unwrap().what;
+    let listed = receipt.database_archives.iter();
+    let listed: Vec<_> = listed
+        .map(|it| (it.archive_id, it.kind.as_str(), it.gone_by))
+        .collect();
+    let gone_by = receipt.finished_at + TimeDelta::days(9);
+    assert_eq!(
+        listed,
+        [
+            (own.archive_id, "log", Some(gone_by)),
+            (parent.archive_id, "log", None),
+        ]
+    );
 }
