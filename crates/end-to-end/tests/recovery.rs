@@ -135,6 +135,14 @@ impl Rig {
         self.try_archive().unwrap()
     }
 
+    /// Returns the archives from which the trail says that the database came.
+    fn recoveries(&self) -> Vec<String> {
+        let asked = "select detail ->> 'archive_id' from audit_log
+            where action = 'database.recovered' and user_id is null
+            and (detail ->> 'as_of')::timestamptz < at order by at";
+        self.server.ask(asked)
+    }
+
     /// As [`Rig::archive`]; none at the moment at which another one begins.
     fn try_archive(&self) -> Option<String> {
         let list = self.server.admin(&["database", "list"]);
@@ -242,6 +250,7 @@ fn drilled(place: &str, variables: Vec<(String, String)>) {
     let stored = rig.server.dump(&rig.tenant);
     assert_eq!(named(&stored), names(["before", "between", "later"]));
     assert_ne!(rig.server.ask("select epoch from cluster"), epoch);
+    assert_eq!(rig.recoveries(), [archive.clone()]);
 
     // The device knows more than the server, and brings it.
     work.add(&device, "after", 3);
@@ -505,6 +514,10 @@ fn a_copy_that_is_put_back_begins_an_archive_of_its_own() {
             .is_dir()
     );
     rig.server.restart();
+    assert_eq!(rig.recoveries(), [first.clone()]);
+    // It is said once, by the server that serves it first.
+    rig.server.restart();
+    assert_eq!(rig.recoveries(), [first]);
     device.converge();
     let stored = rig.server.dump(&rig.tenant);
     work.assert_stored("put in place", &rig.server, &stored, &[&device]);

@@ -19,6 +19,7 @@ use crate::credential::{
 };
 use crate::db::{Db, SystemTask, SystemTx};
 use crate::devices;
+use crate::embedded::Recovered;
 use crate::identity::Role;
 pub use people::{Device, NewPassword, list_devices, reset_password, set_active};
 
@@ -83,6 +84,10 @@ pub struct Bootstrap {
     pub license_key: String,
 }
 
+/// The entry of the trail about a recovered database that is served.
+const RECOVERED: &str = "database.recovered";
+const RECOVERY_NOTED: &str = "select exists (select from audit_log
+    where tenant_id = $1 and action = 'database.recovered' and resource_id = $2)";
 const INSERT_TENANT: &str = "insert into tenants (tenant_id, name, created_at) values ($1, $2, $3)";
 const INSERT_SCOPE: &str = "insert into scopes (tenant_id, scope_id, kind, name, created_at)
     values ($1, $2, $3, $4, $5)";
@@ -375,6 +380,42 @@ pub async fn note_key_rotation(
                 detail: json!({ "at_once": at_once }),
             };
             let tenant = TenantId::new(tenant.tenant_id.get());
+            audit::record_for(&mut tx, tenant, None, None, &entry).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Notes in every tenant's trail that the database was recovered from an archive and is served from
+/// now on; once, however often it is called.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn note_recovery(
+    db: &Db,
+    recovered: &Recovered,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let tenants = &list_tenants(db).await?;
+    let id = &recovered.id.to_string();
+    let detail = &serde_json::to_value(recovered).map_err(|_| StoreError::Aborted)?;
+    db.system(SystemTask::Administer, |mut tx| async move {
+        for tenant in tenants {
+            let tenant = TenantId::new(tenant.tenant_id.get());
+            let params = [(&tenant.get() as _, Type::UUID), (id as _, Type::TEXT)];
+            let known = tx.query_opt(RECOVERY_NOTED, &params).await?;
+            if known.ok_or(StoreError::NotFound)?.try_get(0)? {
+                continue;
+            }
+            let entry = Entry {
+                at: now,
+                action: RECOVERED,
+                resource_type: Some("database"),
+                resource_id: Some(id.clone()),
+                detail: detail.clone(),
+            };
             audit::record_for(&mut tx, tenant, None, None, &entry).await?;
         }
         Ok(())

@@ -11,6 +11,7 @@ mod guarded;
 mod os;
 mod process;
 mod reach;
+mod recovered;
 mod recovery;
 
 use std::fs::{File, TryLockError};
@@ -25,6 +26,7 @@ pub use archiving::{ArchiveRecord, Archiving, Spool, SpoolLock, SpoolSize, Waiti
 pub use binaries::{Binaries, BinarySearch, find as find_binaries};
 use cluster::{Layout, PORT, SUPERUSER};
 use process::{Launch, Supervised};
+pub use recovered::Recovered;
 pub use recovery::{Reached, Site};
 
 /// The program that makes base backups.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use coditect_protocol::OrganizationId;
-use coditect_server_store::embedded::{Archiving, EmbeddedPostgres, SpoolLock};
+use coditect_server_store::embedded::{Archiving, EmbeddedPostgres, Recovered, SpoolLock};
 use coditect_server_store::identity::Role;
 use coditect_server_store::{Db, admin};
 
@@ -85,10 +85,26 @@ async fn start(config: &Config, data_dir: &DataDir, url: &str) -> anyhow::Result
     let postgres = database::start(config, data_dir, database::Join::Never, archiving).await?;
     database::prepare(&postgres).await?;
     let db = database::connect(&postgres, config.database_connections_max).await?;
+    tell_recovery(&db, data_dir).await?;
     first_start(&db, data_dir, url)
         .await
         .context("cannot make the first organisation")?;
     Ok(Started { postgres, db })
+}
+
+/// Has the trails say that the database was recovered, before anybody is served by it.
+async fn tell_recovery(db: &Db, data_dir: &DataDir) -> anyhow::Result<()> {
+    let folder = data_dir.postgres();
+    let Some(recovered) = Recovered::read(&folder) else {
+        return Ok(());
+    };
+    let noted = admin::note_recovery(db, &recovered, Clock::system().now()).await;
+    noted.context("the audit trail cannot say that the database was recovered")?;
+    tracing::warn!(
+        archive.id = %recovered.archive_id, recovery.as_of = ?recovered.as_of,
+        "the database was recovered from its archive"
+    );
+    Recovered::forget(&folder).context("cannot remove the note of the recovery")
 }
 
 /// Returns the archive of the PostgreSQL, where its log is kept and there is a place for it.

@@ -9,7 +9,7 @@ use coditect_backup::Storage;
 use coditect_backup::database::{Until, WalName};
 use coditect_server_store::cluster;
 use coditect_server_store::embedded::{
-    ArchiveRecord, Archiving, EmbeddedOptions, EmbeddedPostgres, Reached, Site,
+    ArchiveRecord, Archiving, EmbeddedOptions, EmbeddedPostgres, Reached, Recovered, Site,
 };
 use coditect_server_store::{Db, admin};
 use serde_json::{Value, json};
@@ -165,16 +165,7 @@ async fn recover(
     verify: bool,
 ) -> anyhow::Result<Value> {
     let started = Instant::now();
-    let is_empty = match std::fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    };
-    if !is_empty {
-        bail!(
-            "{} is not an empty folder\nhint: --into names one that is not there yet",
-            folder.display()
-        );
-    }
+    check_empty(folder)?;
     let storage = storage(config)?;
     let own = ArchiveRecord::last(&config.data_dir.join("postgres"));
     let own_id = own.as_ref().map(|own| own.archive_id);
@@ -198,6 +189,7 @@ async fn recover(
         bail!("what was recovered is another database than the manifest names");
     }
     let opened = open(config, &work, &record, verify).await?;
+    note_of(&record, &source, until, &reached).write(&work)?;
     tokio::task::spawn_blocking(move || site.sync()).await??;
     let failed = || format!("cannot finish {}", folder.display());
     std::fs::remove_file(work.join(MARK)).with_context(failed)?;
@@ -224,6 +216,37 @@ async fn recover(
             config.data_dir.display()
         ),
     }))
+}
+
+fn check_empty(folder: &Path) -> anyhow::Result<()> {
+    let is_empty = match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if is_empty {
+        return Ok(());
+    }
+    bail!(
+        "{} is not an empty folder\nhint: --into names one that is not there yet",
+        folder.display()
+    )
+}
+
+/// Returns what the trails will say when a server serves what was recovered.
+fn note_of(record: &ArchiveRecord, source: &Source, until: Until, reached: &Reached) -> Recovered {
+    Recovered {
+        // Of the archive that begins with this recovery.
+        id: record.archive_id,
+        archive_id: source.archive,
+        base_id: source.plan.base.id.clone(),
+        asked_for: match until {
+            Until::Latest => None,
+            Until::Time(time) => Some(time),
+        },
+        as_of: reached.last_transaction,
+        lsn: reached.lsn.clone(),
+        recovered_at: Clock::system().now(),
+    }
 }
 
 /// Makes the folder that the recovery works in, without what an attempt before left there.
