@@ -1,13 +1,18 @@
 //! What lies in folders.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Returns all files below a folder, in order.
+/// Returns all files below a folder, in order; of a folder that is not there none.
 #[must_use]
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
+        let entries = match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.unwrap(),
+        };
+        for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
