@@ -53,8 +53,8 @@ pub async fn record(tx: &mut TenantTx, entry: &Entry<'_>) -> Result<(), StoreErr
     tx.execute(sql, &params).await.map(drop)
 }
 
-/// Records `entry` as done by the operator, who has no account, in a transaction that acts for
-/// somebody.
+/// Records `entry` as done by the operator, in a transaction that acts for somebody: in their name,
+/// as row security has it, and without a device.
 ///
 /// # Errors
 ///
@@ -64,7 +64,6 @@ pub(crate) async fn record_by_operator(
     entry: &Entry<'_>,
 ) -> Result<(), StoreError> {
     let prepared = Prepared {
-        user: None,
         device: None,
         ..Prepared::new(tx, entry)?
     };

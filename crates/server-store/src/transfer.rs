@@ -99,7 +99,6 @@ pub enum TransferError {
         /// Of the database.
         ours: String,
     },
-    /// The tenant is there already.
     /// The file is of a later form than this program reads.
     #[error("the file has format version {theirs}, this program reads {ours}")]
     Newer {
@@ -133,6 +132,7 @@ pub enum TransferError {
         /// `rows` or `storage`.
         what: &'static str,
     },
+    /// The tenant is there already.
     #[error("the organisation {tenant} is there already")]
     Exists {
         /// Which.

@@ -376,6 +376,7 @@ fn entry(wanted: &PersonImport, taken: &Imported) -> Entry<'static> {
         resource_type: Some("user"),
         resource_id: Some(wanted.account.user.to_string()),
         detail: json!({
+            "by": "operator",
             "sha256": wanted.sha256,
             "from_tenant": wanted.owner.tenant,
             "from_user": wanted.owner.user,

@@ -145,7 +145,7 @@ impl World {
 }
 
 /// Returns a new row of a table with `mark` in every column that takes it.
-fn planted(table: &'static Table, user: &TestUser, mark: &str) -> Change {
+pub(crate) fn planted(table: &'static Table, user: &TestUser, mark: &str) -> Change {
     let mut row = Row::new();
     for column in table.columns {
         let value = match column.ty {

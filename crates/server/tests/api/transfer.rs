@@ -1,5 +1,7 @@
 //! An organisation's data out of one server and into another.
 
+mod person;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -276,12 +278,6 @@ fn damaged(export: &Export, tenant: &TestTenant) -> Vec<(&'static str, Vec<u8>)>
             export.changed(|lines| lines.push(lines[1].clone())),
         ),
         (
-            "another version",
-            export.resealed(|lines| {
-                lines[0] = lines[0].replace("\"format_version\":1", "\"format_version\":2");
-            }),
-        ),
-        (
             "another's row",
             export.resealed(replace(id, "00000000-0000-4000-8000-00000000dead")),
         ),
@@ -294,7 +290,7 @@ fn damaged(export: &Export, tenant: &TestTenant) -> Vec<(&'static str, Vec<u8>)>
             export.resealed(replace("\"org_decisions\"".to_owned(), "\"org_choices\"")),
         ),
         (
-            "no organisation",
+            "nobody's",
             export.resealed(|lines| drop(lines.drain(1..lines.len() - 1))),
         ),
     ]
@@ -321,6 +317,17 @@ async fn a_second_import_and_damaged_files_change_nothing() {
         );
         assert_eq!(everything(&target).await, before, "{what}");
     }
+    let newer = export.resealed(|lines| {
+        lines[0] = lines[0].replace("\"format_version\":1", "\"format_version\":2");
+    });
+    let file = source.folder.path().join("newer");
+    std::fs::write(&file, newer).unwrap();
+    let refused = import(&target, &file).await;
+    assert!(
+        matches!(refused, Err(TransferError::Newer { theirs: 2, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(everything(&target).await, before);
     let other_schema = export.resealed(|lines| {
         let mut header: Value = serde_json::from_str(&lines[0]).unwrap();
         header["schema"] = json!("0123456789abcdef");
@@ -444,7 +451,7 @@ async fn a_person_gets_the_own_scope_and_what_is_about_the_person() {
 }
 
 #[tokio::test]
-async fn a_persons_export_is_noted_and_no_import_takes_it() {
+async fn a_persons_export_is_noted_and_is_no_organisations() {
     let source = Source::start().await;
     let (app, file) = (&source.app, source.file());
     let (db, clock) = (app.db.db(), &app.state.clock);
