@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::records::{Verb, kinds};
 use crate::commands::{
-    activity, audit, backup, checkpoint, completions, config, conflict, context, daemon, device,
-    doctor, dump, embedding, graph, hook, import, init, login, logout, man, mcp, org,
+    account, activity, audit, backup, checkpoint, completions, config, conflict, context, daemon,
+    device, doctor, dump, embedding, graph, hook, import, init, login, logout, man, mcp, org,
     process_queue, project, pull, queue, restore, scrub, search, session, share, stats, status,
     sync, task, team, test, timeline, uninstall, usage, verify,
 };
@@ -55,6 +55,9 @@ pub(crate) enum Command {
     Login(login::Login),
     /// End the session; data and the link of the folder stay
     Logout(logout::Logout),
+    /// Your own account
+    #[command(subcommand)]
+    Account(account::Account),
     /// Bring in what other programs have recorded
     #[command(subcommand)]
     Import(import::Import),

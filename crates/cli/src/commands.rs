@@ -1,5 +1,6 @@
 //! The commands, one file each, and the dispatch to them.
 
+pub(crate) mod account;
 pub(crate) mod activity;
 pub(crate) mod audit;
 pub(crate) mod backup;
@@ -63,6 +64,7 @@ pub(crate) fn run(
     match arguments.command {
         Command::Login(command) => login::run(context, command),
         Command::Logout(_) => logout::run(context),
+        Command::Account(command) => account::run(context, &command),
         Command::Import(command) => import::run(context, &command),
         Command::Sync(command) => sync::run(context, &command),
         Command::Status(_) => status::run(context),

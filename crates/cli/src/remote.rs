@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use coditect_client::transport::Fallback;
 use coditect_client::{
-    Compared, Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic, erasure, membership,
+    Compared, Credentials, Http, HttpOptions, HttpTransport, Progress, Traffic, Transport as _,
+    erasure, membership,
 };
 use coditect_core::sync::{Options, Report};
-use coditect_local_store::{Error, LackingRow, Lease, LocalStore, Random};
+use coditect_local_store::{Error, LackingRow, Lease, LocalStore, Owner, Random};
 use coditect_protocol::catalogue::File;
 use coditect_protocol::wire::auth::{DeviceInfo, PasswordLogin};
 use coditect_protocol::wire::membership::{ProjectList, TeamList};
@@ -220,8 +221,31 @@ fn obey_erasure(
     }
 }
 
+/// Removes what an account has left here that was just erased on the server, once the server proves
+/// it; returns why that was not done. The caller holds the folder's lease.
+pub(crate) fn erase_folder(
+    context: &Context,
+    owner: Owner,
+    transport: &mut HttpTransport,
+) -> anyhow::Result<Option<String>> {
+    // The first time may find tokens that another process has renewed before.
+    for _ in 0..2 {
+        if transport.erasure(owner).is_none() {
+            block_on(transport.authenticate())?;
+        }
+    }
+    match transport.erasure(owner) {
+        Some(Ok(notice)) => {
+            erasure::carry_out(&context.paths, &notice)?;
+            Ok(None)
+        }
+        Some(Err(reason)) => Ok(Some(reason.to_string())),
+        None => Ok(Some("the server has not proved it".to_owned())),
+    }
+}
+
 /// Returns how many changes wait, over all files.
-fn queued(store: &LocalStore) -> anyhow::Result<u64> {
+pub(crate) fn queued(store: &LocalStore) -> anyhow::Result<u64> {
     let mut sum = 0;
     for file in File::ALL {
         sum += store.queue_state(file)?.queued;

@@ -58,6 +58,7 @@ const COMMANDS: &[&[&str]] = &[
     &["queue", "list"],
     &["pull", "--table", "token_economics"],
     &["device", "list"],
+    &["account", "erase", "a@b.c", "--dry-run"],
     &["team", "list"],
     &["org", "members"],
     &["dump", "--canonical"],

@@ -3,11 +3,12 @@
 //! colleague loses nothing.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coditect_end_to_end::{Device, Server};
 use coditect_testkit::files_below;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const MARK: &str = "mark-ann";
@@ -172,4 +173,101 @@ fn devices_of_an_erased_person_keep_nothing_and_bring_nothing_back() {
     first.login(&server, &server.bootstrap("license_key"));
     let _ = first.converge();
     assert_eq!(marked(first), Vec::<PathBuf>::new());
+}
+
+/// Hash, whether it is deleted, and content of each row, by table and id.
+type Contents = BTreeMap<(String, String), Value>;
+
+/// Returns what a dump says of each row.
+fn contents(rows: &[Value]) -> Contents {
+    let of = |row: &Value| {
+        let key = (row["table"].to_string(), row["id"].to_string());
+        let what = json!([row["hash"], row["deleted"], row["row"]]);
+        (key, what)
+    };
+    rows.iter().map(of).collect()
+}
+
+/// Returns the lines of a device's dump that are of the own scope.
+fn own_rows(device: &Device) -> Vec<Value> {
+    let ran = device.run(&["dump", "--canonical"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines = ran.stdout.lines().skip(1);
+    let rows = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    rows.filter(|row| row["scope"].as_str().unwrap().starts_with("user:"))
+        .collect()
+}
+
+/// Takes the person's file to another server, where the person has another address and another id;
+/// what is there then equals what was here.
+fn moves(old: &Server, tenant: &str, person: &str, left: &Contents) -> (Server, Device) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ann.jsonl.gz");
+    let file = file.to_str().unwrap();
+    let export = ["user", "export", "--tenant", tenant, "--user", person, file];
+    assert_eq!(old.admin(&export)["user_id"], person);
+    let new = Server::start();
+    let home = new.bootstrap("tenant_id");
+    let (again, license) = new.user(&home, "ann@new.example", "member");
+    let from = "mark-ann@example.com";
+    let import = ["user", "import", "--tenant", &home, "--user", &again];
+    let import = [&import[..], &["--from", from, file]].concat();
+    let came = new.admin(&import);
+    assert_eq!(came["deletions"], 1, "{came}");
+    let moved = Device::linked(&new, &license);
+    let _ = moved.converge();
+    assert_eq!(&contents(&own_rows(&moved)), left);
+    assert_eq!(new.admin(&import)["restored"], 0);
+    (new, moved)
+}
+
+#[test]
+fn a_person_moves_to_another_server_and_erases_the_account_of_before() {
+    let old = Server::start();
+    let tenant = old.bootstrap("tenant_id");
+    let (person, license) = old.user(&tenant, "mark-ann@example.com", "member");
+    let devices = [(); 2].map(|()| Device::linked(&old, &license));
+    let [first, second] = &devices;
+    for number in 0..5 {
+        decision(first, &format!("{MARK} {number}"), "user");
+    }
+    transcript(first);
+    Device::converge_all(&[first, second]);
+    second.sql(
+        "org",
+        &format!("delete from decisions where title = '{MARK} 4';"),
+    );
+    Device::converge_all(&[second, first]);
+    let left = contents(&own_rows(first));
+    assert!(left.len() >= 6, "{left:?}");
+    let (_new, moved) = moves(&old, &tenant, &person, &left);
+
+    // A mistake costs nothing.
+    let ran = first.run(&["account", "erase", "ann@new.example", "--yes"]);
+    assert_eq!(ran.code, 5, "{}{}", ran.stdout, ran.stderr);
+    let dry = first.json(&["account", "erase", "mark-ann@example.com", "--dry-run"]);
+    assert!(
+        dry["tables"]["org_decisions"].as_u64().unwrap() >= 5,
+        "{dry}"
+    );
+    assert!(!stored(&old, MARK).is_empty() && !marked(first).is_empty());
+
+    let done = first.json(&["account", "erase", "mark-ann@example.com", "--yes"]);
+    assert_eq!(done["device_erased"], true, "{done}");
+    assert_eq!(done["receipt"]["user_id"], person.as_str());
+    assert_eq!(
+        done["tables"]["org_decisions"],
+        dry["tables"]["org_decisions"]
+    );
+    let receipts = old.admin(&["erasures", "--tenant", &tenant]);
+    assert_eq!(receipts["receipts"], json!([done["receipt"]]));
+    assert_eq!(stored(&old, MARK), Vec::<String>::new());
+    assert_eq!(marked(first), Vec::<PathBuf>::new());
+    assert!(!first.database("org").exists());
+    nothing_fills_it_again(first);
+    is_told(second);
+    let verified = old.admin(&["audit", "verify", "--tenant", &tenant]);
+    assert_eq!(verified["trails"][0]["state"], "whole", "{verified}");
+    // What went to the other server is there.
+    assert_eq!(contents(&own_rows(&moved)), left);
 }

@@ -426,6 +426,8 @@ fn add_membership(schemas: &mut Map<String, Value>) {
     add::<membership::OrganizationMember>(schemas);
     add::<membership::OrganizationMemberList>(schemas);
     add::<membership::OrganizationMemberEdit>(schemas);
+    add::<coditect_protocol::wire::erasure::AccountErasure>(schemas);
+    add::<coditect_protocol::wire::erasure::AccountErased>(schemas);
     add::<membership::NewInvitation>(schemas);
     add::<membership::Invitation>(schemas);
     add::<membership::InvitationList>(schemas);

@@ -313,7 +313,7 @@ fn backups() -> Vec<Endpoint> {
 
 /// Returns the routes of the organisation, of teams and projects, and of invitations.
 fn membership() -> Vec<Endpoint> {
-    use membership::{invitations, organization, projects, repositories, teams};
+    use membership::{account, invitations, organization, projects, repositories, teams};
     let team_invitations = "/api/v1/teams/{id}/invitations/";
     let organization_invitations = "/api/v1/organization/invitations/";
     let member = "/api/v1/organization/members/{user_id}/";
@@ -359,6 +359,7 @@ fn membership() -> Vec<Endpoint> {
         ),
         puts(member, organization::edit, &organization::EDIT),
         deletes(member, organization::remove, &organization::REMOVE_MEMBER),
+        posts("/api/v1/users/{id}/erase", account::erase, &account::ERASE),
         posts(
             organization_invitations,
             invitations::create_in_organization,

@@ -15,6 +15,7 @@ use crate::app::progress::Noted;
 use crate::backups::Backups;
 use crate::config::HttpConfig;
 use crate::database_archive::Archive;
+use crate::erasure::Ledger;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::throttle::Throttle;
@@ -47,6 +48,8 @@ pub struct AppState {
     /// The key that signs notices of erased accounts; devices learn its public half when they log
     /// in. Without it they are told, and believe nothing.
     pub erasure_key: Option<Arc<HeadKey>>,
+    /// Where erasures are written down; nowhere unless somebody says so, and then nobody is erased.
+    pub ledger: Option<Ledger>,
     /// The archive of the embedded PostgreSQL, where there is one.
     pub database_archive: Option<Archive>,
     /// Who follows which streams.
@@ -86,6 +89,7 @@ impl AppState {
             backups: None,
             database_archive: None,
             erasure_key: None,
+            ledger: None,
             hints,
             noted: Noted::default(),
             pages: PageCache::default(),

@@ -4,6 +4,7 @@
 //! refused with `SYNC_005`. Nobody gives or takes a role above the own one, and every team,
 //! project and organisation keeps an owner.
 
+pub mod account;
 pub mod invitations;
 pub mod members;
 pub mod organization;

@@ -33,7 +33,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
         .context("cannot use DATABASE_URL")?;
     let state = state(config, db.clone())?;
     state.hints.follow_others(&db);
-    respect_ledger(config, &state).await?;
+    respect_ledger(&state).await?;
     start_jobs(config, &state)?;
     let hints = state.hints.clone();
     let url = url_of(listeners.api.local_addr()?, tls.is_some());
@@ -118,6 +118,7 @@ pub(super) fn state(config: &Config, db: Db) -> anyhow::Result<AppState> {
     let mut state = AppState::new(db, secrets, Clock::system(), config.http.clone());
     state.backups = backups(config)?;
     state.erasure_key = Some(head_key(config)?);
+    state.ledger = ledger(config)?;
     Ok(state)
 }
 
@@ -132,8 +133,8 @@ pub(super) fn ledger(config: &Config) -> anyhow::Result<Option<Ledger>> {
 
 /// Locks out whom the ledger names and the database knows again: it was set back. Before anybody
 /// is served.
-pub(super) async fn respect_ledger(config: &Config, state: &AppState) -> anyhow::Result<()> {
-    let Some(ledger) = ledger(config)? else {
+pub(super) async fn respect_ledger(state: &AppState) -> anyhow::Result<()> {
+    let Some(ledger) = state.ledger.clone() else {
         return Ok(());
     };
     let locked = erasure::lock_out(&state.db, &state.clock, &ledger).await;

@@ -32,7 +32,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let archive = archive(&postgres, &state);
     state.database_archive.clone_from(&archive);
     let fetching = keep_archive(archive.as_ref(), &state.clock)?;
-    serve::respect_ledger(config, &state).await?;
+    serve::respect_ledger(&state).await?;
     serve::start_jobs(config, &state)?;
     state.hints.follow_others(&db);
     let hints = state.hints.clone();

@@ -1,6 +1,8 @@
-//! `/api/v1/teams/…`, `/api/v1/projects/…`, `/api/v1/organization/…`: one file for what a path
+//! `/api/v1/teams/…`, `/api/v1/projects/…`, `/api/v1/organization/…`, and a person's own account
+//! below `/api/v1/users/…`: one file for what a path
 //! ends with.
 
+pub(crate) mod account;
 pub(crate) mod context;
 pub(crate) mod invitations;
 pub(crate) mod members;

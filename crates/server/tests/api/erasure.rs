@@ -526,3 +526,89 @@ async fn what_somebody_else_wrote_into_the_ledger_does_not_count() {
     erasure::lock_out(db, clock, &ledger).await.unwrap();
     assert!(found(app, "mark-ann").await.len() > 20);
 }
+
+fn own_account(user: &TestUser) -> String {
+    format!("/api/v1/users/{}/erase", user.user_id)
+}
+
+#[tokio::test]
+async fn people_erase_themselves_and_nobody_else() {
+    let mut world = World::start().await;
+    world.app.state.ledger = Some(world.ledger());
+    world.app.router = router::router(world.app.state.clone());
+    let (app, ann, bob) = (&world.app, &world.ann, &world.bob);
+    let before = found(app, "mark-ann").await;
+    let wanted = json!({ "email": ann.email });
+
+    // Others, another address, nothing said.
+    let others = app.post_as(bob, &own_account(ann), &wanted).await;
+    others.problem(ErrorCode::NotFound);
+    let path = own_account(ann);
+    let strangers = app.post_as(&world.stranger, &path, &wanted).await;
+    strangers.problem(ErrorCode::NotFound);
+    for wrong in [
+        json!({ "email": bob.email }),
+        json!({ "email": "" }),
+        json!({}),
+    ] {
+        let refused = app.post_as(ann, &own_account(ann), &wrong).await;
+        refused.problem(ErrorCode::BadRequest);
+    }
+    let last = json!({ "email": bob.email });
+    let refused = app.post_as(bob, &own_account(bob), &last).await;
+    let detail = refused.problem(ErrorCode::LastOwner).detail.unwrap();
+    assert!(detail.contains("make another person owner"), "{detail}");
+    let dry = json!({ "email": "Mark-Ann@acme.example ", "dry_run": true });
+    let plan: Value = app.post_as(ann, &own_account(ann), &dry).await.ok();
+    assert_eq!(
+        (&plan["dry_run"], &plan["receipt"]),
+        (&json!(true), &json!(null))
+    );
+    assert_eq!(found(app, "mark-ann").await, before, "nothing went");
+    assert_eq!(world.ledger().read_all().await.unwrap(), []);
+
+    let done: Value = app.post_as(ann, &own_account(ann), &wanted).await.ok();
+    assert_eq!(found(app, "mark-ann").await, BTreeMap::new());
+    assert!(!found(app, "mark-bob").await.is_empty());
+    assert_eq!(
+        done["tables"]["org_decisions"],
+        plan["tables"]["org_decisions"]
+    );
+    let receipt: Signed<Receipt> = serde_json::from_value(done["receipt"].clone()).unwrap();
+    assert_eq!(receipt.what.user_id, Some(ann.user_id));
+    let text = receipt.what.text().unwrap();
+    assert!(world.key.has_signed(&text, &receipt.signature));
+    let [written] = &world.ledger().read_all().await.unwrap()[..] else {
+        panic!("the ledger has one entry");
+    };
+    assert_eq!(written.id, receipt.what.erasure_id);
+    world.audit_is_whole(app).await;
+    let client = app.db.superuser_client().await;
+    let asked = format!(
+        "select count(*) from audit_log where action = 'user.erase.own' and user_id = '{}'",
+        ann.user_id
+    );
+    let asked = client.query_typed_one(&asked, &[]).await.unwrap();
+    assert_eq!(
+        asked.get::<_, i64>(0),
+        1,
+        "refused ones were not noted as done"
+    );
+
+    // The account is gone, and its devices are told.
+    let again = app.post_as(ann, &own_account(ann), &wanted).await;
+    again.problem(ErrorCode::Unauthenticated);
+    let refresh = json!({ "refresh_token": ann.refresh_token });
+    let told = app.post(REFRESH, &refresh).await;
+    told.problem(ErrorCode::AccountErased);
+}
+
+#[tokio::test]
+async fn nobody_is_erased_where_no_ledger_is_kept() {
+    let world = World::start().await;
+    let (app, ann) = (&world.app, &world.ann);
+    let wanted = json!({ "email": ann.email });
+    let refused = app.post_as(ann, &own_account(ann), &wanted).await;
+    refused.problem(ErrorCode::Unavailable);
+    assert!(!found(app, "mark-ann").await.is_empty());
+}

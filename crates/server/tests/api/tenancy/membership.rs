@@ -285,6 +285,13 @@ pub(super) const PROBES: &[Probe] = &[
         204,
         |t, _, _| delete(&member_of_organization(t.belongings.removed)),
     ),
+    // The only owner; `erasure.rs` has those who may go.
+    probe("POST /api/v1/users/{id}/erase", 409, |t, _, caller| {
+        post(
+            &format!("/api/v1/users/{}/erase", t.scope.id()),
+            &json!({ "email": caller.email, "dry_run": true }),
+        )
+    }),
     probe("POST /api/v1/organization/invitations/", 201, |_, _, _| {
         post(
             INVITATIONS,
