@@ -12,8 +12,8 @@ decides by this table, and row security in the database decides the same by itse
 ([0011](adr/0011-roles-in-row-security.md)).
 
 - A person's own scope is the person's alone: everything is allowed there, to nobody else.
-- Everybody may erase the own account (`POST /api/v1/users/{id}/erase`), and nobody another one's; the
-  only owner of the organisation makes another owner first.
+- Everybody may erase the own account (`POST /api/v1/users/{id}/erase`), and nobody another one's;
+  the only owner of the organisation makes another owner first.
 - In the organisation's scope the organisation role decides.
 - In a team or project the role there decides what is done with its content. Viewers, auditors and
   executives of the organisation do nothing there that their line below does not have.
