@@ -1,7 +1,7 @@
 //! The database's own archive: a server loses its PostgreSQL, `kill -9` and the folder removed, and
 //! is recovered to a noted moment and to the last piece of the log that was archived; devices bring
-//! back the rest. In a bucket of an S3 API server, and encrypted in a folder. `RECOVERY_MB` sets the
-//! size of the database whose recovery is timed.
+//! back the rest, and the trail says what happened. In a bucket of an S3 API server, and encrypted
+//! in a folder. `RECOVERY_MB` sets the size of the database whose recovery is timed.
 #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
 use std::collections::BTreeSet;
