@@ -6,8 +6,8 @@ use coditect_protocol::wire::moves::{Move, MoveReply, MoveRequest};
 use coditect_protocol::wire::push::{Change, PushReply, PushRequest};
 use coditect_protocol::{API_VERSION, BatchId, DeviceId, RowId};
 use coditect_server::transfer::person::{PersonReceipt, Target};
-use coditect_server_store::plans;
 use coditect_server_store::transfer::Account;
+use coditect_server_store::{admin, plans};
 
 use super::*;
 use crate::backups::{Contents, Pusher, contents};
@@ -260,7 +260,7 @@ async fn what_is_here_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn files_that_are_not_to_be_taken_change_nothing() {
+async fn what_is_not_to_be_taken_changes_nothing() {
     let left = Left::start().await;
     let (app, tenant, ann) = arrive().await;
     let export = Export::read(&left.file);
@@ -310,6 +310,7 @@ async fn files_that_are_not_to_be_taken_change_nothing() {
     let error = refused("an organisation's", whole).await;
     assert!(matches!(error, TransferError::Damaged { .. }), "{error:?}");
 
+    the_plan_and_the_lock_hold(&app, &tenant, &ann, &left).await;
     // Somebody else's, unless the operator says that both are one person.
     let bob = app.db.with_user(&tenant, "bob@b.c").await;
     let before = everything(&app).await;
@@ -322,34 +323,34 @@ async fn files_that_are_not_to_be_taken_change_nothing() {
     assert_eq!(contents(&app, &bob).await, left.contents);
 }
 
-#[tokio::test]
-async fn the_plan_and_the_lock_of_an_account_hold() {
-    let left = Left::start().await;
-    let (app, tenant, ann) = arrive().await;
-    let db = app.db.db();
+/// A full plan and a locked account, for the account of `ann`.
+async fn the_plan_and_the_lock_hold(
+    app: &TestApp,
+    tenant: &TestTenant,
+    ann: &TestUser,
+    left: &Left,
+) {
+    let (db, now) = (app.db.db(), app.state.clock.now());
     let client = app.db.superuser_client().await;
     let small = "insert into plans (name, rows) values ('small', 20)";
     client.batch_execute(small).await.unwrap();
+    let usual = client.query_typed_one("select plan from tenants where name = 'new home'", &[]);
+    let usual: String = usual.await.unwrap().get(0);
     plans::change(db, tenant.id, "small").await.unwrap();
-    let before = everything(&app).await;
-    let full = take_in(&app, &into(&ann), &left.file).await.unwrap_err();
+    let before = everything(app).await;
+    let full = take_in(app, &into(ann), &left.file).await.unwrap_err();
     let is_full = matches!(&full, TransferError::Full { what: "rows", plan } if plan == "small");
     assert!(is_full, "{full:?}");
-    assert_eq!(everything(&app).await, before);
+    assert_eq!(everything(app).await, before);
+    plans::change(db, tenant.id, &usual).await.unwrap();
 
-    let locked = coditect_server_store::admin::set_active(
-        db,
-        tenant.id,
-        ann.user_id,
-        false,
-        app.state.clock.now(),
-    );
-    locked.await.unwrap();
-    let before = everything(&app).await;
-    let refused = take_in(&app, &into(&ann), &left.file).await.unwrap_err();
+    let locked = admin::set_active(db, tenant.id, ann.user_id, false, now).await;
+    locked.unwrap();
+    let before = everything(app).await;
+    let refused = take_in(app, &into(ann), &left.file).await.unwrap_err();
     assert!(
         matches!(refused, TransferError::Store(StoreError::NotMember)),
         "{refused:?}"
     );
-    assert_eq!(everything(&app).await, before);
+    assert_eq!(everything(app).await, before);
 }
