@@ -43,14 +43,24 @@ impl LocalStore {
         let more = self.adopt_marks(file, now_ms, &mut Adopted::default())?;
         let connection = self.read(file)?;
         let list = || -> rusqlite::Result<Vec<String>> {
+            // The first of each scope that is ready: a look at each would read all of a long queue.
             let mut statement = connection.prepare_cached(
-                "select scope from (
+                "with recursive found (scope) as (
+                   select min(row_scope) from sync_queue where state = 'queued' and adopted = 1
+                   union all
+                   select (select min(q.row_scope) from sync_queue q
+                     where q.state = 'queued' and q.adopted = 1 and q.row_scope > found.scope)
+                   from found where found.scope is not null)
+                 select scope from (
                    select scope, -1 as first from sync_batch
                    union all
-                   select row_scope, min(n) from sync_queue
-                   where state = 'queued' and adopted = 1 and table_name is not null
-                     and (not_before_ms <= ?1 or not_before_ms > ?1 + ?2)
-                   group by row_scope)
+                   select scope, (select q.n from sync_queue q
+                     where q.state = 'queued' and q.adopted = 1 and q.row_scope = found.scope
+                       and q.table_name is not null
+                       and (q.not_before_ms <= ?1 or q.not_before_ms > ?1 + ?2)
+                     order by q.n limit 1)
+                   from found where scope is not null)
+                 where first is not null
                  group by scope order by min(first)",
             )?;
             let rows = statement.query_map([now_ms, WAIT_MS_MAX], |row| row.get(0))?;
