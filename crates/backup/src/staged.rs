@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Bytes that wait for the disk at most. Were all of a large archive to wait for its end, the log of
-/// a database on the same disk would have to wait with it.
+/// Bytes that wait for the disk at most. If all of a large archive waited for its end, the log of a
+/// database on the same disk would have to wait with it.
 const UNSYNCED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A file that is being written beside its place, under its name with `#` and a number. Dropped

@@ -354,7 +354,10 @@ mod tests {
         assert_eq!(names, ["B", "A"]);
         assert_eq!((spool.size().files, spool.size().bytes), (2, 3));
         let (file, bytes) = waiting[0].open().unwrap();
-        assert_eq!((io::read_to_string(file).unwrap().as_str(), bytes), ("12", 2));
+        assert_eq!(
+            (io::read_to_string(file).unwrap().as_str(), bytes),
+            ("12", 2)
+        );
         for one in &waiting {
             one.remove().unwrap();
         }
