@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     /// A merged migration is never edited: what differs needs a new one.
-    const FROZEN: [(i64, &str); 18] = [
+    const FROZEN: [(i64, &str); 20] = [
         (20_261_120_000_001, "5217ae0fc134f326"),
         (20_261_120_000_002, "0d766bc94b7ead46"),
         (20_261_120_000_003, "362049d31a7ebb05"),
@@ -285,6 +285,8 @@ mod tests {
         (20_261_120_000_017, "3c4839cb90d2d213"),
         (20_261_120_000_018, "d10bbe0ba0798a21"),
         (20_261_120_000_019, "9f0984a97f2b7d7d"),
+        (20_261_120_000_020, "ee7540b527cef722"),
+        (20_261_120_000_021, "4bcd5968425613c8"),
     ];
 
     #[test]
