@@ -516,6 +516,7 @@ fn a_copy_that_is_put_back_begins_an_archive_of_its_own() {
     rig.server.restart();
     assert_eq!(rig.recoveries(), [first.clone()]);
     // It is said once, by the server that serves it first.
+    rig.server.stop();
     rig.server.restart();
     assert_eq!(rig.recoveries(), [first]);
     device.converge();
