@@ -1,6 +1,7 @@
 //! `kill -9` of the server, of PostgreSQL and of the object store at random moments while backups
 //! are written and restored: a scope is as it was before a restore or as it is after it, a restore
-//! that was asked for is finished by whoever comes next, and what counts as a complete backup is one.
+//! that was asked for is finished by whoever comes next, and what counts as a complete backup is
+//! one.
 //!
 //! The object store is a server of the S3 API in a process of its own (`cargo build -p
 //! coditect-end-to-end --examples`). Archives are read by the rig itself, past the server.

@@ -38,7 +38,8 @@ const CURRENT_EPOCH: &str = "select epoch from cluster";
 /// One job at a time for a scope: of two servers the second skips the row that the first locks.
 const CLAIM: &str = "select tenant_id, scope_id, scope_kind, id, path, base_id, from_n, epoch,
     attempts, failures from context_backups as job
-    where ((status = 'pending' and coalesce(not_before <= $1, true)) or (status = 'running' and lease_until < $1))
+    where ((status = 'pending' and coalesce(not_before <= $1, true))
+    or (status = 'running' and lease_until < $1))
     and not exists (select from context_backups as other
         where other.tenant_id = job.tenant_id and other.scope_id = job.scope_id
         and other.id <> job.id and other.status = 'running' and other.lease_until >= $1)

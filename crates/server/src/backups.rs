@@ -93,7 +93,6 @@ impl Backups {
     }
 
     /// Waits until the next attempt of a restore in this server has ended.
-    #[must_use]
     pub fn restore_ended(&self) -> Notified<'_> {
         self.restore_ended.notified()
     }

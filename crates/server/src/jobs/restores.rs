@@ -1,6 +1,6 @@
-//! Does the restores that were asked for, in whichever server finds one: it claims the job, and says
-//! every few seconds that it is still alive. When it is not, another server begins the restore anew,
-//! of which nothing is left but the backup that was taken before.
+//! Does the restores that were asked for, in whichever server finds one: it claims the job, and
+//! says every few seconds that it is still alive. When it is not, another server begins the restore
+//! anew, of which nothing is left but the backup that was taken before.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -79,12 +79,13 @@ async fn attempt(
 ) -> Result<bool, StoreError> {
     let error = match guarded(state, backups, job).await {
         Ok(done) => {
-            tracing::info!(restore.id = %job.id, attempt = job.attempt, restore.rows = done.restored,
-                restore.removed = done.removed, "restore completed");
+            tracing::info!(restore.id = %job.id, attempt = job.attempt,
+                restore.rows = done.restored, restore.removed = done.removed, "restore completed");
             return Ok(true);
         }
         Err(NotDone::TakenOver) => {
-            tracing::info!(restore.id = %job.id, attempt = job.attempt, "restore is over or another's");
+            tracing::info!(restore.id = %job.id, attempt = job.attempt,
+                "restore is over or another's");
             return Ok(false);
         }
         Err(NotDone::Failed(error)) => error,

@@ -1,5 +1,5 @@
-//! Who may list, take, try and restore backups: every role × every kind of scope × every
-//! operation. What is expected is written out from the published tables, not taken from the
+//! Who may list, take, try and restore backups, and list restores: every role × every kind of scope
+//! × every operation. What is expected is written out from the published tables, not taken from the
 //! code's own.
 
 use axum::http::Request;
@@ -32,14 +32,16 @@ const READERS: [Role; 3] = [Role::Viewer, Role::Auditor, Role::Executive];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     List,
+    ListRestores,
     BackUp,
     TryRestore,
     Merge,
     Replace,
 }
 
-const OPERATIONS: [Operation; 5] = [
+const OPERATIONS: [Operation; 6] = [
     Operation::List,
+    Operation::ListRestores,
     Operation::BackUp,
     Operation::TryRestore,
     Operation::Merge,
@@ -70,7 +72,10 @@ impl Actor {
             return false;
         }
         if self.manages_from_outside(scope) {
-            return matches!(operation, Operation::List | Operation::BackUp);
+            return matches!(
+                operation,
+                Operation::List | Operation::ListRestores | Operation::BackUp
+            );
         }
         if MANAGERS.contains(&self.role) {
             return true;
@@ -80,13 +85,13 @@ impl Actor {
             .iter()
             .find(|row| row.0 == kind && held == Some((row.0, row.1)));
         row.is_some_and(|(_, _, back_up, restore)| match operation {
-            Operation::List | Operation::BackUp => *back_up,
+            Operation::List | Operation::ListRestores | Operation::BackUp => *back_up,
             Operation::TryRestore | Operation::Merge | Operation::Replace => *restore,
         })
     }
 }
 
-fn path(scope: Scope, what: &str) -> String {
+pub(crate) fn path(scope: Scope, what: &str) -> String {
     let folder = match scope {
         Scope::User(_) => "users",
         Scope::Team(_) => "teams",
@@ -112,7 +117,13 @@ async fn actor(
     Actor { user, role, held }
 }
 
-async fn add(app: &TestApp, tenant: &TestTenant, scope: Scope, user: &TestUser, role: &str) {
+pub(crate) async fn add(
+    app: &TestApp,
+    tenant: &TestTenant,
+    scope: Scope,
+    user: &TestUser,
+    role: &str,
+) {
     let (tenant, scope, user) = (tenant.id, scope.id(), user.user_id);
     let sql = format!(
         "insert into scope_members (tenant_id, scope_id, user_id, role)
@@ -123,7 +134,7 @@ async fn add(app: &TestApp, tenant: &TestTenant, scope: Scope, user: &TestUser, 
 }
 
 /// Makes a team or project of which `owner` is the owner.
-async fn make(app: &TestApp, tenant: &TestTenant, scope: Scope, owner: &TestUser) {
+pub(crate) async fn make(app: &TestApp, tenant: &TestTenant, scope: Scope, owner: &TestUser) {
     let (id, kind) = (scope.id(), scope.kind());
     let sql = format!(
         "insert into scopes (tenant_id, scope_id, kind, name)
@@ -136,7 +147,12 @@ async fn make(app: &TestApp, tenant: &TestTenant, scope: Scope, owner: &TestUser
 }
 
 /// Puts a row into the scope and has it backed up; returns the backup.
-async fn fill(app: &TestApp, pusher: &mut Pusher<'_>, owner: &TestUser, scope: Scope) -> Uuid {
+pub(crate) async fn fill(
+    app: &TestApp,
+    pusher: &mut Pusher<'_>,
+    owner: &TestUser,
+    scope: Scope,
+) -> Uuid {
     let row = decision(fresh_row(), "kept", 0);
     pusher.push_to(scope, vec![row]).await;
     let asked = json!({ "type": "full" });
@@ -170,6 +186,7 @@ async fn try_it(
     };
     let (request, good): (Request<_>, u16) = match operation {
         Operation::List => (get(&path(scope, "backups")), 200),
+        Operation::ListRestores => (get(&path(scope, "restores")), 200),
         Operation::BackUp => {
             let body = json!({ "type": "full" });
             (post(&path(scope, "backup"), &body), 202)

@@ -11,7 +11,6 @@ use coditect_protocol::wire::backups::{
 use coditect_protocol::{ErrorCode, Scope};
 use coditect_server::backups::Backups;
 use coditect_server::jobs;
-use coditect_server_store::StoreError;
 use coditect_server_store::backups::jobs::{OpenJob, open};
 use coditect_server_store::backups::{self as store, restores};
 use coditect_server_store::identity::Role;
@@ -20,6 +19,7 @@ use coditect_testkit::TestUser;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::backup_roles::{add, fill, make, path as of_scope};
 use crate::backups::{Contents, Pusher, back_up, contents, path, restore, start};
 use crate::support::{Reply, TestApp, bearer, decision, fresh_row, fresh_uuid, post};
 
@@ -214,14 +214,14 @@ async fn one_at_a_time_for_a_scope_and_none_by_two() {
         let request = json!({ "backup_id": full.id, "mode": "merge" });
         let reply = ask_async(&app, user, &path(user, "restore"), &request).await;
         asked.push(accepted(&reply).id);
+        app.db.clock().advance(TimeDelta::seconds(1));
     }
     let db = app.db.db();
     let claim = async || restores::claim(db, app.db.clock().now()).await.unwrap();
     let first = claim().await.unwrap();
     let other = claim().await.unwrap();
-    // Both of Ann's were asked for at the same moment of the tests' clock.
-    assert!(asked[..2].contains(&first.id), "{first:?}");
-    assert_eq!((other.id, first.attempt), (asked[2], 1));
+    assert_eq!((first.id, first.attempt), (asked[0], 1));
+    assert_eq!(other.id, asked[2], "Ann's second one waits");
     assert_eq!(claim().await, None);
 
     app.db
@@ -240,7 +240,7 @@ async fn one_at_a_time_for_a_scope_and_none_by_two() {
             let first = first.clone();
             async move {
                 let done = Restored::default();
-                Ok::<_, StoreError>(restores::complete(&mut tx, &first, done, now).await?)
+                restores::complete(&mut tx, &first, done, now).await
             }
         })
         .await;
@@ -272,77 +272,51 @@ async fn who_lost_the_role_meanwhile_is_refused() {
     let beta = app.db.with_tenant("beta").await;
     let boss = app.db.with_role(&acme, "boss@acme.example", Role::Owner);
     let boss = boss.await;
-    let (ann, cat) = (
-        app.db.with_user(&acme, "ann@acme.example").await,
-        app.db.with_user(&acme, "cat@acme.example").await,
-    );
+    let ann = app.db.with_user(&acme, "ann@acme.example").await;
+    let cat = app.db.with_user(&acme, "cat@acme.example").await;
     let eve = app.db.with_role(&beta, "eve@beta.example", Role::Owner);
     let eve = eve.await;
     let team = Scope::Team(fresh_uuid());
-    let (tenant, id) = (acme.id, team.id());
-    let member = |user: &TestUser, role: &str| {
-        format!(
-            "insert into scope_members (tenant_id, scope_id, user_id, role)
-             values ('{tenant}', '{id}', '{}', '{role}');",
-            user.user_id
-        )
-    };
-    let superuser = app.db.superuser_client().await;
-    let make = format!(
-        "insert into scopes (tenant_id, scope_id, kind, name)
-         values ('{tenant}', '{id}', 'team', 'x'); {} {} {}",
-        member(&boss, "owner"),
-        member(&ann, "admin"),
-        member(&cat, "member")
-    );
-    superuser.batch_execute(&make).await.unwrap();
-    let of_team = |what: &str| format!("/api/v1/teams/{id}/context/{what}");
-    let row = fresh_row();
+    make(&app, &acme, team, &boss).await;
+    add(&app, &acme, team, &ann, "admin").await;
+    add(&app, &acme, team, &cat, "member").await;
     let mut device = Pusher::new(&app, &boss);
-    device.push_to(team, vec![decision(row, "before", 0)]).await;
-    let full = app
-        .post_as(&boss, &of_team("backup"), &json!({ "type": "full" }))
-        .await;
-    let full: BackupMetadata = serde_json::from_slice(&full.body).unwrap();
-    let backups = app.state.backups.clone().unwrap();
-    let written = jobs::backups::run_pending(&app.state, &backups).await;
-    assert_eq!(written.unwrap(), 1);
-    device.push_to(team, vec![decision(row, "after", 10)]).await;
+    let full = fill(&app, &mut device, &boss, team).await;
+    let later = decision(fresh_row(), "later", 10);
+    device.push_to(team, vec![later]).await;
 
     let (worker, _parked) = park(&mut app).await;
-    let request = replace(&full);
-    let refused = ask_async(&app, &cat, &of_team("restore"), &request).await;
+    let (place, places) = (of_scope(team, "restore"), of_scope(team, "restores"));
+    let request = json!({ "backup_id": full, "mode": "replace" });
+    let refused = ask_async(&app, &cat, &place, &request).await;
     refused.problem(ErrorCode::PermissionDenied);
-    let refused = ask_async(&app, &eve, &of_team("restore"), &request).await;
+    let refused = ask_async(&app, &eve, &place, &request).await;
     refused.problem(ErrorCode::NotFound);
-    let asked = ask_async(&app, &ann, &of_team("restore"), &request).await;
-    let place = location(&asked.headers).to_owned();
+    let asked = ask_async(&app, &ann, &place, &request).await;
     accepted(&asked);
+    let place = location(&asked.headers);
+    let superuser = app.db.superuser_client().await;
     let demote = format!(
-        "update scope_members set role = 'member'
-         where scope_id = '{id}' and user_id = '{}'",
+        "update scope_members set role = 'member' where user_id = '{}'",
         ann.user_id
     );
     superuser.batch_execute(&demote).await.unwrap();
     let done = jobs::restores::run_pending(&app.state, &worker).await;
     assert_eq!(done.unwrap(), 0);
-    let seen: RestoreJob = app.get_as(&boss, &place).await.ok();
+
+    let seen: RestoreJob = app.get_as(&boss, place).await.ok();
     assert_eq!(
-        (seen.status, seen.code, seen.requested_by),
-        (
-            RestoreStatus::Failed,
-            Some(ErrorCode::PermissionDenied),
-            ann.user_id
-        )
+        (seen.status, seen.code),
+        (RestoreStatus::Failed, Some(ErrorCode::PermissionDenied))
     );
+    assert_eq!(seen.requested_by, ann.user_id);
     assert!(seen.safety_backup_id.is_none() && seen.result.is_none());
-    let list: RestoreJobList = app.get_as(&boss, &of_team("restores")).await.ok();
+    let list: RestoreJobList = app.get_as(&boss, &places).await.ok();
     assert_eq!(list.restores, [seen], "what is refused at once is no job");
-    let titles = "select title from org_decisions where scope_id = ";
-    let titles = format!("{titles}'{id}'");
-    let title = superuser.query_typed_one(&titles, &[]).await.unwrap();
-    assert_eq!(title.get::<_, &str>(0), "after");
-    for place in [&place, &of_team("restores")] {
+    let live = "select count(*) from org_decisions where deleted_at is null";
+    let live = superuser.query_typed_one(live, &[]).await.unwrap();
+    assert_eq!(live.get::<_, i64>(0), 2);
+    for place in [place, &places] {
         let refused = app.get_as(&cat, place).await;
         refused.problem(ErrorCode::PermissionDenied);
         let refused = app.get_as(&eve, place).await;

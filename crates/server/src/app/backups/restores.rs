@@ -235,8 +235,8 @@ async fn allowed(
     Ok(chain(tx, scope, backup).await?)
 }
 
-/// Waits until the restore has ended, or an attempt of it has failed, no longer than `wait`; returns
-/// it as it was seen last.
+/// Waits until the restore has ended, or an attempt of it has failed, no longer than `wait`;
+/// returns it as it was seen last.
 async fn wait_for(
     state: &AppState,
     backups: &Backups,

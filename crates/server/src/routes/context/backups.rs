@@ -1,6 +1,6 @@
 //! `POST /api/v1/{users,teams,projects,organizations}/{id}/context/backup`, and beside it
-//! `GET …/context/backups`, `POST …/context/restore` and `GET …/context/restores[/{restore_id}]`: the
-//! same for each kind of scope.
+//! `GET …/context/backups`, `POST …/context/restore`, `GET …/context/restores` and
+//! `GET …/context/restores/{restore_id}`: the same for each kind of scope.
 
 use axum::Json;
 use axum::extract::State;
@@ -126,9 +126,9 @@ pub(crate) const fn list_operation(id: &'static str) -> Operation {
 pub(crate) const fn restore_operation(id: &'static str) -> Operation {
     Operation {
         id,
-        summary: "Restore the scope from a backup, or say what that would change; a restore goes on \
-                  without its request, and is answered with 202 when that is not to wait for it, \
-                  or cannot",
+        summary: "Restore the scope from a backup, or say what that would change; a restore goes \
+                  on without its request, and is answered with 202 when that is not to wait for \
+                  it, or cannot",
         request: Some("RestoreRequest"),
         reply: Reply::JsonOrAccepted("RestoreReply", "RestoreJob"),
         errors: RESTORE_ERRORS,
