@@ -170,6 +170,18 @@ pub enum Outside<'a> {
     Ignored,
 }
 
+impl Outside<'_> {
+    /// Returns whether the block is to be kept there before the next one is closed: otherwise two
+    /// servers together could get ahead of the head by more than one, as if it had been removed.
+    fn lacks(self, block: &Block) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Head(head) => head.block < block.number,
+            Self::Ignored => false,
+        }
+    }
+}
+
 impl<'a> From<Option<&'a Tip>> for Outside<'a> {
     fn from(head: Option<&'a Tip>) -> Self {
         head.map_or(Self::Nothing, Self::Head)
@@ -179,9 +191,9 @@ impl<'a> From<Option<&'a Tip>> for Outside<'a> {
 /// What closing a block came to.
 #[derive(Clone, Debug)]
 pub enum Closing {
-    /// No entry waits for a block. The last block, if there is any.
-    Idle(Option<Tip>),
-    /// A block was closed.
+    /// No entry waits for a block, and the last one is kept outside.
+    Idle,
+    /// A block that is to be kept outside: it was closed now, or by a server that has not told yet.
     Closed(Tip),
     /// The chain is not the one whose head is kept outside; nothing was changed.
     Broken(Fault),
@@ -203,8 +215,7 @@ pub async fn waiting(db: &Db) -> Result<Vec<OrganizationId>, StoreError> {
     .await
 }
 
-/// Puts the next entries of a tenant into a block. Its tip is to be kept outside before the next
-/// one is closed.
+/// Puts the next entries of a tenant into a block, once the block before is kept outside.
 ///
 /// # Errors
 ///
@@ -222,13 +233,16 @@ pub async fn close(
             return Ok(Closing::Broken(fault));
         }
         let last = one(&mut tx, LAST, tenant, None).await?;
+        if let Some(untold) = last.as_ref().filter(|last| outside.lacks(last)) {
+            return Ok(Closing::Closed(untold.tip(tenant)));
+        }
         let params = [
             (&tenant as _, Type::UUID),
             (&BLOCK_ENTRIES_MAX as _, Type::INT8),
         ];
         let mut rows = tx.query(OPEN, &params).await?;
         if rows.is_empty() {
-            return Ok(Closing::Idle(last.map(|block| block.tip(tenant))));
+            return Ok(Closing::Idle);
         }
         rows.sort_by_key(|row| row.get::<_, Uuid>(0));
         let ids: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();

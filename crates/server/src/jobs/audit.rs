@@ -135,9 +135,7 @@ pub async fn close_all(
                 continue;
             }
             Closing::Closed(tip) => tip,
-            // A block that was closed by a server that died before it could tell.
-            Closing::Idle(Some(tip)) if head.as_ref() != Some(&tip) => tip,
-            Closing::Idle(_) => return Ok(None),
+            Closing::Idle => return Ok(None),
         };
         heads.write(tip.clone()).await?;
         head = Some(tip);
@@ -176,7 +174,7 @@ pub async fn accept(
     loop {
         match chain::close(db, tenant, Outside::Ignored, clock.now()).await? {
             Closing::Closed(tip) => heads.write(tip).await?,
-            Closing::Idle(_) | Closing::Broken(_) => return Ok(old),
+            Closing::Idle | Closing::Broken(_) => return Ok(old),
         }
     }
 }

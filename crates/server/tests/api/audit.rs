@@ -6,8 +6,8 @@ use coditect_protocol::wire::audit::{AuditEntry, AuditPage};
 use coditect_protocol::wire::push::PushReply;
 use coditect_protocol::{ErrorCode, OrganizationId};
 use coditect_server::jobs::audit::{self, AuditError, Heads};
-use coditect_server_store::audit::chain::{Fault, FaultKind, Verdict};
-use coditect_server_store::audit::head::HeadKey;
+use coditect_server_store::audit::chain::{self, Closing, Fault, FaultKind, Outside, Verdict};
+use coditect_server_store::audit::head::{HeadKey, Tip};
 use coditect_server_store::identity::Role;
 use coditect_testkit::{TestTenant, TestUser};
 
@@ -372,4 +372,30 @@ async fn two_servers_close_the_blocks_of_one_trail() {
     );
     let whole = trail.verify().await.unwrap();
     assert_eq!((whole.open, whole.faults), (0, vec![]));
+}
+
+#[tokio::test]
+async fn no_block_is_closed_before_the_last_one_is_told() {
+    let trail = Trail::start().await;
+    trail.add(2_500).await;
+    let (state, tenant) = (&trail.app.state, trail.id());
+    let closed = async |outside: Outside<'_>| -> Tip {
+        let closing = chain::close(&state.db, tenant, outside, state.clock.now()).await;
+        match closing.unwrap() {
+            Closing::Closed(tip) => tip,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = closed(Outside::Nothing).await;
+    // Another server, while the first one still writes what it has to tell.
+    assert_eq!(
+        (closed(Outside::Nothing).await, first.block),
+        (first.clone(), 1)
+    );
+    let second = closed(Outside::Head(&first)).await;
+    assert_eq!(
+        (closed(Outside::Head(&first)).await, second.block),
+        (second.clone(), 2)
+    );
+    assert_eq!(closed(Outside::Head(&second)).await.block, 3);
 }
