@@ -44,13 +44,9 @@ impl LocalStore {
         let connection = self.read(file)?;
         let list = || -> rusqlite::Result<Vec<String>> {
             // The first of each scope that is ready: a look at each would read all of a long queue.
-            let mut statement = connection.prepare_cached(
-                "with recursive found (scope) as (
-                   select min(row_scope) from sync_queue where state = 'queued' and adopted = 1
-                   union all
-                   select (select min(q.row_scope) from sync_queue q
-                     where q.state = 'queued' and q.adopted = 1 and q.row_scope > found.scope)
-                   from found where found.scope is not null)
+            let found = scopes_of_marks(true);
+            let mut statement = connection.prepare_cached(&format!(
+                "{found}
                  select scope from (
                    select scope, -1 as first from sync_batch
                    union all
@@ -61,8 +57,8 @@ impl LocalStore {
                      order by q.n limit 1)
                    from found where scope is not null)
                  where first is not null
-                 group by scope order by min(first)",
-            )?;
+                 group by scope order by min(first)"
+            ))?;
             let rows = statement.query_map([now_ms, WAIT_MS_MAX], |row| row.get(0))?;
             rows.collect()
         };
@@ -163,17 +159,28 @@ impl LocalStore {
     }
 }
 
-/// Returns the scopes of marks that are not adopted yet, without a look at each of them.
-fn fresh_scopes(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare_cached(
+/// Begins a query with `found (scope)`: the scopes of queued marks, and one that is null at the end.
+/// It finds one after the other in the index, without a look at each mark.
+fn scopes_of_marks(are_adopted: bool) -> String {
+    let marks = format!(
+        "q.state = 'queued' and q.adopted = {}",
+        u8::from(are_adopted)
+    );
+    format!(
         "with recursive found (scope) as (
-           select min(row_scope) from sync_queue where state = 'queued' and adopted = 0
+           select min(q.row_scope) from sync_queue q where {marks}
            union all
            select (select min(q.row_scope) from sync_queue q
-             where q.state = 'queued' and q.adopted = 0 and q.row_scope > found.scope)
-           from found where found.scope is not null)
-         select scope from found where scope is not null",
-    )?;
+             where {marks} and q.row_scope > found.scope)
+           from found where found.scope is not null)"
+    )
+}
+
+/// Returns the scopes of marks that are not adopted yet.
+fn fresh_scopes(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let found = scopes_of_marks(false);
+    let sql = format!("{found} select scope from found where scope is not null");
+    let mut statement = connection.prepare_cached(&sql)?;
     let scopes = statement.query_map([], |row| row.get(0))?;
     scopes.collect()
 }
