@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::StoreError;
 use crate::audit;
 use crate::credential::random_uuid;
-use crate::db::{Db, SystemTask, TenantTx};
+use crate::db::{Db, Param, SystemTask, TenantTx};
 use crate::memberships;
 
 /// How long a server may go without a sign of life before its job is another's.
@@ -237,6 +237,15 @@ pub struct Job {
 }
 
 impl Job {
+    fn held(&self) -> Attempt {
+        Attempt {
+            tenant: self.tenant.get(),
+            scope: self.scope.id(),
+            id: self.id,
+            number: self.attempt,
+        }
+    }
+
     /// Returns the path to write to: each attempt has its own.
     #[must_use]
     pub fn archive_path(&self) -> String {
@@ -321,7 +330,8 @@ pub async fn claim(db: &Db, now: DateTime<Utc>) -> Result<Option<Job>, StoreErro
 /// Those of the database.
 pub async fn renew(db: &Db, job: &Job, now: DateTime<Utc>) -> Result<bool, StoreError> {
     let lease = now + LEASE;
-    change(db, job, RENEW, &[(&lease, Type::TIMESTAMPTZ)]).await
+    let values: [Param<'_>; 1] = [(&lease, Type::TIMESTAMPTZ)];
+    job.held().change(db, RENEW, &values).await
 }
 
 /// Records that the archive is complete; `false` when the job is another server's by now.
@@ -336,7 +346,7 @@ pub async fn complete(
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let digest = digest_text(&done.digest);
-    let params: [crate::db::Param<'_>; 8] = [
+    let params: [Param<'_>; 8] = [
         (&done.path, Type::TEXT),
         (&done.to, Type::INT8),
         (&done.size_bytes, Type::INT8),
@@ -346,7 +356,7 @@ pub async fn complete(
         (&done.key_id, Type::TEXT),
         (&digest, Type::TEXT),
     ];
-    change(db, job, COMPLETE, &params).await
+    job.held().change(db, COMPLETE, &params).await
 }
 
 /// Records why the attempt failed; the job is tried again after a pause, until it failed too often
@@ -363,34 +373,59 @@ pub async fn fail(
 ) -> Result<bool, StoreError> {
     let again = retries::not_before(job.failures + 1, now);
     let status = if again.is_some() { "pending" } else { "failed" };
-    let values: [crate::db::Param<'_>; 3] = [
+    let values: [Param<'_>; 3] = [
         (&status, Type::TEXT),
         (&reason, Type::TEXT),
         (&again, Type::TIMESTAMPTZ),
     ];
-    change(db, job, FAIL, &values).await
+    job.held().change(db, FAIL, &values).await
 }
 
-async fn change(
-    db: &Db,
-    job: &Job,
-    sql: &'static str,
-    values: &[crate::db::Param<'_>],
-) -> Result<bool, StoreError> {
-    let (tenant, scope) = (job.tenant.get(), job.scope.id());
-    let mut params: Vec<crate::db::Param<'_>> = vec![
-        (&tenant, Type::UUID),
-        (&scope, Type::UUID),
-        (&job.id, Type::UUID),
-        (&job.attempt, Type::INT4),
-    ];
-    params.extend(values.iter().cloned());
-    let params = &params;
-    db.system(SystemTask::ClaimJob, |mut tx| async move {
-        let changed = tx.execute(sql, params).await?;
-        Ok::<_, StoreError>(changed == 1)
-    })
-    .await
+/// An attempt at a job: its key, and the number by which two servers differ that both think it
+/// theirs.
+#[derive(Clone, Copy)]
+struct Attempt {
+    tenant: Uuid,
+    scope: Uuid,
+    id: Uuid,
+    number: i32,
+}
+
+impl Attempt {
+    fn params<'a>(&'a self, values: &[Param<'a>]) -> Vec<Param<'a>> {
+        let mut params: Vec<Param<'a>> = vec![
+            (&self.tenant, Type::UUID),
+            (&self.scope, Type::UUID),
+            (&self.id, Type::UUID),
+            (&self.number, Type::INT4),
+        ];
+        params.extend(values.iter().cloned());
+        params
+    }
+
+    /// Changes the job; `false` when it is another server's by now, or over.
+    async fn change(
+        self,
+        db: &Db,
+        sql: &'static str,
+        values: &[Param<'_>],
+    ) -> Result<bool, StoreError> {
+        let params = &self.params(values);
+        db.system(SystemTask::ClaimJob, |mut tx| async move {
+            Ok::<_, StoreError>(tx.execute(sql, params).await? == 1)
+        })
+        .await
+    }
+
+    /// As [`Attempt::change`], in a transaction that does more.
+    async fn change_in(
+        self,
+        tx: &mut TenantTx,
+        sql: &'static str,
+        values: &[Param<'_>],
+    ) -> Result<bool, StoreError> {
+        Ok(tx.execute(sql, &self.params(values)).await? == 1)
+    }
 }
 
 fn read(row: &Row, scope: Scope) -> Result<Backup, StoreError> {

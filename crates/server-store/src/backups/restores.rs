@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{Backup, retries};
+use super::{Attempt, Backup, retries};
 use crate::StoreError;
 use crate::credential::{Caller, TenantId, random_uuid};
 use crate::db::{Db, Param, SystemTask, TenantTx};
@@ -209,6 +209,17 @@ pub struct ClaimedRestore {
     pub safety: Option<Uuid>,
 }
 
+impl ClaimedRestore {
+    fn held(&self) -> Attempt {
+        Attempt {
+            tenant: self.caller.tenant().get(),
+            scope: self.scope.id(),
+            id: self.id,
+            number: self.attempt,
+        }
+    }
+}
+
 /// Claims the oldest restore that nobody works on.
 ///
 /// # Errors
@@ -269,7 +280,8 @@ pub async fn claim(db: &Db, now: DateTime<Utc>) -> Result<Option<ClaimedRestore>
 /// Those of the database.
 pub async fn renew(db: &Db, job: &ClaimedRestore, now: DateTime<Utc>) -> Result<bool, StoreError> {
     let lease = now + LEASE;
-    change(db, job, RENEW, &[(&lease, Type::TIMESTAMPTZ)]).await
+    let values: [Param<'_>; 1] = [(&lease, Type::TIMESTAMPTZ)];
+    job.held().change(db, RENEW, &values).await
 }
 
 /// Notes the backup that is taken before, in the transaction that asks for it; `false` when the job
@@ -283,7 +295,8 @@ pub async fn note_safety(
     job: &ClaimedRestore,
     safety: Uuid,
 ) -> Result<bool, StoreError> {
-    change_in(tx, job, NOTE_SAFETY, &[(&safety, Type::UUID)]).await
+    let values: [Param<'_>; 1] = [(&safety, Type::UUID)];
+    job.held().change_in(tx, NOTE_SAFETY, &values).await
 }
 
 /// Records that the restore is done, in the transaction that does it; `false` when the job is
@@ -307,7 +320,7 @@ pub async fn complete(
         (&skipped, Type::INT8),
         (&removed, Type::INT8),
     ];
-    change_in(tx, job, COMPLETE, &values).await
+    job.held().change_in(tx, COMPLETE, &values).await
 }
 
 /// Why an attempt failed.
@@ -349,7 +362,7 @@ pub async fn fail(
         (&why.failure, Type::TEXT),
         (&why.fault, Type::TEXT),
     ];
-    change(db, job, FAIL, &values).await
+    job.held().change(db, FAIL, &values).await
 }
 
 /// Forgets restores that ended [`KEPT`] ago; returns how many.
@@ -363,47 +376,6 @@ pub async fn forget(db: &Db, now: DateTime<Utc>) -> Result<u64, StoreError> {
         tx.execute(FORGET, &[(&before, Type::TIMESTAMPTZ)]).await
     })
     .await
-}
-
-async fn change(
-    db: &Db,
-    job: &ClaimedRestore,
-    sql: &'static str,
-    values: &[Param<'_>],
-) -> Result<bool, StoreError> {
-    let (tenant, scope) = (job.caller.tenant().get(), job.scope.id());
-    let params = &with_key(&tenant, &scope, job, values);
-    db.system(SystemTask::ClaimJob, |mut tx| async move {
-        Ok::<_, StoreError>(tx.execute(sql, params).await? == 1)
-    })
-    .await
-}
-
-async fn change_in(
-    tx: &mut TenantTx,
-    job: &ClaimedRestore,
-    sql: &'static str,
-    values: &[Param<'_>],
-) -> Result<bool, StoreError> {
-    let (tenant, scope) = (job.caller.tenant().get(), job.scope.id());
-    let params = with_key(&tenant, &scope, job, values);
-    Ok(tx.execute(sql, &params).await? == 1)
-}
-
-fn with_key<'a>(
-    tenant: &'a Uuid,
-    scope: &'a Uuid,
-    job: &'a ClaimedRestore,
-    values: &[Param<'a>],
-) -> Vec<Param<'a>> {
-    let mut params: Vec<Param<'a>> = vec![
-        (tenant, Type::UUID),
-        (scope, Type::UUID),
-        (&job.id, Type::UUID),
-        (&job.attempt, Type::INT4),
-    ];
-    params.extend(values.iter().cloned());
-    params
 }
 
 fn read(row: &Row, scope: Scope) -> Result<RestoreJob, StoreError> {
