@@ -91,22 +91,34 @@ pub(super) async fn of_pull(
     pulled: &Pulled,
 ) {
     let (reply, device) = (pulled.heads(), request.device);
-    let held = |page: &Page| {
-        let mut asked = request.positions.iter();
-        let asked = asked.find(|asked| (asked.scope, asked.file) == (page.scope, page.file));
-        asked.and_then(|asked| asked.cursor).map_or(0, |at| at.n)
+    let step = Step::of(
+        pulled.counts().sum(),
+        reply.pages.iter().all(|page| page.at_head),
+    );
+    let readings = || {
+        // Of a position that is named twice the first counts.
+        let asked = request.positions.iter().rev();
+        let held: HashMap<_, i64> = asked
+            .map(|asked| {
+                let n = asked.cursor.map_or(0, |at| at.n);
+                ((asked.scope, asked.file), n)
+            })
+            .collect();
+        let reading = |(page, rows): (&Page, usize)| Reading {
+            scope: page.scope,
+            file: page.file.as_str(),
+            n: page.cursor.n,
+            held: held.get(&(page.scope, page.file)).copied().unwrap_or(0),
+            rows,
+        };
+        reply
+            .pages
+            .iter()
+            .zip(pulled.counts())
+            .map(reading)
+            .collect()
     };
-    let reading = |(page, rows): (&Page, usize)| Reading {
-        scope: page.scope,
-        file: page.file.as_str(),
-        n: page.cursor.n,
-        held: held(page),
-        rows,
-    };
-    let pages = reply.pages.iter().zip(pulled.counts());
-    let readings: Vec<Reading> = pages.map(reading).collect();
-    let at_head = reply.pages.iter().all(|page| page.at_head);
-    note(state, caller, device, reply.epoch, &readings, at_head).await;
+    note(state, caller, device, reply.epoch, step, readings).await;
 }
 
 /// Notes what a list of messages gave out.
@@ -121,31 +133,27 @@ pub(super) async fn of_view(state: &AppState, asker: Asker<'_>, listed: &Listed)
         held: listed.cursor,
         rows: listed.rows.len(),
     };
-    let at_head = !listed.has_more;
-    note(
-        state,
-        asker.caller,
-        device,
-        listed.epoch,
-        &[reading],
-        at_head,
-    )
+    let step = Step::of(listed.rows.len(), !listed.has_more);
+    note(state, asker.caller, device, listed.epoch, step, || {
+        vec![reading]
+    })
     .await;
 }
 
+/// Notes the readings, which are put together only when it is time to.
 async fn note(
     state: &AppState,
     caller: &Caller,
     device: DeviceId,
     epoch: Epoch,
-    readings: &[Reading],
-    at_head: bool,
+    step: Step,
+    readings: impl FnOnce() -> Vec<Reading>,
 ) {
-    let rows = readings.iter().map(|reading| reading.rows).sum();
     let now = state.clock.now();
-    if !state.noted.take(device, Step::of(rows, at_head), now) {
+    if !state.noted.take(device, step, now) {
         return;
     }
+    let readings = &readings();
     let noted: Result<(), SyncError> = state
         .db
         .tenant("sync.progress", caller, |mut tx| async move {

@@ -328,14 +328,12 @@ async fn dry_run(
     let tried = state
         .db
         .tenant("restores.try", caller, |mut tx| async move {
-            let mut rows = spool.rows().map_err(RestoreError::from)?;
-            let done = sync::restore(&mut tx, restore, || rows.next_batch()).await?;
-            Ok::<_, StepError>(done)
+            let mut rows = spool.rows()?;
+            sync::restore(&mut tx, restore, || rows.next_batch()).await
         });
     let done = match tried.await {
-        Ok(done) | Err(StepError::Restore(RestoreError::DryRun(done))) => done,
-        Err(StepError::Restore(error)) => return Err(refusal(error)),
-        Err(StepError::TakenOver) => return Err(StoreError::Aborted.into()),
+        Ok(done) | Err(RestoreError::DryRun(done)) => done,
+        Err(error) => return Err(refusal(error)),
     };
     let backup = RestoredBackup {
         id: wanted.id,
