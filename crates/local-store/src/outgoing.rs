@@ -159,8 +159,8 @@ impl LocalStore {
     }
 }
 
-/// Begins a query with `found (scope)`: the scopes of queued marks, and one that is null at the end.
-/// It finds one after the other in the index, without a look at each mark.
+/// Begins a query with `found (scope)`: the scopes of queued marks, and a null one at the end. It
+/// finds one after the other in the index, without a look at each mark.
 fn scopes_of_marks(are_adopted: bool) -> String {
     let marks = format!(
         "q.state = 'queued' and q.adopted = {}",
